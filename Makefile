@@ -1,0 +1,27 @@
+# make setup | demo | test | lint: each makes .venv itself when it is missing or out of date
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+export OMP_NUM_THREADS = 1
+
+.PHONY: setup demo test lint
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt tools/install_detectron2.py
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -e '.[detection,segmentation,dev]' -c constraints.txt
+	$(BIN)/python tools/install_detectron2.py
+	touch $@
+
+demo: $(READY)
+	$(BIN)/python tools/run_suite.py configs/suites/demo.py --out outputs/demo --jobs 2
+
+test: $(READY)
+	$(BIN)/pytest -q -n 2
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy pretrain transfer
