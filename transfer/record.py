@@ -8,6 +8,7 @@ import hashlib
 import json
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from pretrain.checkpoint import atomic_write
 
-SCHEMA_VERSION = 1
 RECORD_NAME = "result.json"
 PACKAGES = ("torch", "torchvision", "timm", "detectron2", "onedl-mmsegmentation", "onedl-mmengine",
             "faster-coco-eval", "pycocotools")  # fmt: skip
@@ -60,7 +60,7 @@ class Cost(Strict):
 class Result(Strict):
     """One run. `metrics` are in percent, higher is better, not rounded."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     task: Literal["detection", "segmentation"]
     method: str  # "spark", "fcmae", "beit", ...; "scratch" without weights
     backbone: str  # the timm architecture
@@ -115,6 +115,19 @@ def read_result(path: Path) -> Result:
             f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()
         )
         raise ValueError(f"{path} is not a valid record: {problems}") from error
+
+
+def find_results(places: Iterable[Path]) -> list[Path]:
+    """The records at `places`: files, runs, or folders searched at any depth; sorted, each once."""
+    found: set[Path] = set()
+    for place in map(Path, places):
+        if not place.exists():
+            raise FileNotFoundError(f"no record at {place}: no such file or folder")
+        here = {place} if place.is_file() else set(place.rglob(RECORD_NAME))
+        if not here:
+            raise FileNotFoundError(f"no {RECORD_NAME} under {place}: no run there has finished")
+        found |= here
+    return sorted(found)
 
 
 def describe_environment(device: str | torch.device = "cpu") -> Environment:
