@@ -24,14 +24,15 @@ def test_counts_follow_each_code() -> None:
     assert fcmae_visible_count(49, 0.6) == 19
     assert beit_masked_count(196) == 75
     assert beit_masked_count(64) == 24
-    with pytest.raises(ValueError, match="mask_ratio=1.0"):
+    with pytest.raises(ValueError, match=r"mask_ratio=1\.0"):
         fcmae_visible_count(49, 1.0)
 
 
 def test_random_visible_is_exact_and_uniform() -> None:
     rng = np.random.default_rng(0)
     draws = np.stack([random_visible(rng, (7, 7), 20) for _ in range(4000)])
-    assert draws.dtype == bool and draws.shape == (4000, 7, 7)
+    assert draws.dtype == bool
+    assert draws.shape == (4000, 7, 7)
     assert (draws.sum(axis=(1, 2)) == 20).all()
     # 5 standard deviations of a share of 4000 draws at p = 20/49
     assert np.abs(draws.mean(axis=0) - 20 / 49).max() < 5 * 0.0078
@@ -43,7 +44,7 @@ def test_block_masks_match_the_official_statistics() -> None:
     masked = ~np.stack([block_visible(rng, (14, 14)) for _ in range(20_000)])
     counts = masked.sum(axis=(1, 2))
     assert counts.max() == golden["maximum"]
-    # The minimum of a sample is itself random: seeds 0 to 3 gave 62 to 64
+    # The minimum of a sample is itself random: seeds 0 to 3 gave 64 or 65
     assert golden["minimum"] - 4 <= counts.min() <= golden["minimum"] + 4
     # Tolerances: 5 standard errors of a difference of two samples of 20,000
     assert abs(counts.mean() - golden["mean"]) < 5 * np.sqrt(2) * counts.std() / np.sqrt(20_000)
@@ -58,7 +59,8 @@ def test_block_masks_on_other_grids(grid: tuple[int, int]) -> None:
     total, minimum = beit_masked_count(patches), beit_masked_count(patches, 16)
     rng = np.random.default_rng(1)
     counts = [int((~block_visible(rng, grid, total, minimum)).sum()) for _ in range(500)]
-    assert 1 <= min(counts) and max(counts) == total
+    assert min(counts) >= 1
+    assert max(counts) == total
     assert np.mean(counts) > 0.9 * total
 
 
