@@ -1,0 +1,75 @@
+"""What a check of data found: where, what, and the exact fix."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One problem. `code` is a stable name that `--allow` takes; `where` a file or an id."""
+
+    level: Level
+    code: str
+    where: str
+    message: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.level} [{self.code}] {self.where}: {self.message}. Fix: {self.fix}"
+
+
+class Findings:
+    """Collects findings, at most `limit` a code and level; the rest are counted in one line."""
+
+    def __init__(self, limit: int = 20) -> None:
+        self._limit = limit
+        self._kept: list[Finding] = []
+        self._seen: Counter[tuple[Level, str]] = Counter()
+
+    def error(self, code: str, where: object, message: str, fix: str) -> None:
+        """Note a problem that makes a run wrong or stops it."""
+        self._add(Finding("error", code, str(where), message, fix))
+
+    def warning(self, code: str, where: object, message: str, fix: str) -> None:
+        """Note something a run survives, but its owner should know."""
+        self._add(Finding("warning", code, str(where), message, fix))
+
+    def _add(self, finding: Finding) -> None:
+        key = (finding.level, finding.code)
+        self._seen[key] += 1
+        if self._seen[key] <= self._limit:
+            self._kept.append(finding)
+
+    def __len__(self) -> int:
+        return sum(self._seen.values())
+
+    def all(self) -> list[Finding]:
+        """The findings, errors first, each code together."""
+        rest = [
+            Finding(level, code, f"{count - self._limit:,} more places", "the same", "as above")
+            for (level, code), count in self._seen.items()
+            if count > self._limit
+        ]
+        return sorted([*self._kept, *rest], key=lambda f: (f.level != "error", f.code))
+
+
+def errors(findings: Iterable[Finding], allow: Collection[str] = ()) -> list[Finding]:
+    """The errors whose code is not in `allow`."""
+    return [f for f in findings if f.level == "error" and f.code not in allow]
+
+
+def refuse_errors(findings: Iterable[Finding], allow: Collection[str] = ()) -> None:
+    """ValueError that lists the errors left after `allow`; nothing when there are none."""
+    found = errors(findings, allow)
+    if not found:
+        return
+    lines = "\n".join(f"  {finding}" for finding in found[:10])
+    more = f"\n  ... and {len(found) - 10} more" if len(found) > 10 else ""
+    raise ValueError(
+        f"the data has {len(found)} error{'s' if len(found) > 1 else ''}:\n{lines}{more}\n"
+        "tools/check_data.py gives the whole report; a code in brackets can be allowed by name"
+    )
