@@ -1,0 +1,240 @@
+"""Checks of COCO-format instances before a run: each finding comes with its fix.
+
+Without `full`, annotations are read whole and files only listed; with it every image is decoded.
+"""
+
+import filecmp
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pretrain.findings import Finding, Findings
+from pretrain.image_checks import ImageFacts, read_images
+from transfer.datasets.instance_checks import check_annotation
+
+# COCO 2017 (cocodataset.org): images and instances of each split
+COCO2017 = {"train2017": (118_287, 860_001), "val2017": (5_000, 36_781)}
+COCO_CATEGORIES = 80
+
+
+@dataclass(frozen=True)
+class CocoSplit:
+    """One annotation file and its folder of images."""
+
+    name: str  # "train", "val"
+    annotations: Path
+    images: Path
+
+
+@dataclass
+class _Loaded:
+    """A split's JSON, indexed. `files` maps a file's path to its image record."""
+
+    split: CocoSplit
+    images: dict[Any, dict[str, Any]] = field(default_factory=dict)
+    categories: dict[Any, str] = field(default_factory=dict)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    facts: list[ImageFacts] = field(default_factory=list)
+
+
+def coco2017(root: Path | str) -> list[CocoSplit]:
+    """The splits below `root` or `root`/coco: annotations/instances_{train,val}2017.json."""
+    root = Path(root)
+    if not (root / "annotations").is_dir() and (root / "coco").is_dir():
+        root = root / "coco"
+    return [
+        CocoSplit(name, root / "annotations" / f"instances_{name}.json", root / name)
+        for name in COCO2017
+    ]
+
+
+def check_coco(
+    splits: Sequence[CocoSplit],
+    *,
+    full: bool = False,
+    workers: int = 1,
+    progress: bool = False,
+) -> list[Finding]:
+    """Everything found wrong with `splits` (the first is trained on), errors first."""
+    findings = Findings()
+    loaded = [_load(split, findings) for split in splits]
+    found = [data for data in loaded if data is not None]
+    for data in found:
+        _check_files(data, findings)
+        _check_annotations(data, findings)
+        _check_counts(data, findings)
+        if full:
+            title = f"{data.split.name} images" if progress else None
+            data.facts = read_images(list(data.files), workers=workers, progress=title)
+            _check_pixels(data, findings)
+    for other in found[1:]:
+        _check_pair(found[0], other, findings)
+    return findings.all()
+
+
+def _load(split: CocoSplit, findings: Findings) -> _Loaded | None:
+    path = split.annotations
+    if not path.is_file():
+        fix = "give the right path, or put the annotation file there"
+        findings.error("annotations-missing", path, "no such file", fix)
+        return None
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        fix = "copy the file again: it is truncated or not JSON"
+        findings.error("annotations-unreadable", path, str(error), fix)
+        return None
+    lists = ("images", "annotations", "categories")
+    lacking = [n for n in lists if not isinstance(content, dict) or not _records(content.get(n))]
+    if lacking:
+        fix = "export COCO instances: {images: [...], annotations: [...], categories: [...]}"
+        findings.error("annotations-format", path, f"no list of records {lacking}", fix)
+        return None
+    return _index(split, content, findings)
+
+
+def _records(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, dict) for v in value)
+
+
+def _index(split: CocoSplit, content: dict[str, Any], findings: Findings) -> _Loaded | None:
+    needed = {
+        "images": ("id", "file_name", "width", "height"),
+        "categories": ("id", "name"),
+        "annotations": ("id", "image_id", "category_id", "bbox"),
+    }
+    for name, keys in needed.items():
+        for number, record in enumerate(content[name]):
+            missing = [k for k in keys if k not in record]
+            if missing:
+                where = f"{split.annotations} {name}[{number}]"
+                fix = f"every record of {name} needs {', '.join(keys)}"
+                findings.error("annotations-format", where, f"lacks {', '.join(missing)}", fix)
+                return None
+    for name, code in (("images", "image-id"), ("annotations", "annotation-id")):
+        _check_unique(split, name, f"{code}-twice", content[name], findings)
+    _check_unique(split, "categories", "category-id-twice", content["categories"], findings)
+    return _Loaded(
+        split,
+        images={r["id"]: r for r in content["images"]},
+        categories={r["id"]: str(r["name"]) for r in content["categories"]},
+        annotations=content["annotations"],
+    )
+
+
+def _check_unique(
+    split: CocoSplit, name: str, code: str, records: list[dict[str, Any]], findings: Findings
+) -> None:
+    for key, times in Counter(r["id"] for r in records).items():
+        if times > 1:
+            where = f"{split.annotations} {name} id {key}"
+            findings.error(code, where, f"used {times} times", f"number the {name} without repeats")
+
+
+def _check_files(data: _Loaded, findings: Findings) -> None:
+    folder = data.split.images
+    if not data.images:
+        fix = "use an annotation file that lists images"
+        findings.error("no-images", data.split.annotations, "it lists no image", fix)
+    if not folder.is_dir():
+        fix = "give the right folder, or unpack the images there"
+        findings.error("folder-missing", folder, "no such folder", fix)
+        return
+    present = {str(p.relative_to(folder)) for p in folder.rglob("*")}
+    for record in data.images.values():
+        path = str(folder / record["file_name"])
+        if str(record["file_name"]) not in present:
+            fix = (
+                f"copy the file there, or take image {record['id']} out of {data.split.annotations}"
+            )
+            findings.error("image-missing", path, "listed, but there is no such file", fix)
+        elif path in data.files:
+            message = f"image ids {data.files[path]['id']} and {record['id']} name the same file"
+            findings.error("image-twice", path, message, "merge the two image records")
+        else:
+            data.files[path] = record
+
+
+def _check_annotations(data: _Loaded, findings: Findings) -> None:
+    for annotation in data.annotations:
+        where = f"{data.split.annotations} annotation {annotation['id']}"
+        image = data.images.get(annotation["image_id"])
+        if annotation["id"] == 0:
+            message = "COCO's evaluation takes ground truth with id 0 for unmatched"
+            findings.error("annotation-id-zero", where, message, "number annotations from 1")
+        if annotation["category_id"] not in data.categories:
+            message = f"category {annotation['category_id']} is not in the categories"
+            fix = "add it to the categories or correct the annotation"
+            findings.error("category-unknown", where, message, fix)
+        if image is None:
+            message = f"image {annotation['image_id']} is not in the images"
+            fix = "add the image's record or delete the annotation"
+            findings.error("image-unknown", where, message, fix)
+        else:
+            check_annotation(annotation, image["width"], image["height"], where, findings)
+
+
+def _check_counts(data: _Loaded, findings: Findings) -> None:
+    path = data.split.annotations
+    expected = COCO2017.get(data.split.images.name)
+    names = set(data.categories.values())
+    if expected and len(names) == COCO_CATEGORIES and {"person", "toothbrush"} <= names:
+        found = (len(data.images), len(data.annotations))
+        if found != expected:
+            message = "{:,} images and {:,} instances, COCO 2017 has {:,} and {:,}"
+            fix = f"download {data.split.images.name} and its annotations again, or allow `counts`"
+            findings.error("counts", path, message.format(*found, *expected), fix)
+    used = Counter(a["category_id"] for a in data.annotations)
+    for key, name in data.categories.items():
+        if not used[key]:
+            fix = "leave the category out, or expect no figure for it"
+            findings.warning("category-unused", path, f"no instance of {name!r} (id {key})", fix)
+
+
+def _check_pixels(data: _Loaded, findings: Findings) -> None:
+    for facts in data.facts:
+        record = data.files[facts.path]
+        stated = (record["width"], record["height"])
+        if facts.problem:
+            fix = f"copy it again, or take image {record['id']} out of {data.split.annotations}"
+            findings.error("image-unreadable", facts.path, facts.problem, fix)
+        elif stated != (facts.width, facts.height):
+            message = (
+                f"{facts.width}x{facts.height} pixels, the annotations say {stated[0]}x{stated[1]}"
+            )
+            fix = "correct width and height in the annotations, or put the right image there"
+            findings.error("image-size", facts.path, message, fix)
+
+
+def _check_pair(train: _Loaded, val: _Loaded, findings: Findings) -> None:
+    if train.categories != val.categories:
+        message = f"other categories than {train.split.annotations}: {_difference(train, val)}"
+        fix = "use one list of categories, with the same ids, in both files"
+        findings.error("categories-differ", val.split.annotations, message, fix)
+    names = {Path(path).name: path for path in train.files}
+    digests = {f.digest: f.path for f in train.facts if f.digest}
+    digest_of = {f.path: f.digest for f in val.facts}
+    for path in val.files:
+        twin = names.get(Path(path).name)
+        if twin is None or not _same_bytes(twin, path):
+            twin = digests.get(digest_of.get(path, ""))
+        if twin:
+            fix = "take the image out of one of the splits"
+            findings.error("split-overlap", path, f"the same image as {twin}", fix)
+
+
+def _same_bytes(first: str, second: str) -> bool:
+    try:
+        return filecmp.cmp(first, second, shallow=False)
+    except OSError:
+        return False
+
+
+def _difference(train: _Loaded, val: _Loaded) -> str:
+    only_train = sorted(map(str, train.categories.items() - val.categories.items()))[:3]
+    only_val = sorted(map(str, val.categories.items() - train.categories.items()))[:3]
+    return f"only there {only_train}, only here {only_val}"

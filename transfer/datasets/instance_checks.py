@@ -1,0 +1,116 @@
+"""Checks of one COCO annotation: its box, and its polygons or run lengths."""
+
+import math
+from typing import Any
+
+from pretrain.findings import Findings
+
+OUTSIDE_PX = 2.0  # rounding of a correct export stays within this
+
+
+def check_annotation(
+    annotation: dict[str, Any], width: int, height: int, where: str, findings: Findings
+) -> None:
+    """Check the box and the mask of `annotation` in an image of width x height pixels."""
+    _check_box(annotation["bbox"], width, height, where, findings)
+    mask = annotation.get("segmentation")
+    if not mask:
+        fix = "add the mask; a detector without masks can allow `mask-missing`"
+        findings.error("mask-missing", where, "no segmentation", fix)
+    elif isinstance(mask, list):
+        _check_polygons(mask, width, height, where, findings)
+    elif isinstance(mask, dict):
+        _check_run_lengths(mask, width, height, where, findings)
+    else:
+        fix = "write polygons [[x, y, ...], ...] or {size: [h, w], counts: ...}"
+        findings.error("mask-format", where, f"segmentation is a {type(mask).__name__}", fix)
+
+
+def _numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(
+        isinstance(v, int | float) and math.isfinite(v) for v in values
+    )
+
+
+def _check_box(box: Any, width: int, height: int, where: str, findings: Findings) -> None:
+    if not _numbers(box) or len(box) != 4:
+        fix = "write the box as four finite numbers [x, y, width, height] in pixels"
+        findings.error("box-format", where, f"box {box!r}", fix)
+        return
+    x, y, w, h = box
+    if w < 0 or h < 0:
+        fix = "write [x, y, width, height], not the two corners"
+        findings.error("box-invalid", where, f"box {box} has a negative side", fix)
+    elif w == 0 or h == 0:  # COCO 2017 has such boxes itself
+        findings.warning("box-empty", where, f"box {box} is empty", "delete it: training skips it")
+    elif _outside(x, y, x + w, y + h, width, height):
+        message = f"box {box} leaves the image of {width}x{height}"
+        fix = "clip it; are these [x, y, width, height] in pixels of this image?"
+        findings.error("box-outside", where, message, fix)
+
+
+def _outside(x0: float, y0: float, x1: float, y1: float, width: int, height: int) -> bool:
+    low, right, bottom = -OUTSIDE_PX, width + OUTSIDE_PX, height + OUTSIDE_PX
+    return min(x0, y0) < low or x1 > right or y1 > bottom
+
+
+def _check_polygons(
+    polygons: list[Any], width: int, height: int, where: str, findings: Findings
+) -> None:
+    for polygon in polygons:
+        if not _numbers(polygon) or len(polygon) < 6 or len(polygon) % 2:
+            fix = "a polygon is a flat list [x1, y1, x2, y2, x3, y3, ...] of three points or more"
+            findings.error("polygon-invalid", where, f"polygon {str(polygon)[:60]}", fix)
+            continue
+        xs, ys = polygon[0::2], polygon[1::2]
+        if _outside(min(xs), min(ys), max(xs), max(ys), width, height):
+            message = f"a polygon leaves the image of {width}x{height}"
+            fix = "clip it; are its points in pixels of this image?"
+            findings.error("polygon-outside", where, message, fix)
+
+
+def _check_run_lengths(
+    mask: dict[str, Any], width: int, height: int, where: str, findings: Findings
+) -> None:
+    size, counts = mask.get("size"), mask.get("counts")
+    if size != [height, width]:
+        message = f"mask of size {size}, the image is {height} high and {width} wide"
+        fix = "encode the mask at the image's size, [height, width]"
+        findings.error("mask-size", where, message, fix)
+        return
+    try:
+        runs = run_lengths(counts)
+    except (TypeError, ValueError) as error:
+        findings.error("mask-format", where, f"run lengths: {error}", "encode the mask again")
+        return
+    if min(runs, default=0) < 0 or sum(runs) != height * width:
+        message = f"run lengths cover {sum(runs)} of {height * width} pixels"
+        findings.error("mask-format", where, message, "encode the mask again")
+    elif sum(runs[1::2]) == 0:
+        findings.warning("mask-empty", where, "the mask has no pixel", "delete the annotation")
+
+
+def run_lengths(counts: Any) -> list[int]:
+    """The runs of a COCO mask, zeros first; a list as it is, a string decoded.
+
+    Six bits a character from "0" on: five of the number, lowest first, and whether more follow;
+    from the fourth run on the number is the difference from the run two before (cocoapi,
+    common/maskApi.c). pycocotools decodes a cut-off string to whatever was in memory.
+    """
+    if isinstance(counts, list):
+        return [int(run) for run in counts]
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts.encode() if isinstance(counts, str) else bytes(counts):
+        bits = character - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f"character {chr(character)!r} does not belong there")
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (1 << shift) if bits & 16 else 0
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    if shift:
+        raise ValueError("cut off in the middle of a number")
+    return runs
