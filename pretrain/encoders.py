@@ -1,0 +1,64 @@
+"""A timm convnet by name -> its feature maps: which index, how many channels, at which stride."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """One feature map of an encoder, as `forward_intermediates` counts them."""
+
+    index: int
+    channels: int
+    stride: int  # input pixels along a side of one cell
+
+
+def build_encoder(
+    arch: str, arch_args: Mapping[str, Any] | None = None, drop_path_rate: float = 0.0
+) -> nn.Module:
+    """The timm convnet `arch` without its classifier and whatever only the classifier needs.
+
+    `arch_args` go to `timm.create_model`; `drop_path_rate` is stochastic depth's rate at the last
+    block. Raises ValueError for a name timm does not have, or a model without feature maps.
+    """
+    if not timm.is_model(arch):
+        near = timm.list_models(f"*{arch.split('_')[0]}*")[:5]
+        raise ValueError(f"timm has no model {arch!r}; near it: {', '.join(near) or 'none'}")
+    kwargs = dict(arch_args or {})
+    if drop_path_rate:
+        kwargs["drop_path_rate"] = drop_path_rate
+    try:
+        encoder = timm.create_model(arch, pretrained=False, num_classes=0, **kwargs)
+    except TypeError as error:
+        raise ValueError(f"timm's {arch} does not take these arch_args: {error}") from error
+    if not hasattr(encoder, "forward_intermediates") or not hasattr(encoder, "feature_info"):
+        raise ValueError(f"timm's {arch} gives no feature maps: choose a hierarchical convnet")
+    last = feature_maps(encoder)[-1].index
+    encoder.prune_intermediate_layers([last], prune_norm=True, prune_head=True)
+    return encoder
+
+
+def feature_maps(encoder: nn.Module) -> list[FeatureMap]:
+    """The last feature map of each stride from 4 on, high resolution first."""
+    found: dict[int, FeatureMap] = {}
+    for index, info in enumerate(encoder.feature_info):  # type: ignore[arg-type]
+        found[info["reduction"]] = FeatureMap(index, info["num_chs"], info["reduction"])
+    maps = [found[stride] for stride in sorted(found) if stride >= 4]
+    if not maps:
+        raise ValueError(f"{type(encoder).__name__} has no feature map of stride 4 or more")
+    return maps
+
+
+def run_encoder(encoder: nn.Module, inputs: Tensor, maps: list[FeatureMap]) -> list[Tensor]:
+    """`maps` of `inputs` (N, 3, s, s), each (N, C, s / stride, s / stride), in their order."""
+    return encoder.forward_intermediates(  # type: ignore[operator]
+        inputs,
+        indices=[m.index for m in maps],
+        norm=False,
+        stop_early=True,
+        intermediates_only=True,
+    )

@@ -1,0 +1,171 @@
+"""SparK: BERT-style pretraining of convnets (Tian et al. 2023, arXiv 2301.03580).
+
+    S_1..S_4 = encoder(visible patches)             feature maps of strides 4, 8, 16, 32
+    D_i      = proj_i(norm_i(S_i) if visible else mask token_i)              densify
+    x = 0;  x = block_i(x + D_i), small maps first;  reconstruction = 1x1(x)  a light UNet decoder
+    loss = mean over masked patches of mean_pixels (reconstruction - (patch - mean) / std)^2
+
+Names, order and constants as in keyu-tian/SparK `pretrain/spark.py` and `decoder.py`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from timm.layers import LayerNorm2d
+from torch import Tensor, nn
+
+from pretrain.encoders import build_encoder
+from pretrain.masking import spark_visible_count
+from pretrain.patchify import masked_patch_loss, unnormalise_patches
+from pretrain.sparse import MaskedEncoder, mask_layers
+from pretrain.sparse.masked import Sparse, visible_count
+
+
+class SparK(nn.Module):
+    """Masked image modelling on a timm convnet.
+
+    `decoder_width` is the decoder's channels at the smallest map (768 in the paper), a multiple
+    of 2 to the number of its blocks; `densify_norm` "bn" or "ln" (None: as the encoder has it).
+    `sparse`: "patches" computes visible patches only, "dense" is the masked reference.
+    """
+
+    def __init__(
+        self,
+        *,
+        arch: str = "resnet50",
+        arch_args: Mapping[str, Any] | None = None,
+        image_size: int = 224,
+        mask_ratio: float = 0.6,
+        drop_path_rate: float = 0.0,
+        decoder_width: int = 768,
+        densify_norm: str | None = None,
+        sparse: Sparse = "patches",
+    ) -> None:
+        super().__init__()
+        self.arch, self.arch_args = arch, dict(arch_args or {})
+        self.encoder = build_encoder(arch, arch_args, drop_path_rate)
+        self.masked = MaskedEncoder(self.encoder, sparse)
+        self.grid = patch_grid(image_size, self.masked.patch)
+        self.n_visible = spark_visible_count(self.grid[0] * self.grid[1], mask_ratio)
+        widths = [m.channels for m in reversed(self.masked.maps)]  # smallest map first
+        norm = densify_norm or ("bn" if _has_batch_norm(self.encoder) else "ln")
+        self.densify_norms = nn.ModuleList(_densify_norm(norm, width) for width in widths)
+        mask_layers(self.densify_norms, self.masked.slot, sparse)
+        self.mask_tokens = nn.ParameterList(torch.zeros(1, width, 1, 1) for width in widths)
+        for token in self.mask_tokens:
+            nn.init.trunc_normal_(token, std=0.02, a=-0.02, b=0.02)
+        self.densify_projs = nn.ModuleList(
+            _densify_proj(i, width, decoder_width // 2**i) for i, width in enumerate(widths)
+        )
+        self.decoder = Decoder(decoder_width, self.masked.patch)
+
+    def forward(self, images: Tensor, visible: Tensor) -> Tensor:
+        """The loss, a scalar; images (B, 3, H, W) normalised, visible (B, 1, h, w) bool."""
+        return masked_patch_loss(self.predict(images, visible), images, visible)
+
+    def predict(self, images: Tensor, visible: Tensor) -> Tensor:
+        """(B, 3, H, W) in units of each patch's own mean and standard deviation."""
+        view = self.masked.view(visible, visible_count(visible, self.n_visible))
+        features = self.masked(images, view)
+        densified = []
+        with self.masked.slot.using(view):
+            for feature, norm, token, proj in zip(
+                reversed(features),
+                self.densify_norms,
+                self.mask_tokens,
+                self.densify_projs,
+                strict=True,
+            ):
+                densified.append(proj(view.densify(norm(feature), token)))
+        return self.decoder(densified)
+
+    def features(self, images: Tensor, visible: Tensor) -> list[Tensor]:
+        """The encoder's maps (B, C, H', W'), zero where masked, high resolution first."""
+        view = self.masked.view(visible, visible_count(visible, self.n_visible))
+        return [view.densify(feature) for feature in self.masked(images, view)]
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor, visible: Tensor) -> Tensor:
+        """The prediction in the pixel space of `images`, with the true patches' mean and std."""
+        return unnormalise_patches(self.predict(images, visible), images, self.masked.patch)
+
+    def encoder_state(self) -> dict[str, Tensor]:
+        """The encoder file's tensors, timm-named."""
+        return dict(self.encoder.state_dict())
+
+
+class Decoder(nn.Module):
+    """The light UNet decoder: each block doubles the map and halves the channels."""
+
+    def __init__(self, width: int, upsampling: int) -> None:
+        super().__init__()
+        blocks = upsampling.bit_length() - 1
+        if width % 2**blocks:
+            raise ValueError(f"decoder_width={width} must be a multiple of {2**blocks}")
+        self.blocks = nn.ModuleList(DecoderBlock(width // 2**i) for i in range(blocks))
+        self.proj = nn.Conv2d(width // 2**blocks, 3, kernel_size=1)
+        init_decoder(self)
+
+    def forward(self, densified: list[Tensor]) -> Tensor:
+        """`densified` (B, width / 2^i, ...), smallest map first -> (B, 3, H, W)."""
+        x = torch.zeros_like(densified[0])
+        for i, block in enumerate(self.blocks):
+            x = block(x + densified[i] if i < len(densified) else x)
+        return self.proj(x)
+
+
+class DecoderBlock(nn.Module):
+    """(B, C, H, W) -> (B, C / 2, 2H, 2W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(channels, channels, kernel_size=4, stride=2, padding=1)
+        self.conv1 = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.act = nn.ReLU6(inplace=True)
+        self.conv2 = nn.Conv2d(channels, channels // 2, kernel_size=3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.norm1(self.conv1(self.up(x))))
+        return self.norm2(self.conv2(x))
+
+
+def init_decoder(decoder: nn.Module) -> None:
+    """Convolutions truncated normal 0.02, transposed ones Kaiming by fan-out, biases zero.
+
+    What SparK's `decoder.py` does; its branch for both kinds is reached by the transposed only.
+    """
+    for module in decoder.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+        elif isinstance(module, nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def patch_grid(image_size: int, patch: int) -> tuple[int, int]:
+    """Patches along (height, width) of a square image; ValueError if they do not fit."""
+    if image_size % patch:
+        raise ValueError(f"image_size={image_size} is no multiple of the patch, {patch} px")
+    return image_size // patch, image_size // patch
+
+
+def _has_batch_norm(encoder: nn.Module) -> bool:
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.modules())
+
+
+def _densify_norm(kind: str, width: int) -> nn.Module:
+    if kind not in ("bn", "ln"):
+        raise ValueError(f"densify_norm must be 'bn' or 'ln', got {kind!r}")
+    return nn.BatchNorm2d(width) if kind == "bn" else LayerNorm2d(width, eps=1e-6)
+
+
+def _densify_proj(i: int, width: int, decoder_width: int) -> nn.Module:
+    """1x1 at the smallest map, 3x3 above; nothing where the smallest already has the width."""
+    if i == 0 and width == decoder_width:
+        return nn.Identity()
+    kernel = 1 if i == 0 else 3
+    return nn.Conv2d(width, decoder_width, kernel, padding=kernel // 2)

@@ -1,0 +1,14 @@
+"""Convnets that see only the visible patches (SparK section 3.1, ConvNeXt V2 section 3).
+
+Two ways to compute the same features and gradients:
+
+    patches.py   the visible patches are the batch: (B, 3, H, W) -> (n, 3, p, p); the default
+    dense.py     the whole map, multiplied by the mask after each layer; the reference
+
+    masked.py    a timm convnet under one of them; refuses a layer that cannot run on patches
+"""
+
+from pretrain.sparse.masked import MaskedEncoder, mask_layers
+from pretrain.sparse.view import DenseView, MaskSlot, PatchView, View
+
+__all__ = ["DenseView", "MaskSlot", "MaskedEncoder", "PatchView", "View", "mask_layers"]

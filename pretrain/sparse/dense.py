@@ -1,0 +1,149 @@
+"""The reference: whole maps, multiplied by the mask after each layer (SparK `encoder.py`).
+
+Norms see the visible positions only: gathered, normalised, scattered into zeros. A Linear's bias
+fills masked cells; a ConvNeXt MLP is therefore masked at its end, as SparK's block is.
+"""
+
+from typing import Any
+
+from timm.layers import GlobalResponseNormMlp, Mlp
+from timm.layers import LayerNorm as TimmLayerNorm
+from timm.layers import LayerNorm2d as TimmLayerNorm2d
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.grn import GlobalResponseNorm
+from timm.layers.norm_act import BatchNormAct2d
+from torch import Tensor, nn
+
+from pretrain.sparse.view import DenseView, MaskSlot
+
+
+class DenseLayer:
+    """What the swapped layers share: `slot` holds the mask of the running forward pass."""
+
+    slot: MaskSlot
+    channels_last = False  # (B, H, W, C) rather than (B, C, H, W)
+
+    def view(self) -> DenseView | None:
+        return self.slot.view  # type: ignore[return-value]
+
+    def plain(self, x: Tensor) -> Tensor:
+        """timm's own forward: of the class after the masked ones."""
+        layer = type(self).__mro__
+        own = layer.index(DenseLayer) + 1
+        return layer[own].forward(self, x)  # type: ignore[attr-defined]
+
+
+class MaskedOutput(DenseLayer):
+    """The layer, then its output times the mask."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.plain(x)
+        view = self.view()
+        if view is None:
+            return x
+        if self.channels_last:
+            return x.mul_(view.mask_like(x, x.shape[1]).permute(0, 2, 3, 1))
+        return x.mul_(view.mask_like(x, x.shape[2]))
+
+
+class OverVisible(DenseLayer):
+    """The layer over the visible positions alone, given as (positions, C); zeros elsewhere."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        view = self.view()
+        if view is None:
+            return self.plain(x)
+        last = x if self.channels_last else x.permute(0, 2, 3, 1)  # (B, H, W, C)
+        positions = view.positions_of(last.shape[1])
+        rows = self.rows(last.reshape(-1, last.shape[3])[positions])
+        out = rows.new_zeros(last[..., 0].numel(), last.shape[3])
+        out = out.index_copy_(0, positions, rows).view(last.shape)
+        return out if self.channels_last else out.permute(0, 3, 1, 2)
+
+    def rows(self, rows: Tensor) -> Tensor:
+        return self.plain(rows)
+
+
+class _AsMap(OverVisible):
+    """For layers that insist on four dimensions: positions as the pixels of one image."""
+
+    def rows(self, rows: Tensor) -> Tensor:
+        return self.plain(rows.t()[None, :, :, None])[0, :, :, 0].t()
+
+
+class DenseConv2d(MaskedOutput, nn.Conv2d): ...
+
+
+class DenseConv2dSame(MaskedOutput, Conv2dSame): ...
+
+
+class DenseMaxPool2d(MaskedOutput, nn.MaxPool2d): ...
+
+
+class DenseAvgPool2d(MaskedOutput, nn.AvgPool2d): ...
+
+
+class DenseBatchNorm2d(OverVisible, nn.BatchNorm2d):
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002
+        """Rows (positions, C) are as good as maps."""
+
+
+class DenseSyncBatchNorm(OverVisible, nn.SyncBatchNorm): ...
+
+
+class DenseBatchNormAct2d(_AsMap, BatchNormAct2d): ...
+
+
+class DenseLayerNorm2d(_AsMap, TimmLayerNorm2d): ...
+
+
+class DenseLayerNorm(OverVisible, TimmLayerNorm):
+    channels_last = True
+
+
+class DenseMlp(MaskedOutput, Mlp):
+    channels_last = True
+
+
+class DenseGrnMlp(MaskedOutput, GlobalResponseNormMlp):
+    channels_last = True
+
+
+class DenseGlobalResponseNorm(DenseLayer, GlobalResponseNorm):
+    """The norm over an image's visible positions (ConvNeXt-V2 TRAINING.md, the JAX snippet)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        view = self.view()
+        if view is None:
+            return self.plain(x)
+        mask = view.mask_like(x, x.shape[self.spatial_dim[0]])
+        if self.channel_dim == -1:
+            mask = mask.permute(0, 2, 3, 1)
+        return self.plain(x * mask)
+
+
+DENSE_LAYERS: dict[type[nn.Module], Any] = {
+    nn.Conv2d: DenseConv2d,
+    Conv2dSame: DenseConv2dSame,
+    nn.MaxPool2d: DenseMaxPool2d,
+    nn.AvgPool2d: DenseAvgPool2d,
+    nn.BatchNorm2d: DenseBatchNorm2d,
+    nn.SyncBatchNorm: DenseSyncBatchNorm,
+    BatchNormAct2d: DenseBatchNormAct2d,
+    TimmLayerNorm2d: DenseLayerNorm2d,
+    TimmLayerNorm: DenseLayerNorm,
+    GlobalResponseNorm: DenseGlobalResponseNorm,
+}
+
+
+def use_dense(root: nn.Module, slot: MaskSlot) -> None:
+    """Swap, in place and under the same names, the layers of `root` for their masked forms."""
+    for module in root.modules():
+        layer = DENSE_LAYERS.get(type(module))
+        if type(module) is Mlp and isinstance(module.fc1, nn.Linear):
+            layer = DenseMlp
+        if type(module) is GlobalResponseNormMlp and isinstance(module.fc1, nn.Linear):
+            layer = DenseGrnMlp
+        if layer is not None:
+            module.__class__ = layer
+            module.slot = slot  # type: ignore[assignment]

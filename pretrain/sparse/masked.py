@@ -1,0 +1,168 @@
+"""A timm convnet that sees only the visible patches, and the check that it can."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pretrain.encoders import feature_maps, run_encoder
+from pretrain.sparse.dense import use_dense
+from pretrain.sparse.patches import use_patches
+from pretrain.sparse.view import DenseView, MaskSlot, PatchView, View
+
+Sparse = Literal["patches", "dense"]
+Outputs = list[tuple[str, Tensor]]
+
+
+def mask_layers(root: nn.Module, slot: MaskSlot, sparse: Sparse) -> None:
+    """Make the layers of `root` mask-aware in place; names and tensors stay as they are."""
+    if sparse not in ("patches", "dense"):
+        raise ValueError(f"sparse must be 'patches' or 'dense', got {sparse!r}")
+    (use_patches if sparse == "patches" else use_dense)(root, slot)
+
+
+class MaskedEncoder:
+    """Runs `encoder` on visible patches only.
+
+    Not a module: the encoder keeps its place and its names in the method that owns it. Raises
+    ValueError, naming the layer, where the encoder computes something a patch cannot know.
+    """
+
+    def __init__(self, encoder: nn.Module, sparse: Sparse = "patches") -> None:
+        self.encoder, self.sparse = encoder, sparse
+        self.maps = feature_maps(encoder)
+        self.patch = self.maps[-1].stride  # pixels along a patch's side
+        self.slot = MaskSlot()
+        plain = _outputs(encoder, self, None)
+        mask_layers(encoder, self.slot, "patches")
+        _compare(plain, _outputs(encoder, self, _all_visible(self.patch)), encoder)
+        if sparse == "dense":
+            _unmask(encoder)
+            mask_layers(encoder, self.slot, "dense")
+
+    def view(self, visible: Tensor, count: int) -> View:
+        """`visible` (B, 1, h, w) bool with `count` visible patches an image, for one pass."""
+        if self.sparse == "dense":
+            return DenseView(visible, self.patch)
+        return PatchView(visible, self.patch, count)
+
+    def __call__(self, images: Tensor, view: View) -> list[Tensor]:
+        """Feature maps, high resolution first: of the patches, or masked whole ones."""
+        with self.slot.using(view):
+            return run_encoder(self.encoder, view.inputs(images), self.maps)
+
+
+def visible_count(visible: Tensor, expected: int) -> int:
+    """Visible patches an image; under torch.compile `expected` is believed, for static shapes.
+
+    Raises ValueError where images differ in it, or nothing or everything is visible.
+    """
+    if torch.compiler.is_compiling():
+        return expected
+    counts = visible.flatten(1).sum(1)
+    count, least = int(counts.max()), int(counts.min())
+    if count != least or not 0 < count < visible[0].numel():
+        raise ValueError(
+            f"every image needs the same number of visible patches, between 1 and "
+            f"{visible[0].numel() - 1}; got {least} to {count}"
+        )
+    return count
+
+
+def _all_visible(patch: int) -> PatchView:
+    return PatchView(torch.ones(1, 1, 2, 2, dtype=torch.bool), patch, 4)
+
+
+def _unmask(root: nn.Module) -> None:
+    for module in root.modules():
+        plain = type(module).__mro__[2] if hasattr(module, "slot") else None
+        if plain is not None:
+            module.__class__ = plain
+
+
+def _outputs(encoder: nn.Module, masked: MaskedEncoder, view: PatchView | None) -> Outputs:
+    """Every layer's output for one small image, in the order in which the layers end."""
+    side = 2 * masked.patch
+    weight = next(encoder.parameters())
+    image = torch.linspace(0, 97, 3 * side * side, dtype=weight.dtype, device=weight.device).sin()
+    image = image.view(1, 3, side, side)
+    started: list[str] = []
+    outputs: Outputs = []
+    with torch.no_grad(), _evaluating(encoder), _recording(encoder, started, outputs):
+        try:
+            if view is None:
+                run_encoder(encoder, image, masked.maps)
+            else:
+                with masked.slot.using(view):
+                    run_encoder(encoder, view.inputs(image), masked.maps)
+        except RuntimeError as error:
+            raise _cannot(encoder, started[-1], f"it fails on patches: {error}") from error
+    return outputs
+
+
+def _compare(plain: Outputs, patches: Outputs, encoder: nn.Module) -> None:
+    """With every patch visible, each layer must compute what the plain network computes."""
+    for (name, whole), (_, parts) in zip(plain, patches, strict=True):
+        n, a, b, c = parts.shape
+        if whole.shape == (1, a, 2 * b, 2 * c):
+            whole = whole.permute(0, 2, 3, 1)
+            parts = parts.permute(0, 2, 3, 1)
+        elif whole.shape != (1, 2 * a, 2 * b, c):
+            raise _cannot(
+                encoder, name, f"{tuple(whole.shape)} a whole, {tuple(parts.shape)} in parts"
+            )
+        error = _gap(whole, parts)
+        if error > 1e-3:
+            raise _cannot(encoder, name, f"its output differs by {error:.1e} of its range")
+
+
+def _gap(whole: Tensor, parts: Tensor) -> float:
+    """Largest difference of (1, 2P, 2P, C) and its four patches (4, P, P, C), by its range."""
+    rows = torch.cat((torch.cat((parts[0], parts[1]), 1), torch.cat((parts[2], parts[3]), 1)), 0)
+    return float((rows - whole[0]).abs().max() / whole.abs().max().clamp(min=1e-12))
+
+
+def _cannot(encoder: nn.Module, name: str, why: str) -> ValueError:
+    kind = type(encoder.get_submodule(name)).__name__
+    return ValueError(
+        f"{type(encoder).__name__}: layer {name!r} ({kind}) cannot run on visible patches: {why}. "
+        "Squeeze-excitation, attention, group norms and windows that leave the grid of patches "
+        "look past a patch: choose an architecture without them"
+    )
+
+
+@contextmanager
+def _evaluating(root: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in root.modules()}
+    root.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def _recording(root: nn.Module, started: list[str], outputs: Outputs) -> Iterator[None]:
+    def before(name: str):
+        return lambda _module, _inputs: started.append(name)
+
+    def after(name: str):
+        def record(_module: nn.Module, _inputs: object, out: object) -> None:
+            if isinstance(out, Tensor) and out.ndim == 4:
+                outputs.append((name, out.clone()))
+
+        return record
+
+    hooks = []
+    for name, module in root.named_modules():
+        if name:
+            hooks += [module.register_forward_pre_hook(before(name))]
+            hooks += [module.register_forward_hook(after(name))]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
