@@ -107,11 +107,10 @@ class TimmFeatures(nn.Module):
         self.freeze, self.checkpointing = freeze, checkpointing
         self.out_features = tuple(out_features)
         wanted = {name: _stride(name) for name in self.out_features}
-        if drop_path_rate:
-            self.arch_args["drop_path_rate"] = drop_path_rate
         if image_size and is_plain_vit(arch, arch_args):
             self.arch_args["img_size"] = image_size
-        self.encoder: Any = build_encoder(arch, self.arch_args)
+        droppable = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
+        self.encoder: Any = build_encoder(arch, self.arch_args, **droppable)
         everything = set(self.encoder.state_dict())
         self.plain = isinstance(self.encoder, plain_vit.PLAIN_VITS)
         self.pyramid: nn.Module | None = None

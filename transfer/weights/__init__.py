@@ -1,9 +1,27 @@
 """Every public checkpoint -> timm names, strictly: nothing lost, nothing run.
 
 reader.py     the one door to a file: tensors only, whatever its format
-sources/      one file a layout: its names, and the few rules that are not renames
+arrays.py     the door for pickles of numpy arrays
 convert.py    recognise the source, rename, find the timm architecture
+identity.py   architecture, pixel statistics, colour order
 load.py       weights -> TimmFeatures, every tensor accounted for, with a report
-export.py     timm names -> Detectron2's and MMSegmentation's
-manifest.py   the official releases by name
 """
+
+from transfer.weights.convert import Weights, read_weights
+from transfer.weights.identity import IMAGENET, PixelStats, transfer_arch_args
+from transfer.weights.load import LoadReport, features_for, load_encoder
+from transfer.weights.reader import WeightsError, safe_read, sha256_of
+
+__all__ = [
+    "IMAGENET",
+    "LoadReport",
+    "PixelStats",
+    "Weights",
+    "WeightsError",
+    "features_for",
+    "load_encoder",
+    "read_weights",
+    "safe_read",
+    "sha256_of",
+    "transfer_arch_args",
+]

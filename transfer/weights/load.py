@@ -1,0 +1,207 @@
+"""Weights -> TimmFeatures: every tensor accounted for, or one error that lists what is not."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.layers import resample_patch_embed
+from torch import Tensor
+
+from transfer.features import TimmFeatures
+from transfer.position import resize_position_embedding, resize_relative_position, square_window
+from transfer.weights.convert import Weights, read_weights
+from transfer.weights.identity import IMAGENET, PixelStats, require_same_architecture
+from transfer.weights.reader import WeightsError
+
+# classifiers and the norm before them: dense tasks read the maps before it
+ALWAYS_UNUSED = ("head.*", "head_dist.*", "fc.*", "norm.*", "fc_norm.*", "attn_pool.*")
+ALWAYS_FRESH = ("*.num_batches_tracked",)  # a counter that some formats leave out
+SHARED_TABLE = "rel_pos_bias.relative_position_bias_table"
+TABLE = "relative_position_bias_table"
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of every tensor; ends in the result record."""
+
+    file: str
+    sha256: str
+    source: str
+    loaded: int  # tensors of the encoder that came from the file
+    fresh: list[str]
+    unused: list[str]  # the file's names
+    resized: list[str]  # "name: shape -> shape"
+    identity: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.file} ({self.source}): {self.loaded} tensors loaded, {len(self.fresh)} fresh, "
+            f"{len(self.unused)} unused, {len(self.resized)} resized"
+        )
+
+
+def features_for(
+    weights: str | Path,
+    arch: str | None = None,
+    arch_args: Mapping[str, Any] | None = None,
+    *,
+    source: str | None = None,
+    fresh: Sequence[str] = (),
+    unused: Sequence[str] = (),
+    **options: Any,
+) -> tuple[TimmFeatures, LoadReport | None, PixelStats]:
+    """TimmFeatures(**options) with `weights` in it, the load report, and how to feed pixels.
+
+    weights "none": from scratch, `arch` is required, no report, ImageNet's statistics. Otherwise
+    arch and arch_args default to the file's; WeightsError where they name another net.
+    """
+    if str(weights) == "none":
+        if arch is None:
+            raise ValueError("weights=none needs arch: the timm name of the architecture")
+        return TimmFeatures(arch, arch_args, **options), None, IMAGENET
+    loaded = read_weights(weights, source)
+    own = loaded.identity
+    if arch is not None:
+        require_same_architecture(own, arch, arch_args, str(weights))
+    if arch is None or not arch_args:
+        arch, arch_args = own.arch, own.arch_args
+    features = TimmFeatures(arch, arch_args, **options)
+    report = load_encoder(features, loaded, fresh=fresh, unused=unused)
+    return features, report, PixelStats.of(own)
+
+
+def load_encoder(
+    features: TimmFeatures,
+    weights: str | Path | Weights,
+    *,
+    fresh: Sequence[str] = (),
+    unused: Sequence[str] = (),
+) -> LoadReport:
+    """Load into `features.encoder` in place.
+
+    fresh    patterns (fnmatch) of encoder tensors that keep their initial values
+    unused   patterns of the file's tensors that are left out
+    WeightsError lists missing, left over and mis-shaped tensors, and patterns that match nothing.
+    """
+    loaded = weights if isinstance(weights, Weights) else read_weights(weights)
+    require_same_architecture(loaded.identity, features.arch, features.arch_args, loaded.file)
+    target: dict[str, Tensor] = features.encoder.state_dict()
+    resized: list[str] = []
+    given = _fit(loaded.tensors, features, resized)
+
+    left_out = _matches(given, unused)
+    own_fresh = _matches(target, fresh)
+    absent = [name for name in target if name not in given or name in left_out]
+    kept = {*own_fresh, *_matches(absent, ALWAYS_FRESH)}
+    spare = [name for name in given if name not in target or name in kept or name in left_out]
+    allowed = {*left_out, *kept, *features.removed, *_matches(spare, ALWAYS_UNUSED)}
+    problems = [
+        *_pattern_problems("fresh", fresh, target, "encoder tensor"),
+        *_pattern_problems("unused", unused, given, "tensor of the file"),
+        *_listed("missing from the file", [n for n in absent if n not in kept]),
+        *_listed("left over", [n for n in spare if n not in allowed]),
+        *_shape_problems(given, target, {*spare}),
+    ]
+    if problems:
+        raise WeightsError(
+            f"{loaded.file} ({loaded.source}) does not fit {features.arch}: {'; '.join(problems)}. "
+            "Give the architecture the file was made for, or declare the exceptions "
+            "(fresh=[...] for encoder tensors to start anew, unused=[...] for the file's)"
+        )
+    chosen = {n: t for n, t in given.items() if n in target and n not in spare}
+    state = {n: chosen[n].to(t.dtype) if n in chosen else t for n, t in target.items()}
+    features.encoder.load_state_dict(state, strict=True)
+    return LoadReport(
+        file=loaded.file,
+        sha256=loaded.sha256,
+        source=loaded.source,
+        loaded=len(chosen),
+        fresh=sorted(kept),
+        unused=sorted({*spare, *loaded.unused}),
+        resized=resized,
+        identity=asdict(loaded.identity),
+    )
+
+
+def _fit(
+    tensors: Mapping[str, Tensor], features: TimmFeatures, resized: list[str]
+) -> dict[str, Tensor]:
+    """The file's tensors in the form of this net: tables a block, position parameters to size."""
+    fitted = dict(tensors)
+    if not features.plain:
+        return fitted
+    if features.has_relative_position and SHARED_TABLE in fitted:
+        shared = fitted.pop(SHARED_TABLE)
+        blocks = range(len(features.encoder.blocks))
+        fitted |= {f"blocks.{i}.attn.{TABLE}": shared.clone() for i in blocks}
+        resized.append(f"{SHARED_TABLE}: one shared table -> one a block ({len(blocks)})")
+    target = features.encoder.state_dict()
+    for name in [n for n in fitted if n in target and fitted[n].shape != target[n].shape]:
+        new = _resize(name, fitted[name], target[name], features)
+        if new is not None:
+            resized.append(f"{name}: {tuple(fitted[name].shape)} -> {tuple(new.shape)}")
+            fitted[name] = new
+    return fitted
+
+
+def _resize(name: str, old: Tensor, target: Tensor, features: TimmFeatures) -> Tensor | None:
+    """A position parameter at the net's size; None where this is not one, or not resizable."""
+    grid = features.stored_grid
+    if name.endswith(TABLE) and old.ndim == 2 and old.shape[1] == target.shape[1]:
+        window = square_window(old.shape[0])
+        return resize_relative_position(old, window, grid) if window else None
+    if name == "pos_embed" and old.ndim == 3 and old.shape[2] == target.shape[2]:
+        prefix = target.shape[1] - grid[0] * grid[1]
+        side = round(max(old.shape[1] - prefix, 0) ** 0.5)
+        if side and side * side == old.shape[1] - prefix:
+            return resize_position_embedding(old, (side, side), grid, prefix)
+    if name == "patch_embed.proj.weight" and old.ndim == 4 and old.shape[:2] == target.shape[:2]:
+        return resample_patch_embed(old.float(), list(target.shape[2:]))
+    return None
+
+
+def _matches(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    return [name for name in names if any(fnmatchcase(name, p) for p in patterns)]
+
+
+def _pattern_problems(
+    kind: str, patterns: Sequence[str], names: Iterable[str], what: str
+) -> list[str]:
+    idle = [p for p in patterns if not _matches(names, [p])]
+    return [f"{kind} pattern {p!r} matches no {what}" for p in idle]
+
+
+def _listed(title: str, names: list[str]) -> list[str]:
+    """ "title (count): the names", the first twelve of them."""
+    if not names:
+        return []
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return [f"{title} ({len(names)}): {', '.join(names[:12])}{more}"]
+
+
+def _shape_problems(
+    given: Mapping[str, Tensor], target: Mapping[str, Tensor], skip: set[str]
+) -> list[str]:
+    shared = [n for n in given if n in target and n not in skip]
+    wrong = [
+        f"{n} is {tuple(given[n].shape)}, the encoder has {tuple(target[n].shape)}"
+        for n in shared
+        if given[n].shape != target[n].shape
+    ]
+    kinds = [
+        f"{n} is {given[n].dtype}"
+        for n in shared
+        if given[n].is_floating_point() != target[n].is_floating_point()
+    ]
+    broken = [n for n in shared if not torch.isfinite(given[n]).all()]
+    return [
+        *_listed("of another shape", wrong),
+        *_listed("of another kind of number", kinds),
+        *_listed("with NaN or infinite values", broken),
+    ]
