@@ -1,0 +1,100 @@
+"""Every key a detection config has, with Detectron2's own Mask R-CNN settings.
+
+Built upon by the configs one folder up: `from .base.mask_rcnn import config`.
+"""
+
+import detectron2.data.transforms as T
+import torch
+from detectron2.config import LazyCall as L
+
+from transfer.detection.model import mask_rcnn
+
+config = dict(
+    weights="none",  # a weights file, or "none" for training from scratch
+    fresh=[],  # encoder tensors the file may lack (patterns); anything else missing is an error
+    unused=[],  # tensors of the file that may be left over (patterns)
+    arch=None,  # a timm architecture; None takes it from the weights file
+    arch_args={},  # its arguments
+    checkpoint=None,  # a trained detector for --eval-only; None: output_dir/model_final.pth
+    seed=0,
+    output_dir="output/detection",
+    budget="full",  # full | quarter (a quarter of the steps) | debug (20 steps)
+    freeze="none",  # none | backbone (the encoder is fixed; its pyramid and the heads learn)
+    allow=[],  # findings of the data check to train in spite of, by code
+    features=dict(
+        drop_path_rate=0.0,
+        norm_outputs=None,  # None: a fresh norm an output for ConvNeXt families only
+        pyramid="auto",  # simple feature pyramid for plain ViTs, FPN for everything else
+        blocks=None,
+        image_size=None,  # plain ViTs: pixels at which position parameters are stored
+        window_size=0,  # plain ViTs: patches along a window's side; 0 is global attention
+        global_blocks=[],  # with windows: blocks that stay global; [] is four, evenly spread
+        checkpointing=False,  # trade compute for memory in the encoder
+    ),
+    # Mask R-CNN with FPN as in Detectron2's configs/common/models/mask_rcnn_fpn.py
+    model=L(mask_rcnn)(
+        masks=True,
+        cascade=False,
+        channels=256,
+        fpn_norm="",
+        anchor_sizes=[32, 64, 128, 256, 512],
+        rpn_convs=1,
+        rpn_batch=256,
+        pre_nms_topk=[2000, 1000],  # training, test
+        post_nms_topk=[1000, 1000],
+        roi_batch=512,
+        box_convs=[],
+        box_fcs=[1024, 1024],
+        mask_convs=[256, 256, 256, 256],
+        head_norm="",
+        box_loss="smooth_l1",
+        score_threshold=0.05,
+        nms_threshold=0.5,
+        max_detections=100,
+    ),
+    data=dict(
+        name="coco_2017",
+        root=None,  # None: $DETECTRON2_DATASETS, else datasets/
+        train_json="{root}/coco/annotations/instances_train2017.json",
+        train_images="{root}/coco/train2017",
+        val_json="{root}/coco/annotations/instances_val2017.json",
+        val_images="{root}/coco/val2017",
+    ),
+    # configs/common/data/coco.py
+    input=dict(
+        train=[
+            L(T.ResizeShortestEdge)(
+                short_edge_length=[640, 672, 704, 736, 768, 800],
+                sample_style="choice",
+                max_size=1333,
+            ),
+            L(T.RandomFlip)(),
+        ],
+        test=[L(T.ResizeShortestEdge)(short_edge_length=800, max_size=1333)],
+        recompute_boxes=False,  # boxes from the masks again, after cropping
+    ),
+    optimizer=L(torch.optim.AdamW)(lr=1e-4, weight_decay=0.05, betas=[0.9, 0.999]),
+    decay=dict(
+        layers=1.0,  # learning-rate decay from layer to layer, towards the image
+        rule="auto",  # of transfer/layer_decay.py; auto takes the architecture's
+        no_weight_decay="norms",  # nothing | norms | vectors
+    ),
+    # 1x: 90 000 steps of 16 images are 12.3 epochs of 117 266 images
+    schedule=dict(
+        steps=90_000, milestones=[60_000, 80_000], gamma=0.1, warmup_steps=1000, warmup_factor=0.001
+    ),
+    train=dict(
+        batch=16,  # images a step, over all processes and accumulated parts
+        accumulate=1,  # micro-batches a step and process
+        amp=False,  # bfloat16 where it is safe
+        clip_norm=0.0,  # 0: no gradient clipping
+        ema=0.0,  # decay of the averaged weights that are evaluated; 0: none
+        compile=False,
+        workers=4,  # data processes a process
+        device="auto",
+        log_period=20,
+        checkpoint_period=1000,
+        eval_period=0,  # steps between evaluations; 0: only at the end
+    ),
+    test=dict(batch=1, engine="faster-coco-eval", pictures=4),
+)

@@ -1,0 +1,53 @@
+"""Train and evaluate a detector.
+
+    python tools/train_net.py --config-file configs/detection/NAME.py [--num-gpus N] [--resume]
+        [--eval-only] [key=value ...]
+
+`weights=FILE` starts from a pretrained encoder, `weights=none` from scratch. The run ends in
+OUTPUT_DIR/result.json; --resume continues an interrupted run and leaves a finished one alone.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line; everything after the options is key=value."""
+    usage, details = __doc__.split("\n", 1)
+    parser = argparse.ArgumentParser(
+        description=usage, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, type=Path)
+    parser.add_argument("--num-gpus", type=int, default=1, help="on this machine")
+    parser.add_argument("--num-machines", type=int, default=1)
+    parser.add_argument("--machine-rank", type=int, default=0)
+    parser.add_argument("--dist-url", default="auto", help="of the first machine, with several")
+    parser.add_argument("--resume", action="store_true", help="continue in the output folder")
+    parser.add_argument("--eval-only", action="store_true", help="evaluate a trained detector")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    return parser.parse_intermixed_args(arguments)
+
+
+def main() -> int:
+    """0 when done; 2 on a user's error; 143 when stopped by a signal with the state saved."""
+    arguments = parse_arguments()
+    if arguments.resume and _finished(arguments.overrides):
+        return 0
+    from transfer.detection.launch import launch
+
+    return launch(arguments)
+
+
+def _finished(overrides: list[str]) -> bool:
+    """Whether the named output folder holds a record: known without the heavy imports."""
+    named = [o.partition("=")[2] for o in overrides if o.startswith("output_dir=")]
+    record = Path(named[-1]) / "result.json" if named else None
+    if record is None or not record.is_file():
+        return False
+    print(f"finished already: {record}")
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

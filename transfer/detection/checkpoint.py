@@ -1,0 +1,60 @@
+"""Training state and trained detectors on disk: atomic, and tensors only when read.
+
+`state.pth` is what `--resume` continues from; `model_final.pth` is a trained detector in
+Detectron2's layout, {"model": tensors}. Detectron2's own checkpointer, which unpickles, is not
+used.
+"""
+
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from pretrain.checkpoint import atomic_write
+
+STATE_NAME = "state.pth"
+FINAL_NAME = "model_final.pth"
+
+
+def save(state: dict[str, Any], path: Path) -> None:
+    """Write a dict of tensors and plain values in one step."""
+    atomic_write(Path(path), lambda temporary: torch.save(state, temporary))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read it back on the CPU. FileNotFoundError; ValueError for a broken or unsafe file."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{path}: cannot be read as tensors only ({reason}); it is truncated, or holds "
+            "pickled objects, which are refused"
+        ) from error
+
+
+def load_model(model: torch.nn.Module, tensors: dict[str, torch.Tensor], source: Path) -> None:
+    """Load a trained detector strictly; ValueError lists what does not fit."""
+    own = model.state_dict()
+    parts = {
+        "missing": own.keys() - tensors.keys(),
+        "left over": tensors.keys() - own.keys(),
+        "of another shape": {
+            n for n in own.keys() & tensors.keys() if own[n].shape != tensors[n].shape
+        },
+    }
+    if any(parts.values()):
+        told = "; ".join(
+            f"{kind}: {_some(sorted(names))}" for kind, names in parts.items() if names
+        )
+        raise ValueError(f"{source} does not fit this config's detector ({told})")
+    model.load_state_dict(tensors)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

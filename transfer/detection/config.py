@@ -1,0 +1,156 @@
+"""Config file + `key=value` -> one checked config.
+
+A config file is a LazyConfig file of Detectron2 that defines `config`; others build on it with
+`from .other import config`. Every key a user may set stands in configs/detection/base/, so a key
+that is not there is a typo, and the error names the nearest.
+"""
+
+import ast
+import difflib
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from detectron2.config import LazyConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+# below these keys any name goes: they are arguments of timm and of the encoder's wrapper
+OPEN_KEYS = ("arch_args",)
+DATA_ROOT = "DETECTRON2_DATASETS"
+
+# what a run is made of and where it lies, but not how: no part of the protocol
+NOT_PROTOCOL = ("weights", "fresh", "unused", "arch", "arch_args", "seed", "output_dir", "data",
+                "checkpoint", "allow")  # fmt: skip
+NOT_PROTOCOL_TRAIN = ("workers", "log_period", "checkpoint_period", "eval_period", "compile",
+                      "device", "accumulate", "checkpointing")  # fmt: skip
+
+
+class ConfigError(ValueError):
+    """A config file or an override that cannot be used; the message says what to do."""
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> DictConfig:
+    """The config of a file with overrides applied, budget and data root worked in."""
+    path = Path(path)
+    if not path.is_file():
+        near = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        raise ConfigError(f"no config at {path}" + (f"; there are {', '.join(near)}" * bool(near)))
+    try:
+        config = LazyConfig.load(str(path), "config")
+    except KeyError:
+        raise ConfigError(f"{path} does not define `config`") from None
+    for override in overrides or []:
+        apply_override(config, override)
+    return resolve(config)
+
+
+def apply_override(config: DictConfig, override: str) -> None:
+    """Set one `key=value`; the value is a Python or JSON literal, else text."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{override!r} is not of the form key=value")
+    value = parse_value(text)
+    if not key.startswith(tuple(f"{k}." for k in OPEN_KEYS)):
+        known = flat_keys(config)
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"the config has no key {key!r}{hint}")
+        value = _same_kind(key, OmegaConf.select(config, key), value)
+    OmegaConf.update(config, key, value, merge=False)
+
+
+def parse_value(text: str) -> Any:
+    """`1e-4`, `[1, 2]`, `{"depths": [1, 1]}`, `true`, `None`, or a word."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        pass
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def flat_keys(config: DictConfig, prefix: str = "") -> list[str]:
+    """Every key in dots: `train`, `train.batch`, ..."""
+    keys = []
+    for name in map(str, config):
+        key = f"{prefix}{name}"
+        keys.append(key)
+        value = config._get_node(name)
+        if isinstance(value, DictConfig) and not value._is_none() and key not in OPEN_KEYS:
+            keys += flat_keys(value, f"{key}.")
+    return keys
+
+
+def resolve(config: DictConfig) -> DictConfig:
+    """Work in what depends on other keys: the data root, the budget, values that must agree."""
+    data = config.data
+    data.root = str(data.root or os.environ.get(DATA_ROOT, "datasets"))
+    for key in ("train_json", "train_images", "val_json", "val_images"):
+        if not data[key]:
+            raise ConfigError(f"data.{key} is not set: give data.{key}=PATH")
+        data[key] = str(data[key]).replace("{root}", data.root)
+    _apply_budget(config)
+    batch, parts = config.train.batch, config.train.accumulate
+    if batch < 1 or parts < 1:
+        raise ConfigError(
+            f"train.batch ({batch}) and train.accumulate ({parts}) must be at least 1"
+        )
+    if config.freeze not in ("none", "backbone"):
+        raise ConfigError(f"freeze must be none or backbone, got {config.freeze!r}")
+    return config
+
+
+def _apply_budget(config: DictConfig) -> None:
+    """Shorten the schedule: "quarter" keeps its shape, "debug" is a few steps to see it run."""
+    schedule, budget = config.schedule, config.budget
+    if budget not in ("full", "quarter", "debug"):
+        raise ConfigError(f"budget must be full, quarter or debug, got {budget!r}")
+    if budget == "full":
+        return
+    steps = math.ceil(schedule.steps / 4) if budget == "quarter" else min(20, schedule.steps)
+    share = steps / schedule.steps
+    schedule.milestones = [round(m * share) for m in schedule.milestones]
+    schedule.warmup_steps = min(schedule.warmup_steps, steps // 4)
+    schedule.steps = steps
+
+
+def protocol_of(config: DictConfig) -> dict[str, Any]:
+    """Every setting that may change the number, and nothing of what is compared by it."""
+    plain = _plain(config)
+    kept = {k: v for k, v in plain.items() if k not in NOT_PROTOCOL}
+    kept["train"] = {k: v for k, v in plain["train"].items() if k not in NOT_PROTOCOL_TRAIN}
+    kept["features"] = {k: v for k, v in plain["features"].items() if k not in NOT_PROTOCOL_TRAIN}
+    return {"framework": "detectron2", **kept}
+
+
+def _plain(node: Any) -> Any:
+    """A config as JSON values; classes and functions by name."""
+    if isinstance(node, DictConfig | dict):
+        return {str(k): _plain(v) for k, v in node.items()}
+    if isinstance(node, ListConfig | list | tuple):
+        return [_plain(v) for v in node]
+    if callable(node):
+        return f"{node.__module__}.{node.__qualname__}"
+    return node
+
+
+def _same_kind(key: str, old: Any, new: Any) -> Any:
+    """Refuse text for a number and the like; an integer may stand for a float."""
+    if isinstance(old, DictConfig | ListConfig):
+        if not isinstance(new, dict if isinstance(old, DictConfig) else list | tuple):
+            raise ConfigError(f"{key} holds several values, got {new!r}")
+        return new
+    if old is None or new is None:
+        return new
+    if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
+        return float(new)
+    if isinstance(old, str) and not isinstance(new, str | bool | dict | list):
+        return str(new)
+    if type(old) is not type(new):
+        raise ConfigError(f"{key} expects {type(old).__name__} (now {old!r}), got {new!r}")
+    return new
