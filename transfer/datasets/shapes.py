@@ -177,7 +177,7 @@ def _things(rng: Rng, size: int) -> list[Thing]:
 def _object(rng: Rng, size: int) -> Thing:
     category = THING_CLASSES[rng.integers(len(THING_CLASSES))]
     surface, outline = category.split(" ")
-    return _thing(rng, size, outline, surface, small=0.09)
+    return _thing(rng, size, outline, surface, small=0.08)
 
 
 def _clutter(rng: Rng, size: int) -> Thing:
