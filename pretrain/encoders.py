@@ -38,7 +38,9 @@ def build_encoder(
     if not hasattr(encoder, "forward_intermediates") or not hasattr(encoder, "feature_info"):
         raise ValueError(f"timm's {arch} gives no feature maps: choose a hierarchical convnet")
     last = feature_maps(encoder)[-1].index
-    encoder.prune_intermediate_layers([last], prune_norm=True, prune_head=True)
+    encoder.prune_intermediate_layers(  # type: ignore[operator]
+        [last], prune_norm=True, prune_head=True
+    )
     return encoder
 
 

@@ -52,11 +52,10 @@ class FCMAE(nn.Module):
         self.arch, self.arch_args = arch, dict(arch_args or {})
         self.encoder = build_encoder(arch, arch_args, drop_path_rate)
         self.masked = MaskedEncoder(self.encoder, sparse)
-        self.masked.maps = self.masked.maps[-1:]
         self.patch = self.masked.patch
         self.grid = patch_grid(image_size, self.patch)
         self.n_visible = fcmae_visible_count(self.grid[0] * self.grid[1], mask_ratio)
-        self.proj = nn.Conv2d(self.masked.maps[0].channels, decoder_width, kernel_size=1)
+        self.proj = nn.Conv2d(self.masked.maps[-1].channels, decoder_width, kernel_size=1)
         self.mask_token = nn.Parameter(torch.zeros(1, decoder_width, 1, 1))
         self.decoder = nn.Sequential(
             *(
@@ -78,17 +77,16 @@ class FCMAE(nn.Module):
     def decode(self, images: Tensor, visible: Tensor) -> Tensor:
         """The decoder's output before the prediction, (B, decoder_width, h, w)."""
         view = self.view(visible)
-        feature = self.proj(self.masked(images, view)[-1])
-        return self.decoder(view.densify(feature, self.mask_token))
+        (feature,) = self.masked(images, view, self.masked.maps[-1:])
+        return self.decoder(view.densify(self.proj(feature), self.mask_token))
 
     def predict(self, images: Tensor, visible: Tensor) -> Tensor:
         """(B, p p 3, h, w) in units of each patch's own mean and standard deviation."""
         return self.pred(self.decode(images, visible))
 
-    def features(self, images: Tensor, visible: Tensor) -> Tensor:
-        """The encoder's last map (B, C, h, w), zero where masked."""
-        view = self.view(visible)
-        return view.densify(self.masked(images, view)[-1])
+    def features(self, images: Tensor, visible: Tensor) -> list[Tensor]:
+        """The encoder's maps (B, C, H', W'), zero where masked, high resolution first."""
+        return self.masked.densified(images, self.view(visible))
 
     def view(self, visible: Tensor) -> View:
         return self.masked.view(visible, visible_count(visible, self.n_visible))

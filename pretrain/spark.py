@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pretrain.encoders import build_encoder
 from pretrain.masking import spark_visible_count
 from pretrain.patchify import masked_patch_loss, unnormalise_patches
-from pretrain.sparse import MaskedEncoder, mask_layers
+from pretrain.sparse import MaskedEncoder, View, mask_layers
 from pretrain.sparse.masked import Sparse, visible_count
 
 
@@ -66,7 +66,7 @@ class SparK(nn.Module):
 
     def predict(self, images: Tensor, visible: Tensor) -> Tensor:
         """(B, 3, H, W) in units of each patch's own mean and standard deviation."""
-        view = self.masked.view(visible, visible_count(visible, self.n_visible))
+        view = self.view(visible)
         features = self.masked(images, view)
         densified = []
         with self.masked.slot.using(view):
@@ -82,8 +82,10 @@ class SparK(nn.Module):
 
     def features(self, images: Tensor, visible: Tensor) -> list[Tensor]:
         """The encoder's maps (B, C, H', W'), zero where masked, high resolution first."""
-        view = self.masked.view(visible, visible_count(visible, self.n_visible))
-        return [view.densify(feature) for feature in self.masked(images, view)]
+        return self.masked.densified(images, self.view(visible))
+
+    def view(self, visible: Tensor) -> View:
+        return self.masked.view(visible, visible_count(visible, self.n_visible))
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor, visible: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pretrain.encoders import feature_maps, run_encoder
+from pretrain.encoders import FeatureMap, feature_maps, run_encoder
 from pretrain.sparse.dense import use_dense
 from pretrain.sparse.patches import use_patches
 from pretrain.sparse.view import DenseView, MaskSlot, PatchView, View
@@ -48,10 +48,16 @@ class MaskedEncoder:
             return DenseView(visible, self.patch)
         return PatchView(visible, self.patch, count)
 
-    def __call__(self, images: Tensor, view: View) -> list[Tensor]:
-        """Feature maps, high resolution first: of the patches, or masked whole ones."""
+    def __call__(
+        self, images: Tensor, view: View, maps: list[FeatureMap] | None = None
+    ) -> list[Tensor]:
+        """Feature maps (None: all), high resolution first: of the patches, or masked whole ones."""
         with self.slot.using(view):
-            return run_encoder(self.encoder, view.inputs(images), self.maps)
+            return run_encoder(self.encoder, view.inputs(images), maps or self.maps)
+
+    def densified(self, images: Tensor, view: View) -> list[Tensor]:
+        """All feature maps as (B, C, H', W'), zero where masked."""
+        return [view.densify(feature) for feature in self(images, view)]
 
 
 def visible_count(visible: Tensor, expected: int) -> int:
@@ -105,7 +111,7 @@ def _outputs(encoder: nn.Module, masked: MaskedEncoder, view: PatchView | None) 
 def _compare(plain: Outputs, patches: Outputs, encoder: nn.Module) -> None:
     """With every patch visible, each layer must compute what the plain network computes."""
     for (name, whole), (_, parts) in zip(plain, patches, strict=True):
-        n, a, b, c = parts.shape
+        _, a, b, c = parts.shape
         if whole.shape == (1, a, 2 * b, 2 * c):
             whole = whole.permute(0, 2, 3, 1)
             parts = parts.permute(0, 2, 3, 1)

@@ -4,6 +4,8 @@ Everything pointwise, LayerNorm and BatchNorm are right as they are. A window th
 the patch gets a halo of neighbouring cells, zero where masked or outside of the image.
 """
 
+from typing import Any
+
 import torch
 from timm.layers import DropPath
 from timm.layers.conv2d_same import Conv2dSame
@@ -120,22 +122,26 @@ def layer_halo(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> tuple[Halo, H
     kernel, stride = pair(module.kernel_size), pair(module.stride)
     dilation = pair(getattr(module, "dilation", 1))
     if isinstance(module, Conv2dSame):
-        reach = [max(0, d * (k - 1) + 1 - s) for k, s, d in zip(kernel, stride, dilation)]
+        reach = [
+            max(0, d * (k - 1) + 1 - s) for k, s, d in zip(kernel, stride, dilation, strict=True)
+        ]
         vertical, horizontal = ((r // 2, r - r // 2) for r in reach)
         return vertical, horizontal
     if isinstance(module.padding, str):
         padding = tuple(
-            d * (k - 1) // 2 if module.padding == "same" else 0 for k, d in zip(kernel, dilation)
+            d * (k - 1) // 2 if module.padding == "same" else 0
+            for k, d in zip(kernel, dilation, strict=True)
         )
     else:
         padding = pair(module.padding)
     vertical, horizontal = (
-        window_halo(k, s, p, d) for k, s, p, d in zip(kernel, stride, padding, dilation)
+        window_halo(k, s, p, d)
+        for k, s, p, d in zip(kernel, stride, padding, dilation, strict=True)
     )
     return vertical, horizontal
 
 
-PATCH_LAYERS: dict[type[nn.Module], type[PatchLayer]] = {
+PATCH_LAYERS: dict[type[nn.Module], Any] = {
     nn.Conv2d: PatchConv2d,
     Conv2dSame: PatchConv2dSame,
     nn.MaxPool2d: PatchMaxPool2d,

@@ -1,0 +1,136 @@
+"""Reading a case, recognising its kind, measuring errors."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+TOLERANCE = 1e-4  # of a quantity's largest absolute value
+
+
+@dataclass(frozen=True)
+class Case:
+    """A golden folder: what ran, the recorded tensors, the weights by official name."""
+
+    path: Path
+    spec: dict[str, Any]
+    tensors: dict[str, Tensor]
+    weights: dict[str, Tensor]
+    sparse: str = "patches"
+    dtype: torch.dtype = torch.float64
+
+    @property
+    def tolerance(self) -> float:
+        """What case.json allows, at most TOLERANCE."""
+        stated = re.search(r"\d+(\.\d+)?e-\d+", str(self.spec.get("tolerance", "")))
+        return min(TOLERANCE, float(stated.group())) if stated else TOLERANCE
+
+    def numbers(self, name: str) -> Tensor:
+        """A recorded tensor in the precision the case is recomputed in."""
+        return self.tensors[name].to(self.dtype)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One recorded quantity: the largest error, relative to its largest absolute value."""
+
+    name: str
+    error: float
+    tolerance: float = TOLERANCE
+    note: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.tolerance  # False for NaN
+
+
+@dataclass
+class Checks:
+    """Collects the checks of a case; every recorded tensor has to be compared or named input."""
+
+    case: Case
+    done: list[Check] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
+
+    def inputs(self, *names: str) -> None:
+        self.used |= set(names)
+
+    def compare(self, name: str, ours: Tensor, note: str = "") -> None:
+        """Ours against the recorded tensor `name`; equal for integers."""
+        self.used.add(name)
+        error = relative_error(ours.detach(), self.case.tensors[name])
+        self.done.append(Check(name, error, self.case.tolerance, note))
+
+    def finish(self) -> list[Check]:
+        """The checks; ValueError if a recorded tensor was looked at by none of them."""
+        left = sorted(self.case.tensors.keys() - self.used)
+        if left:
+            raise ValueError(f"{self.case.path}: no check knows what to do with {', '.join(left)}")
+        return self.done
+
+
+def relative_error(ours: Tensor, recorded: Tensor) -> float:
+    """Largest difference over the recorded tensor's largest absolute value; integers: 0 or inf."""
+    if ours.numel() != recorded.numel():
+        return float("inf")
+    ours = ours.reshape(recorded.shape)
+    if not recorded.is_floating_point():
+        return 0.0 if torch.equal(ours.to(recorded.dtype), recorded) else float("inf")
+    ours, recorded = ours.double(), recorded.double()
+    return float((ours - recorded).abs().max() / recorded.abs().max().clamp(min=1e-30))
+
+
+def read_case(path: Path, *, sparse: str = "patches", dtype: torch.dtype = torch.float64) -> Case:
+    """The case in `path`; ValueError if the folder is none."""
+    for name in ("case.json", "case.safetensors"):
+        if not (path / name).is_file():
+            raise ValueError(f"{path} is no golden case: it has no {name}")
+    weights = path / "weights.safetensors"
+    return Case(
+        path=path,
+        spec=json.loads((path / "case.json").read_text()),
+        tensors=load_file(path / "case.safetensors"),
+        weights=load_file(weights) if weights.is_file() else {},
+        sparse=sparse,
+        dtype=dtype,
+    )
+
+
+def kind_of(case: Case) -> str:
+    """spark, fcmae, minkowski, beit, dalle, lamb or resize; ValueError if it is none of them."""
+    weights, tensors = case.weights.keys(), case.tensors.keys()
+    marks: dict[str, bool] = {
+        "spark": any(n.startswith("sparse_encoder.") for n in weights),
+        "beit": "patch_embed.proj.weight" in weights,
+        "dalle": "blocks.input.w" in weights,
+        "fcmae": "mask_token" in weights and "images" in tensors,
+        "minkowski": any(n.endswith(".kernel") for n in weights),
+        "lamb": "max_grad_norm" in case.spec,
+        "resize": any(n.startswith("resized:") for n in tensors),
+    }
+    for kind, found in marks.items():
+        if found:
+            return kind
+    raise ValueError(f"{case.path}: cannot tell which kind of golden case this is")
+
+
+def check_case(case: Case) -> list[Check]:
+    """Recompute the case; one check a recorded quantity."""
+    from . import convnets, others
+
+    checkers: Mapping[str, Callable[[Case], list[Check]]] = {
+        "spark": convnets.check_spark,
+        "fcmae": convnets.check_fcmae,
+        "minkowski": convnets.check_minkowski,
+        "beit": others.check_beit,
+        "dalle": others.check_dalle,
+        "lamb": others.check_lamb,
+        "resize": others.check_resize,
+    }
+    return checkers[kind_of(case)](case)

@@ -1,0 +1,122 @@
+"""SparK and FCMAE cases: features, prediction, loss, gradients, running statistics."""
+
+import timm
+import torch
+from torch import nn
+
+from pretrain.encoders import feature_maps, run_encoder
+from pretrain.official import (
+    Renamed,
+    architecture,
+    convnext_name,
+    dense_layout,
+    fcmae_from_official,
+    spark_from_official,
+    under,
+)
+
+from .cases import Case, Check, Checks, relative_error
+from .kinks import Kinks, watch_kinks
+
+
+def check_spark(case: Case) -> list[Check]:
+    """keyu-tian/SparK, one forward and backward in train mode."""
+    renamed = spark_from_official(
+        case.weights, image_size=case.tensors["images"].shape[2], sparse=case.sparse
+    )
+    model = renamed.model.to(case.dtype).eval()
+    checks = Checks(case)
+    checks.inputs("images", "visible")
+    images, visible = case.numbers("images"), case.tensors["visible"].bool()
+    fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.train()
+    with torch.no_grad():
+        for i, feature in enumerate(model.features(images, visible)):
+            if f"feature_{i}" in case.tensors:
+                checks.compare(f"feature_{i}", feature)
+        if "reconstruction" in case.tensors:
+            model.load_state_dict(fresh)  # running statistics moved
+            checks.compare("reconstruction", model.predict(images, visible))
+    model.load_state_dict(fresh)
+    return _train(case, renamed, checks)
+
+
+def check_fcmae(case: Case) -> list[Check]:
+    """facebookresearch/ConvNeXt-V2: masked and plain features, prediction, loss, gradients."""
+    renamed = fcmae_from_official(
+        case.weights, image_size=case.tensors["images"].shape[2], sparse=case.sparse
+    )
+    model = renamed.model.to(case.dtype)
+    checks = Checks(case)
+    checks.inputs("images", "visible")
+    images, visible = case.numbers("images"), case.tensors["visible"].bool()
+    with torch.no_grad():
+        plain = run_encoder(model.encoder, images, feature_maps(model.encoder))
+        for i, feature in enumerate(plain):
+            if f"dense_feature_{i}" in case.tensors:
+                checks.compare(f"dense_feature_{i}", feature)
+        for i, feature in enumerate(model.features(images, visible)):
+            if f"masked_feature_{i}" in case.tensors:
+                checks.compare(f"masked_feature_{i}", feature)
+        if "prediction" in case.tensors:
+            checks.compare("prediction", model.predict(images, visible))
+        if "logits_dense" in case.tensors:
+            checks.compare("logits_dense", _classifier(case)(images))
+    return _train(case, renamed, checks)
+
+
+def check_minkowski(case: Case) -> list[Check]:
+    """`remap_checkpoint_keys`: every dense tensor, by name, and none besides."""
+    dense = dense_layout(under(case.weights, "encoder."))
+    checks = Checks(case)
+    for name in case.tensors:
+        checks.compare(name, dense.get(name, torch.empty(0)))
+    extra = sorted(dense.keys() - case.tensors.keys())
+    if extra:
+        checks.done.append(Check(f"not in the official result: {', '.join(extra)}", float("inf")))
+    return checks.finish()
+
+
+def _train(case: Case, renamed: Renamed, checks: Checks) -> list[Check]:
+    """Loss, gradients under official names, their norm, buffers after the forward pass."""
+    model = renamed.model
+    with watch_kinks(model) as kinks:
+        loss = model(case.numbers("images"), case.tensors["visible"].bool())
+        loss.backward(retain_graph=True)
+    checks.compare("loss", loss)
+    parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+    for name in case.tensors:
+        kind, _, official = name.partition(":")
+        if kind == "grad":
+            ours = renamed.names.get(official) or renamed.names[f"encoder.{official}"]
+            _gradient(checks, name, parameters[ours], kinks)
+        elif kind == "after":
+            checks.compare(name, buffers[renamed.names[official]])
+        elif name == "grad_norm":
+            norms = [p.grad.norm() for p in model.parameters() if p.grad is not None]
+            checks.compare(name, torch.stack(norms).norm())
+    return checks.finish()
+
+
+def _gradient(checks: Checks, name: str, parameter: nn.Parameter, kinks: Kinks) -> None:
+    gradient, recorded = parameter.grad, checks.case.tensors[name]
+    if gradient is None:
+        checks.compare(name, torch.empty(0))
+    elif relative_error(gradient, recorded) <= checks.case.tolerance:
+        checks.compare(name, gradient)
+    else:
+        gradient, units = kinks.explain(parameter, recorded)
+        note = f"{units} unit{'s' * (units != 1)} at a ReLU's kink on the other side"
+        checks.compare(name, gradient, note if units else "")
+
+
+def _classifier(case: Case) -> nn.Module:
+    """The plain network with its head, from the same weights."""
+    encoder = dense_layout(under(case.weights, "encoder."))
+    arch, arch_args = architecture(encoder)
+    classes = encoder["head.weight"].shape[0]
+    model = timm.create_model(arch, pretrained=False, num_classes=classes, **arch_args)
+    own = model.state_dict()
+    named = {convnext_name(n): t for n, t in encoder.items()}
+    model.load_state_dict({n: t.reshape(own[n].shape) for n, t in named.items()})
+    return model.to(case.dtype).eval()
