@@ -78,7 +78,6 @@ def whole(name, value):
 
 RLE = {"size": [HEIGHT, WIDTH], "counts": "c26>"}
 BROKEN = {
-    "annotation-id-zero": annotation(id=0),
     "annotation-id-twice": annotation(id=2),
     "category-unknown": annotation(category_id=8),
     "image-unknown": annotation(image_id=9),
@@ -144,6 +143,12 @@ def test_an_empty_box_is_a_warning_since_coco_has_some(data):
     contents, check, _ = data
     annotation(bbox=[5, 5, 3, 0])(contents)
     assert [(f.level, f.code) for f in check()] == [("warning", "box-empty")]
+
+
+def test_id_zero_is_a_warning(data):
+    contents, check, _ = data
+    annotation(id=0)(contents)
+    assert [(f.level, f.code) for f in check()] == [("warning", "annotation-id-zero")]
 
 
 def test_unreadable_image_and_json(data):
