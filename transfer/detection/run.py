@@ -36,7 +36,6 @@ from transfer.detection.trainer import (
     save_last_good,
     trim_metrics,
 )
-from transfer.features import dense_arch_args
 from transfer.record import (
     RECORD_NAME,
     Cost,
@@ -46,7 +45,7 @@ from transfer.record import (
     protocol_hash,
     write_result,
 )
-from transfer.weights import PixelStats
+from transfer.weights import PixelStats, transfer_arch_args
 
 logger = logging.getLogger(__name__)
 
@@ -205,7 +204,9 @@ def train(setup: Run, identity: str) -> Trainer:
         trainer.load_state_dict(checkpoint.load(state))
         logger.info("continuing after step %d", trainer.done)
         trim_metrics(out / "metrics.json", trainer.done)
-    trainer.register_hooks([hooks.IterationTimer(), *_evaluation_hook(setup, trainer), saver])
+    trainer.register_hooks(
+        [hooks.IterationTimer(warmup_iter=0), *_evaluation_hook(setup, trainer), saver]
+    )
     if comm.is_main_process():
         trainer.register_hooks([hooks.PeriodicWriter(_writers(setup), settings.log_period)])
     signal.signal(signal.SIGTERM, lambda *_: setattr(trainer, "stop_asked", True))
@@ -311,12 +312,11 @@ def _writers(setup: Run) -> list[Any]:
 
 def _save_final(setup: Run, trainer: Trainer) -> None:
     """The trained detector with what is needed to build it again without the encoder file."""
-    features, report = setup.detector.features, setup.detector.report
-    given = plain(setup.config.arch_args) or (report.identity["arch_args"] if report else {})
+    features = setup.detector.features
     final = {
         "model": trainer.bare.state_dict(),
         "arch": features.arch,
-        "arch_args": given,
+        "arch_args": features.arch_args,
         "pixels": asdict(setup.detector.pixels),
     }
     checkpoint.save(final, setup.out / checkpoint.FINAL_NAME)
@@ -383,9 +383,8 @@ def _method(detector: Detector) -> str:
 
 
 def _backbone_args(setup: Run) -> dict[str, Any]:
-    report = setup.detector.report
-    given = plain(setup.config.arch_args) or (report.identity["arch_args"] if report else {})
-    return dense_arch_args(given)
+    features = setup.detector.features
+    return transfer_arch_args(features.arch, features.arch_args)
 
 
 def _peak_memory_mib(device: torch.device) -> float:

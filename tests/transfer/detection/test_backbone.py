@@ -1,0 +1,81 @@
+"""timm inside Detectron2: the same tensors, bit for bit, whichever way it is built."""
+
+import pytest
+import timm
+import torch
+from detectron2.config import get_cfg
+from detectron2.modeling import build_backbone
+
+from transfer.detection.backbone import TimmBackbone, add_timm_config, feature_pyramid
+from transfer.features import TimmFeatures
+
+NETS = {
+    "resnet18": {"channels": [8, 16, 24, 32]},
+    "convnext_atto": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]},
+    "convnextv2_atto": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]},
+}
+VIT = ("beit_base_patch16_224", {"embed_dim": 32, "depth": 2, "num_heads": 2, "img_size": 64})
+
+
+@pytest.mark.parametrize("arch", NETS)
+def test_the_wrapper_returns_timms_maps_bit_for_bit(arch: str) -> None:
+    torch.manual_seed(0)
+    backbone = TimmBackbone(TimmFeatures(arch, NETS[arch], norm_outputs=False)).eval()
+    reference = timm.create_model(arch, features_only=True, out_indices=(-4, -3, -2, -1),
+                                  **NETS[arch]).eval()  # fmt: skip
+    own = backbone.features.encoder.state_dict()
+    renamed = {n: own[_timm_name(n, own)] for n in reference.state_dict()}
+    reference.load_state_dict(renamed)
+    images = torch.randn(2, 3, 64, 96)
+    maps = backbone(images)
+    assert list(maps) == ["res2", "res3", "res4", "res5"]
+    for ours, theirs in zip(maps.values(), reference(images), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_the_wrapper_of_a_vit_returns_its_last_blocks_tokens() -> None:
+    torch.manual_seed(0)
+    arch, args = VIT
+    features = TimmFeatures(arch, args, pyramid=None, blocks=[1], out_features=["res4"])
+    backbone = TimmBackbone(features).eval()
+    encoder = timm.create_model(arch, num_classes=0, **args).eval()
+    encoder.load_state_dict(features.encoder.state_dict(), strict=False)
+    images = torch.randn(2, 3, 64, 64)
+    theirs = encoder.forward_intermediates(images, indices=[1], intermediates_only=True)[0]
+    torch.testing.assert_close(backbone(images)["res4"], theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 96)])
+@pytest.mark.parametrize("name", ["convnextv2_atto", "beit"])
+def test_pyramids_have_five_levels_for_any_image(name: str, size: tuple[int, int]) -> None:
+    if name == "beit":
+        features = TimmFeatures(*VIT, pyramid="simple", pyramid_channels=16)
+    else:
+        features = TimmFeatures(name, NETS[name])
+    pyramid = feature_pyramid(features, 16)
+    maps = pyramid(torch.randn(1, 3, *size))
+    shapes = pyramid.output_shape()
+    assert list(maps) == list(shapes) == ["p2", "p3", "p4", "p5", "p6"]
+    for level, stride in zip(maps, (4, 8, 16, 32, 64), strict=True):
+        assert shapes[level].stride == stride
+        assert maps[level].shape == (1, 16, -(-size[0] // stride), -(-size[1] // stride))
+
+
+def test_yacs_users_name_the_backbone_in_the_registry() -> None:
+    cfg = get_cfg()
+    add_timm_config(cfg)
+    cfg.MODEL.TIMM.ARCH = "resnet18"
+    cfg.MODEL.TIMM.ARCH_ARGS.channels = [8, 16, 24, 32]
+    cfg.MODEL.BACKBONE.NAME = "build_timm_fpn_backbone"
+    cfg.MODEL.FPN.OUT_CHANNELS = 16
+    assert build_backbone(cfg)(torch.randn(1, 3, 64, 64))["p5"].shape == (1, 16, 2, 2)
+    cfg.MODEL.BACKBONE.NAME = "build_timm_backbone"
+    assert build_backbone(cfg).output_shape()["res5"].channels == 32
+
+
+def _timm_name(name: str, own: dict[str, torch.Tensor]) -> str:
+    """features_only flattens `stages.0` to `stages_0` and `stem.0` to `stem_0`."""
+    if name in own:
+        return name
+    head, _, rest = name.partition(".")
+    return f"{head.replace('_', '.')}.{rest}"

@@ -1,0 +1,95 @@
+"""Overrides are checked, budgets shorten, and the protocol holds what may change the number."""
+
+from pathlib import Path
+
+import pytest
+
+from transfer.detection.config import ConfigError, load_config, parse_value, protocol_of
+from transfer.record import protocol_hash
+
+CONFIG = Path(__file__).parents[3] / "configs/detection/shapes_mask_rcnn.py"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4),
+        ("none", "none"),
+        ("None", None),
+        ("true", True),
+        ("False", False),
+        ("[1, 2]", [1, 2]),
+        ('{"dims": [8, 16], "flag": true}', {"dims": [8, 16], "flag": True}),
+        ("/data/x.json", "/data/x.json"),
+    ],
+)
+def test_values_are_literals_or_words(text: str, value: object) -> None:
+    assert parse_value(text) == value
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.batchsize=3", "did you mean 'train.batch'"),
+        ("weigths=none", "did you mean 'weights'"),
+        ("data.val_image=x", "did you mean 'data.val_images'"),
+        ("train.batch=two", "expects int"),
+        ("train.amp=1", "expects bool"),
+        ("model=3", "holds several values"),
+        ("train.batch", "not of the form key=value"),
+        ("budget=half", "full, quarter or debug"),
+        ("freeze=all", "none or backbone"),
+        ("train.accumulate=0", "at least 1"),
+        ("data.val_json=None", "data.val_json is not set"),
+    ],
+)
+def test_a_wrong_override_is_one_clear_error(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(CONFIG, [override])
+
+
+def test_a_missing_config_names_its_neighbours() -> None:
+    with pytest.raises(ConfigError, match=r"shapes_mask_rcnn\.py"):
+        load_config(CONFIG.with_name("shapes.py"))
+
+
+def test_overrides_reach_the_config() -> None:
+    config = load_config(
+        CONFIG, ["arch=resnet18", 'arch_args={"a": 1}', "optimizer.lr=1", "data.root=/d"]
+    )
+    assert config.arch == "resnet18"
+    assert config.arch_args == {"a": 1}
+    assert config.optimizer.lr == 1.0
+    assert config.data.val_images == "/d/coco/val2017"
+
+
+def test_the_data_root_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETECTRON2_DATASETS", "/elsewhere")
+    assert load_config(CONFIG).data.train_images == "/elsewhere/coco/train2017"
+
+
+def test_budgets_shorten_the_schedule() -> None:
+    full, quarter, debug = (
+        load_config(CONFIG, [f"budget={name}"]).schedule for name in ("full", "quarter", "debug")
+    )
+    assert quarter.steps == full.steps / 4
+    assert quarter.milestones[0] / quarter.steps == pytest.approx(
+        full.milestones[0] / full.steps, abs=0.02
+    )
+    assert debug.steps == 20
+    assert debug.warmup_steps < debug.steps
+
+
+def test_the_protocol_is_the_same_for_scratch_and_pretrained() -> None:
+    base = load_config(CONFIG, ["weights=none", "arch=resnet18", "output_dir=a"])
+    same = load_config(
+        CONFIG, ["weights=x", "seed=3", "data.root=z", "train.workers=1", "output_dir=b"]
+    )
+    other = load_config(CONFIG, ["optimizer.lr=0.5"])
+    hashes = [protocol_hash(protocol_of(c)) for c in (base, same, other)]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_configs_do_not_leak_into_each_other() -> None:
+    load_config(CONFIG, ["train.batch=64"])
+    assert load_config(CONFIG).train.batch != 64

@@ -1,0 +1,133 @@
+"""Small runs end to end: resumed to the bit, stopped on NaN and signals, refused when wrong."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from transfer.detection import checkpoint
+from transfer.detection.run import eval_only, run
+from transfer.detection.trainer import NotFiniteError, Stopped, Trainer
+from transfer.record import read_result
+
+Tiny = Callable[..., DictConfig]
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, step: int, how: Callable[[Trainer], None]) -> None:
+    """Let `how` happen to the trainer before it runs `step`."""
+    original = Trainer.run_step
+
+    def run_step(self: Trainer) -> None:
+        if self.iter == step:
+            how(self)
+        original(self)
+
+    monkeypatch.setattr(Trainer, "run_step", run_step)
+
+
+def kill(_: Trainer) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(tiny("whole"))
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3, kill)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny("broken"))
+    torch.manual_seed(99)
+    resumed = run(tiny("broken"), resume=True)
+    assert whole is not None
+    assert resumed is not None
+    assert resumed.metrics == whole.metrics
+    assert resumed.protocol_hash == whole.protocol_hash
+    folders = [Path(tiny(name).output_dir) for name in ("whole", "broken")]
+    first, second = (checkpoint.load(f / "model_final.pth")["model"] for f in folders)
+    assert all(torch.equal(first[n], second[n]) for n in first)
+    steps = [json.loads(line)["iteration"] for line in (folders[1] / "metrics.json").open()]
+    assert steps == sorted(set(steps))
+    assert (folders[0] / "predictions.png").is_file()
+    assert read_result(folders[1]) == resumed
+    assert run(tiny("broken"), resume=True) is None  # finished: nothing is done
+    again = eval_only(tiny("broken"))
+    assert again == resumed.metrics
+
+
+def test_a_stopped_run_saves_its_state(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(monkeypatch, 0, lambda trainer: setattr(trainer, "stop_asked", True))
+    with pytest.raises(Stopped) as stopped:
+        run(tiny())
+    assert stopped.value.code == 143
+    assert checkpoint.load(Path(tiny().output_dir) / "state.pth")["step"] == 1
+
+
+def test_nan_stops_keeps_the_last_good_state_and_names_the_images(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poison(trainer: Trainer) -> None:
+        batch = next(trainer.batches)
+        batch[0]["image"] = batch[0]["image"].float() * float("nan")
+        trainer.batches = iter([batch])
+        poison.image = batch[0]["file_name"]
+
+    interrupt(monkeypatch, 1, poison)
+    with pytest.raises(NotFiniteError) as error:
+        run(tiny())
+    assert poison.image in str(error.value)
+    assert "step 1" in str(error.value)
+    state = checkpoint.load(Path(tiny().output_dir) / "state.pth")
+    assert state["step"] == 1
+    assert all(v.isfinite().all() for v in state["model"].values())
+
+
+def test_an_occupied_folder_and_another_run_are_refused(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(monkeypatch, 2, kill)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny())
+    with pytest.raises(ValueError, match="not empty"):
+        run(tiny())
+    with pytest.raises(ValueError, match=r"optimizer.lr: 0.001 -> 0.5"):
+        run(tiny("out", "optimizer.lr=0.5"), resume=True)
+
+
+def test_a_missing_image_is_refused_before_anything_is_written(tiny: Tiny, tmp_path: Path) -> None:
+    data = json.loads(Path(tiny().data.train_json).read_text())
+    data["images"][3]["file_name"] = "gone.png"
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=r"gone\.png"):
+        run(tiny("out", f"data.train_json={path}"))
+    assert not Path(tiny().output_dir).exists()
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(tiny: Tiny) -> None:
+    with pytest.raises(ValueError, match="cannot be split"):
+        run(tiny("out", "train.batch=3", "train.accumulate=2"))
+
+
+def test_averaged_weights_accumulation_and_bfloat16_run(tiny: Tiny) -> None:
+    result = run(
+        tiny("out", "train.ema=0.9", "train.accumulate=2", "train.amp=true", "freeze=backbone",
+             "schedule.steps=2", "test.pictures=0")
+    )  # fmt: skip
+    assert result is not None
+    state = checkpoint.load(Path(tiny().output_dir) / "state.pth")
+    final = checkpoint.load(Path(tiny().output_dir) / "model_final.pth")
+    name = "roi_heads.box_head.fc1.weight"
+    assert torch.equal(final["model"][name], state["ema"][name])
+    assert not torch.equal(final["model"][name], state["model"][name])
+
+
+def test_only_tensors_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "bad.pth"
+    torch.save({"model": {}, "hook": Path("x")}, path)
+    with pytest.raises(ValueError, match="tensors only"):
+        checkpoint.load(path)
+    path.write_bytes(b"PK\x03\x04 cut")
+    with pytest.raises(ValueError, match="truncated"):
+        checkpoint.load(path)
