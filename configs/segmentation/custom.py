@@ -1,0 +1,30 @@
+# Any folder of images and label PNGs:
+#   python tools/train_seg.py configs/segmentation/custom.py --work-dir OUT --cfg-options \
+#     data_root=DATA classes=background,nucleus weights=encoder.safetensors
+# Sizes and schedule: ours, for small data on a CPU.
+_base_ = ["_base_/upernet.py", "_base_/folders.py", "_base_/run.py"]
+
+data_root = None  # the folder that holds the four folders below
+train_images = "images/train"
+train_labels = "labels/train"
+val_images = "images/val"
+val_labels = "labels/val"
+image_suffix = None  # None: the one that the images have
+label_suffix = ".png"
+classes = []  # names in the order of the label values, or a text file with one name a line
+reduce_zero_label = False  # True: label 0 is ignored and label 1 is the first class
+
+crop_size = (128, 128)  # height, width
+scale = (1024, 128)  # images are resized to fit: longest side, shortest side
+scale_range = (0.75, 1.5)
+head_channels = 64
+
+batch_size = 8
+max_iters = 400
+warmup_iters = 40
+lr = 1e-3
+layer_decay = 1.0
+weight_decay = 0.05
+workers = 0
+log_interval = 20
+save_interval = 100

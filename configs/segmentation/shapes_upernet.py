@@ -1,0 +1,29 @@
+# The embedded dataset (tools/make_shapes.py), small enough for one CPU core. Settings: ours.
+import os
+
+_base_ = ["_base_/upernet.py", "_base_/folders.py", "_base_/run.py"]
+
+data_root = os.environ.get("DETECTRON2_DATASETS", "datasets") + "/ADEChallengeData2016"
+train_images = "images/training"
+train_labels = "annotations/training"
+val_images = "images/validation"
+val_labels = "annotations/validation"
+image_suffix = None
+label_suffix = ".png"
+classes = "shapes"
+reduce_zero_label = True  # label 0 = other
+
+crop_size = (128, 128)  # height, width
+scale = (1024, 128)  # longest side, shortest side
+scale_range = (0.75, 1.5)
+head_channels = 64
+
+batch_size = 8
+max_iters = 300
+warmup_iters = 30
+lr = 1e-3
+layer_decay = 1.0
+weight_decay = 0.05
+workers = 0
+log_interval = 20
+save_interval = 50

@@ -1,0 +1,171 @@
+"""A config: MMEngine's files with `_base_`, and knobs at the top that reach everywhere.
+
+MMEngine copies values when a file is read, so that changing a number at the top of a config on the
+command line would not change where it is used. Here a value "${name}" stands for the top-level key
+`name`, and is filled in after the command line has had its say.
+"""
+
+import ast
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from transfer.segmentation.data import class_names
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CONFIGS = ROOT / "configs" / "segmentation"
+OPEN_KEYS = ("arch_args",)  # dicts in which every key is allowed
+# What a run is called, where it lies and how it is watched changes no number; weights and seed are
+# what the runs of one protocol differ in.
+NOT_PROTOCOL = (
+    "weights", "arch", "arch_args", "fresh", "unused", "seed", "dataset", "allow_findings",
+    "data_root", "train_images", "train_labels", "val_images", "val_labels", "image_suffix",
+    "label_suffix", "workers", "log_interval", "save_interval", "default_scope", "custom_hooks",
+    "save_predictions", "tensorboard",
+)  # fmt: skip
+
+
+def load_config(path: Path | str, options: Sequence[str] = ()) -> Config:
+    """Read a config file and apply `key=value` options; nothing is filled in yet."""
+    path = Path(path)
+    if not path.is_file():
+        names = [p.stem for p in CONFIGS.glob("*.py")]
+        near = difflib.get_close_matches(path.stem, names, n=3)
+        raise FileNotFoundError(
+            f"no config at {path}; shipped in configs/segmentation: {', '.join(near or names)}"
+        )
+    cfg = Config.fromfile(str(path))
+    for option in options:
+        apply_option(cfg, option)
+    return cfg
+
+
+def apply_option(cfg: Config, option: str) -> None:
+    """Set one `dotted.key=value`; ValueError for an unknown key names the nearest known one."""
+    key, equals, text = option.partition("=")
+    if not equals:
+        raise ValueError(f"--cfg-options takes key=value, got {option!r}")
+    parts = key.split(".")
+    node: Any = cfg
+    for depth, part in enumerate(parts):
+        if not _has(node, part) and not (depth and parts[depth - 1] in OPEN_KEYS):
+            raise ValueError(f"the config has no key {key!r}{_hint(key, cfg)}")
+        if depth < len(parts) - 1:
+            node = node[_place(node, part)]
+    last = _place(node, parts[-1])
+    old = node[last] if _has(node, parts[-1]) else None
+    node[last] = _like(old, parse_value(text), option)
+
+
+def parse_value(text: str) -> Any:
+    """A Python or JSON literal, else the text itself."""
+    for read in (ast.literal_eval, json.loads):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError):
+            continue
+    return text
+
+
+def fill_in(cfg: Config, world_size: int = 1) -> Config:
+    """A copy in which every "${name}" is its value, ready for MMEngine's Runner.
+
+    Besides the config's own keys: num_classes, palette, and device_batch, the images of one forward
+    pass of one process: batch_size = device_batch * world_size * accumulation.
+    """
+    values = {key: cfg[key] for key in cfg}
+    if not values["data_root"]:
+        raise ValueError("data_root is not set: --cfg-options data_root=FOLDER")
+    names, palette = class_names(values["classes"])
+    if len(set(names)) < max(2, len(names)):
+        raise ValueError(f"classes needs at least two different names, got {list(names)}")
+    if not 0 < values["warmup_iters"] < values["max_iters"]:
+        raise ValueError(
+            f"warmup_iters={values['warmup_iters']} must lie between 0 and "
+            f"max_iters={values['max_iters']}"
+        )
+    parts = world_size * values["accumulation"]
+    if values["batch_size"] % parts:
+        raise ValueError(
+            f"batch_size={values['batch_size']} cannot be divided among {world_size} processes "
+            f"with accumulation={values['accumulation']}"
+        )
+    values |= {
+        "classes": names,
+        "palette": palette,
+        "num_classes": len(names),
+        "device_batch": values["batch_size"] // parts,
+        "forward_passes": values["max_iters"] * values["accumulation"],
+        "warmup_passes": values["warmup_iters"] * values["accumulation"],
+    }
+    filled = {key: _fill(value, values) for key, value in values.items()}
+    return Config(filled, filename=cfg.filename)
+
+
+def protocol(cfg: Config) -> dict[str, Any]:
+    """Every setting of an unfilled config that may change the figures (NOT_PROTOCOL does not)."""
+    kept = {key: _plain(cfg[key]) for key in cfg if key not in NOT_PROTOCOL}
+    names, _ = class_names(cfg["classes"])
+    return {**kept, "config": Path(cfg.filename).stem, "classes": list(names)}
+
+
+def _fill(value: Any, values: Mapping[str, Any], seen: tuple[str, ...] = ()) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _fill(v, values, seen) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_fill(v, values, seen) for v in value)
+    if not (isinstance(value, str) and value.startswith("${") and value.endswith("}")):
+        return value
+    name = value[2:-1]
+    if name not in values or name in seen:
+        raise ValueError(f"the config refers to {value}, which does not exist or is circular")
+    return _fill(values[name], values, (*seen, name))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _has(node: Any, part: str) -> bool:
+    if isinstance(node, Sequence) and not isinstance(node, str):
+        return part.isdigit() and int(part) < len(node)
+    return isinstance(node, Mapping | Config) and part in node
+
+
+def _place(node: Any, part: str) -> Any:
+    return int(part) if isinstance(node, Sequence) else part
+
+
+def _hint(key: str, cfg: Config) -> str:
+    near = difflib.get_close_matches(key, list(_keys(cfg)), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _keys(node: Any, prefix: str = "") -> Iterator[str]:
+    items = node.items() if isinstance(node, Mapping | Config) else enumerate(node)
+    for name, value in items:
+        yield f"{prefix}{name}"
+        if isinstance(value, Mapping | list | tuple):
+            yield from _keys(value, f"{prefix}{name}.")
+
+
+def _like(old: Any, new: Any, option: str) -> Any:
+    """`new` in the form of `old`: "a,b" -> a list, 1 -> 1.0; ValueError where it cannot be."""
+    if isinstance(old, list | tuple) and isinstance(new, str):
+        return type(old)(parse_value(part.strip()) for part in new.split(","))
+    if isinstance(old, bool) and isinstance(new, str) and new in ("true", "false"):
+        return new == "true"
+    if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
+        return float(new)
+    number = isinstance(old, int | float) and not isinstance(old, bool)
+    if number and not isinstance(new, int | float):
+        raise ValueError(f"{option}: a number is expected, like {old!r}")
+    if isinstance(old, bool) and not isinstance(new, bool):
+        raise ValueError(f"{option}: True or False is expected")
+    return new

@@ -1,0 +1,184 @@
+"""A folder of images beside a folder of label maps, in an order that can be resumed anywhere.
+
+The sampler names every sample of a run by its position: 0, 1, 2, ... over all epochs and processes.
+Which image stands at a position, and what the random augmentations do to it, follow from
+(seed, position) alone: not from workers, processes, or where a run was interrupted.
+"""
+
+import random
+from collections.abc import Iterator, Sequence, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import get_dist_info
+from mmseg.datasets import ADE20KDataset, BaseSegDataset
+from mmseg.registry import DATA_SAMPLERS, DATASETS
+from numpy.typing import NDArray
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True)
+class Position:
+    """A sample of the run: where it stands in the run, and which image it is."""
+
+    position: int
+    index: int
+    seed: int
+
+
+@contextmanager
+def seeded(seed: int, position: int) -> Iterator[None]:
+    """Global random states that follow from (seed, position); the former ones come back."""
+    states = random.getstate(), np.random.get_state(), torch.random.get_rng_state()  # noqa: NPY002
+    words = np.random.SeedSequence([seed, position]).generate_state(4)
+    random.seed(words.tobytes())
+    np.random.seed(words)  # noqa: NPY002  MMSegmentation's transforms draw from the global state
+    torch.manual_seed(int(words[0]))
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.random.set_rng_state(states[2])
+
+
+@DATA_SAMPLERS.register_module()
+class PositionSampler:
+    """Endless positions of this process: each epoch a permutation that follows from (seed, epoch).
+
+    Step k of the run takes the positions [k * total, (k + 1) * total), total = batch_size * world
+    size, and a process takes its own consecutive part: the union does not depend on the processes.
+    """
+
+    def __init__(self, dataset: Sized, batch_size: int, seed: int | None = None) -> None:
+        self.images, self.batch_size = len(dataset), batch_size
+        if not self.images:
+            raise ValueError("the training set is empty")
+        self.seed = 0 if seed is None else seed
+        self.rank, self.world_size = get_dist_info()
+        self.start = 0  # samples of this process already used
+
+    def __len__(self) -> int:
+        return self.images
+
+    def __iter__(self) -> Iterator[Position]:
+        count = self.start
+        while True:
+            step, offset = divmod(count, self.batch_size)
+            position = (step * self.world_size + self.rank) * self.batch_size + offset
+            epoch, place = divmod(position, self.images)
+            yield Position(position, int(self._permutation(epoch)[place]), self.seed)
+            count += 1
+
+    def skip(self, samples: int) -> None:
+        """Start after `samples` of this process; nothing is read."""
+        self.start = samples
+
+    @lru_cache(maxsize=2)  # noqa: B019  the sampler lives as long as the run
+    def _permutation(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self.seed, epoch]).permutation(self.images)
+
+
+@DATASETS.register_module()
+class LabelledImages(BaseSegDataset):
+    """Images and label maps of the same name under two folders, searched at any depth.
+
+    `images` and `labels` are relative to `data_root`; `image_suffix` None: the one that is there.
+    Labels become class indices in labels.py; `reduce_zero_label`: 0 is ignored, k is class k - 1.
+    """
+
+    def __init__(
+        self,
+        data_root: str,
+        images: str,
+        labels: str,
+        classes: Sequence[str],
+        image_suffix: str | None = None,
+        label_suffix: str = ".png",
+        reduce_zero_label: bool = False,
+        limit: int | None = None,
+        palette: Sequence[Sequence[int]] | None = None,
+        **more: Any,
+    ) -> None:
+        self.limit = limit
+        metainfo = {"classes": tuple(classes), "palette": list(palette or ())}
+        super().__init__(
+            img_suffix=image_suffix, seg_map_suffix=label_suffix, metainfo=metainfo,
+            data_root=data_root, data_prefix={"img_path": images, "seg_map_path": labels},
+            reduce_zero_label=reduce_zero_label, **more,
+        )  # fmt: skip
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """One dict an image, sorted by path."""
+        pairs = find_pairs(
+            Path(self.data_prefix["img_path"]), Path(self.data_prefix["seg_map_path"]),
+            self.img_suffix, self.seg_map_suffix,
+        )  # fmt: skip
+        shared = {
+            "label_map": None,
+            "reduce_zero_label": self.reduce_zero_label,
+            "num_classes": len(self._metainfo["classes"]),
+        }
+        return [
+            {"img_path": str(image), "seg_map_path": str(label), "seg_fields": [], **shared}
+            for image, label in pairs[: self.limit]
+        ]
+
+    def __getitem__(self, index: int | Position) -> Any:
+        if not isinstance(index, Position):
+            return super().__getitem__(index)
+        with seeded(index.seed, index.position):
+            return self.pipeline(self.get_data_info(index.index))
+
+
+def find_pairs(
+    images: Path, labels: Path, image_suffix: str | None, label_suffix: str
+) -> list[tuple[Path, Path]]:
+    """(image, label) paths, sorted; FileNotFoundError names the first image without a label map."""
+    suffix = image_suffix or find_suffix(images)
+    found = sorted(images.rglob(f"*{suffix}"))
+    if not found:
+        raise FileNotFoundError(f"no image ends in {suffix} under {images}")
+    pairs = []
+    for image in found:
+        name = image.name.removesuffix(suffix) + label_suffix
+        label = labels / image.relative_to(images).with_name(name)
+        if not label.is_file():
+            raise FileNotFoundError(f"{image} has no label map: there is no {label}")
+        pairs.append((image, label))
+    return pairs
+
+
+def find_suffix(images: Path) -> str:
+    """The one image suffix used under a folder; ValueError where there are several."""
+    if not images.is_dir():
+        raise FileNotFoundError(f"there is no folder {images}")
+    found = {p.suffix for p in images.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES}
+    if len(found) != 1:
+        listed = ", ".join(sorted(found)) or "no images at all"
+        raise ValueError(f"{images} holds {listed}: give image_suffix, e.g. image_suffix=.jpg")
+    return found.pop()
+
+
+def class_names(classes: str | Sequence[str]) -> tuple[tuple[str, ...], list[list[int]] | None]:
+    """Names and palette: a list as it is, "ade20k", "shapes", or a text file with a name a line."""
+    if not isinstance(classes, str):
+        return tuple(classes), None
+    if classes == "ade20k":
+        return tuple(ADE20KDataset.METAINFO["classes"]), list(ADE20KDataset.METAINFO["palette"])
+    if classes == "shapes":
+        from transfer.datasets.shapes import SEGMENTATION_CLASSES
+
+        return tuple(SEGMENTATION_CLASSES), None
+    if not Path(classes).is_file():
+        raise ValueError(
+            f"classes={classes!r}: give the names as a list, 'ade20k', 'shapes', or a text file "
+            "with one name a line"
+        )
+    return tuple(line.strip() for line in Path(classes).read_text().splitlines() if line), None

@@ -1,0 +1,83 @@
+"""mIoU, mAcc and aAcc with exact counts, and IoU by class."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import is_main_process
+from mmengine.evaluator import BaseMetric
+from mmseg.registry import METRICS
+from PIL import Image
+from torch import Tensor
+
+from transfer.segmentation.labels import IGNORED, to_labels
+
+EVALUATOR = "transfer.segmentation.metric.ExactIoU"
+
+
+@METRICS.register_module()
+class ExactIoU(BaseMetric):
+    """Sums pixel counts (int64) over all images, then intersects over unites, in percent.
+
+    As MMSegmentation's IoUMetric, but neither counted in float32 nor rounded. A class that appears
+    neither in the labels nor in the predictions does not count; one that is only predicted counts
+    as IoU 0. `per_class` holds the last evaluation. `output_dir`: save the predicted label maps
+    there as PNG, with the values that the data set's label files have.
+    """
+
+    def __init__(self, output_dir: str | None = None, **more: Any) -> None:
+        super().__init__(**more)
+        self.output_dir = Path(output_dir) if output_dir else None
+        self.per_class: dict[str, dict[str, float]] = {}
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:  # noqa: ARG002
+        """Count one batch."""
+        classes = len(self.dataset_meta["classes"])
+        for sample in data_samples:
+            predicted = sample["pred_sem_seg"]["data"].squeeze(0)
+            truth = sample["gt_sem_seg"]["data"].squeeze(0).to(predicted.device)
+            self.results.append(count_pixels(predicted, truth, classes))
+            if self.output_dir:
+                save_prediction(predicted, sample, self.output_dir)
+
+    def compute_metrics(self, results: list[Tensor]) -> dict[str, float]:
+        """Figures over all images, in percent; `per_class` is filled on the way."""
+        totals = torch.stack(results).sum(0)
+        metrics, table = figures(totals)
+        names = self.dataset_meta["classes"]
+        self.per_class = {
+            measure: {n: v for n, v in zip(names, values, strict=True) if not np.isnan(v)}
+            for measure, values in table.items()
+        }
+        return metrics
+
+
+def count_pixels(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
+    """(H, W) and (H, W) -> (3, classes) int64: pixels right, predicted and true of each class."""
+    counted = truth != IGNORED
+    predicted, truth = predicted[counted].long(), truth[counted].long()
+    counts = [
+        torch.bincount(x, minlength=classes) for x in (truth[predicted == truth], predicted, truth)
+    ]
+    return torch.stack(counts).cpu()
+
+
+def figures(totals: Tensor) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """(3, classes) pixel counts -> the three means, and IoU and Acc by class, all in percent."""
+    right, predicted, true = totals.double()
+    iou = 100 * right / (predicted + true - right)  # nan where a class never appears
+    acc = 100 * right / true
+    means = {"mIoU": iou.nanmean(), "mAcc": acc.nanmean(), "aAcc": 100 * right.sum() / true.sum()}
+    if any(torch.isnan(v) for v in means.values()):
+        raise ValueError("nothing to evaluate: every pixel of the evaluation set is ignored")
+    return {k: float(v) for k, v in means.items()}, {"IoU": iou.tolist(), "Acc": acc.tolist()}
+
+
+def save_prediction(predicted: Tensor, sample: dict[str, Any], folder: Path) -> None:
+    """Write one predicted map (H, W) under the image's name, as the data set stores labels."""
+    if is_main_process():
+        folder.mkdir(parents=True, exist_ok=True)
+    labels = to_labels(predicted.cpu().numpy().astype(np.uint8), sample["reduce_zero_label"])
+    Image.fromarray(labels).save(folder / f"{Path(sample['img_path']).stem}.png")

@@ -1,0 +1,48 @@
+"""MMSegmentation's EncoderDecoder, told by its backbone what only the weights know."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmseg.models.segmentors import EncoderDecoder
+from mmseg.registry import MODELS
+from torch import nn
+
+
+@MODELS.register_module()
+class TransferSegmentor(EncoderDecoder):
+    """Heads take their in_channels from the backbone, pixels are normalised as the weights want.
+
+    `pixels`: "weights" normalises by the weights' own mean and standard deviation (ImageNet's from
+    scratch), "imagenet" by ImageNet's whatever the weights say, as the published BEiT recipes do.
+    """
+
+    def __init__(self, *, pixels: str = "weights", **parts: Any) -> None:
+        if pixels not in ("weights", "imagenet"):
+            raise ValueError(f"pixels must be 'weights' or 'imagenet', got {pixels!r}")
+        super().__init__(**parts)
+        if pixels == "weights":
+            set_pixels(self.data_preprocessor, self.backbone.pixels)
+
+    def _init_decode_head(self, decode_head: Mapping[str, Any]) -> None:
+        super()._init_decode_head(self._with_channels(decode_head))
+
+    def _init_auxiliary_head(self, auxiliary_head: Any) -> None:
+        if isinstance(auxiliary_head, Sequence):
+            auxiliary_head = [self._with_channels(head) for head in auxiliary_head]
+        elif auxiliary_head is not None:
+            auxiliary_head = self._with_channels(auxiliary_head)
+        super()._init_auxiliary_head(auxiliary_head)
+
+    def _with_channels(self, head: Mapping[str, Any]) -> dict[str, Any]:
+        channels, index = self.backbone.channels, head["in_index"]
+        several = isinstance(index, Sequence)
+        return {"in_channels": [channels[i] for i in index] if several else channels[index], **head}
+
+
+def set_pixels(preprocessor: nn.Module, pixels: Any) -> None:
+    """PixelStats ([0, 1] units) -> a SegDataPreProcessor, whose images are 0 to 255, BGR."""
+    with torch.no_grad():
+        preprocessor.mean.copy_(255 * torch.tensor(pixels.mean).view(-1, 1, 1))
+        preprocessor.std.copy_(255 * torch.tensor(pixels.std).view(-1, 1, 1))
+    preprocessor._channel_conversion = pixels.color_order == "RGB"
