@@ -178,7 +178,6 @@ def _architecture(cell: Cell) -> tuple[str | None, dict[str, Any]]:
             raise ValueError(f"a scratch cell of {cell.task} needs `like` or `arch`")
         return cell.arch, cell.arch_args
     from pretrain.config import load_recipe
-
     from transfer.weights.identity import transfer_arch_args
 
     recipe = load_recipe(_config(cell.like))
