@@ -1,0 +1,68 @@
+"""Learning rate and weight decay as functions of the optimizer step, and how many steps there are.
+
+    step < warm-up:   lr = peak (start + (1 - start) step / W)
+    after:            lr = peak (final + (1 - final) (1 + cos(pi (step - warm-up) / C)) / 2)
+
+The three codes differ in W and C by one step: `curve` in the recipe.
+"""
+
+import math
+from dataclasses import dataclass
+
+from pretrain.config import Optimizer, Recipe, Schedule
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The lengths of a run in optimizer steps."""
+
+    steps: int
+    warmup_steps: int
+    steps_per_epoch: int
+
+
+def plan(recipe: Recipe, images: int) -> Plan:
+    """The lengths for a data set of `images`; an epoch drops what does not fill a batch."""
+    schedule = recipe.schedule
+    per_epoch = images // recipe.batch_size
+    if per_epoch == 0:
+        raise ValueError(
+            f"{images} images do not fill one step of {recipe.batch_size}: lower --batch-size"
+        )
+    steps = schedule.steps or max(1, round(schedule.epochs * per_epoch))
+    warmup = schedule.warmup_steps
+    if warmup is None:
+        warmup = round(schedule.warmup_epochs * per_epoch)
+    if warmup >= steps:
+        raise ValueError(
+            f"the warm-up takes {warmup} steps of a run of {steps} ({per_epoch} an epoch): "
+            "lower --warmup-epochs or --warmup-steps, or train longer"
+        )
+    return Plan(steps, warmup, per_epoch)
+
+
+def learning_rate(schedule: Schedule, peak: float, length: Plan, step: int) -> float:
+    """The learning rate of optimizer step `step`, from 0."""
+    if step < length.warmup_steps:
+        # unilm `beit/utils.py` (linspace) reaches the peak on the last step of the warm-up
+        ramp = max(1, length.warmup_steps - (schedule.curve == "beit"))
+        start = schedule.warmup_start
+        return peak * (start + (1 - start) * step / ramp)
+    # SparK `lr_control.py` ends on the last step, the others would one step later
+    rest = max(1, length.steps - length.warmup_steps - (schedule.curve == "spark"))
+    share = _cosine((step - length.warmup_steps) / rest)
+    return peak * (schedule.final + (1 - schedule.final) * share)
+
+
+def weight_decay(optimizer: Optimizer, length: Plan, step: int) -> float:
+    """The weight decay of `step`: constant, or SparK's cosine over all steps."""
+    end = optimizer.weight_decay_end
+    if end is None:
+        return optimizer.weight_decay
+    share = _cosine(step / max(1, length.steps - 1))
+    return end + (optimizer.weight_decay - end) * share
+
+
+def _cosine(progress: float) -> float:
+    """1 at progress 0, 0 at progress 1."""
+    return 0.5 + 0.5 * math.cos(math.pi * progress)
