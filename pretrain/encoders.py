@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import timm
@@ -26,7 +27,7 @@ def build_encoder(
     block. Raises ValueError for a name timm does not have, or a model without feature maps.
     """
     if not timm.is_model(arch):
-        near = timm.list_models(f"*{arch.split('_')[0]}*")[:5]
+        near = get_close_matches(arch, timm.list_models(), n=4)
         raise ValueError(f"timm has no model {arch!r}; near it: {', '.join(near) or 'none'}")
     kwargs = dict(arch_args or {})
     if drop_path_rate:

@@ -65,10 +65,10 @@ class OverVisible(DenseLayer):
 
 
 class _AsMap(OverVisible):
-    """For layers that insist on four dimensions: positions as the pixels of one image."""
+    """For layers that insist on four dimensions: each position as an image of one pixel."""
 
     def rows(self, rows: Tensor) -> Tensor:
-        return self.plain(rows.t()[None, :, :, None])[0, :, :, 0].t()
+        return self.plain(rows[:, :, None, None])[:, :, 0, 0]
 
 
 class DenseConv2d(MaskedOutput, nn.Conv2d): ...
