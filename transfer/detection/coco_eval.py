@@ -54,9 +54,9 @@ def coco_metrics(
         for name, value in _summary(table, run.params.iouThrs).items():
             metrics[f"{name}_{TASKS[task]}"] = value
         for k, category in enumerate(run.params.catIds):
-            value = _mean(table[:, :, k, 0, -1])
-            if value is not None:
-                per_class[names[category]][f"AP_{TASKS[task]}"] = value
+            mean = _mean(table[:, :, k, 0, -1])
+            if mean is not None:
+                per_class[names[category]][f"AP_{TASKS[task]}"] = mean
         precision[task] = table[:, :, :, 0, -1]
     return CocoMetrics(metrics, per_class, evaluator, precision)
 

@@ -26,6 +26,22 @@ NOT_PROTOCOL = ("weights", "fresh", "unused", "arch", "arch_args", "seed", "outp
 NOT_PROTOCOL_TRAIN = ("workers", "log_period", "checkpoint_period", "eval_period", "compile",
                       "device", "accumulate", "checkpointing")  # fmt: skip
 
+# keys of Detectron2's own configs, and what does their work here
+ELSEWHERE = {
+    "train.init_checkpoint": "weights=FILE for an encoder, checkpoint=FILE with --eval-only",
+    "MODEL.WEIGHTS": "weights=FILE for an encoder, checkpoint=FILE with --eval-only",
+    "train.max_iter": "schedule.steps",
+    "SOLVER.MAX_ITER": "schedule.steps",
+    "train.output_dir": "output_dir",
+    "OUTPUT_DIR": "output_dir",
+    "dataloader.train.total_batch_size": "train.batch",
+    "SOLVER.IMS_PER_BATCH": "train.batch",
+    "SOLVER.BASE_LR": "optimizer.lr",
+    "train.amp.enabled": "train.amp",
+    "train.checkpointer.period": "train.checkpoint_period",
+    "SEED": "seed",
+}
+
 
 class ConfigError(ValueError):
     """A config file or an override that cannot be used; the message says what to do."""
@@ -54,6 +70,8 @@ def apply_override(config: DictConfig, override: str) -> None:
     value = parse_value(text)
     if not key.startswith(tuple(f"{k}." for k in OPEN_KEYS)):
         known = flat_keys(config)
+        if key in ELSEWHERE:
+            raise ConfigError(f"{key} of Detectron2's configs is not used here: {ELSEWHERE[key]}")
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else ""

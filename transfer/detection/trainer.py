@@ -98,7 +98,7 @@ class Trainer(TrainerBase):
             self._seed_step(part)
             with self._synchronised(part == self.accumulate - 1), self._autocast():
                 losses = self._losses(batch)
-                total = sum(losses.values()) / self.accumulate
+                total = torch.stack(list(losses.values())).sum() / self.accumulate
             total.backward()
             sums.append(torch.stack([v.detach().float() for v in losses.values()]))
         norm = self._clip()

@@ -33,6 +33,7 @@ def test_values_are_literals_or_words(text: str, value: object) -> None:
         ("train.batchsize=3", "did you mean 'train.batch'"),
         ("weigths=none", "did you mean 'weights'"),
         ("data.val_image=x", "did you mean 'data.val_images'"),
+        ("train.init_checkpoint=model.pkl", "weights=FILE"),
         ("train.batch=two", "expects int"),
         ("train.amp=1", "expects bool"),
         ("model=3", "holds several values"),

@@ -1,0 +1,64 @@
+"""The command line of tools/train_net.py: exit statuses, and two processes equal one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("detectron2")
+import torch
+
+from tests.transfer.detection.conftest import CONFIG, TINY, draw_split
+from transfer.detection import checkpoint
+
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / "tools/train_net.py"
+ENV = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def start(*arguments: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
+    head = [sys.executable]
+    if processes > 1:
+        head += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [*head, str(TOOL), "--config-file", str(CONFIG), *arguments]
+    return subprocess.run(command, cwd=ROOT, env=ENV, capture_output=True, text=True, timeout=200)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> list[str]:
+    overrides = []
+    for seed, name in enumerate(("train", "val")):
+        path, images = draw_split(tmp_path / name, 4, seed)
+        overrides += [f"data.{name}_json={path}", f"data.{name}_images={images}"]
+    return overrides
+
+
+def test_a_typo_is_one_line_and_status_2(tmp_path: Path) -> None:
+    done = start("optimiser.lr=1", f"output_dir={tmp_path / 'out'}")
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1] == (
+        "error: the config has no key 'optimiser.lr'; did you mean 'optimizer.lr'?"
+    )
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_run_is_left_alone_quickly(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text("{}")
+    done = start("--resume", f"output_dir={tmp_path}")
+    assert (done.returncode, done.stdout) == (0, f"finished already: {tmp_path}/result.json\n")
+
+
+def test_two_processes_equal_one_that_accumulates(tmp_path: Path, data: list[str]) -> None:
+    common = [*TINY, *data, "schedule.steps=2"]
+    pair = start(*common, f"output_dir={tmp_path / 'two'}", processes=2)
+    assert pair.returncode == 0, pair.stderr[-3000:]
+    alone = start(*common, "train.accumulate=2", f"output_dir={tmp_path / 'one'}")
+    assert alone.returncode == 0, alone.stderr[-3000:]
+    first, second = (
+        checkpoint.load(tmp_path / name / "model_final.pth")["model"] for name in ("one", "two")
+    )
+    for name, value in first.items():
+        torch.testing.assert_close(value, second[name], rtol=1e-4, atol=1e-6, msg=name)

@@ -1,0 +1,88 @@
+"""A detection run takes its encoder from a file strictly, and says so in its record."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from omegaconf import DictConfig
+
+from pretrain.checkpoint import EncoderIdentity, write_encoder
+from transfer.detection.build import build_detector
+from transfer.detection.run import eval_only, run
+
+ARCH = "convnextv2_atto"
+ARGS = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}
+IDENTITY = EncoderIdentity(
+    arch=ARCH, arch_args=ARGS, method="fcmae", input_size=64, pixel_mean=(0.5, 0.4, 0.3),
+    pixel_std=(0.2, 0.3, 0.4), color_order="BGR", steps=10, recipe={}, suite_version="0",
+    commit="0",
+)  # fmt: skip
+
+Tiny = Callable[..., DictConfig]
+
+
+@pytest.fixture
+def encoder_file(tmp_path: Path) -> Path:
+    torch.manual_seed(7)
+    encoder = timm.create_model(ARCH, num_classes=0, **ARGS)
+    tensors = {n: t for n, t in encoder.state_dict().items() if not n.startswith("head.")}
+    write_encoder(tmp_path / "encoder.safetensors", tensors, IDENTITY)
+    return tmp_path / "encoder.safetensors"
+
+
+def test_the_record_of_a_pretrained_run_says_where_its_weights_came_from(
+    tiny: Tiny, encoder_file: Path
+) -> None:
+    more = ["schedule.steps=1", f"weights={encoder_file}", "arch=None", "arch_args={}"]
+    result = run(tiny("pretrained", *more))
+    scratch = run(tiny("scratch", "schedule.steps=1"))
+    assert result is not None
+    assert scratch is not None
+    assert (result.method, scratch.method) == ("fcmae", "scratch")
+    assert result.protocol_hash == scratch.protocol_hash
+    assert (result.backbone, result.backbone_args) == (scratch.backbone, scratch.backbone_args)
+    assert result.weights is not None
+    assert result.weights["fresh"] == []
+    assert result.weights["loaded"] > 40
+    assert scratch.weights is None
+    encoder_file.unlink()  # the trained detector stands alone, pixel statistics and all
+    assert eval_only(tiny("pretrained", "arch=None", "arch_args={}")) == result.metrics
+
+
+def test_pixels_are_fed_as_the_encoder_was_trained(tiny: Tiny, encoder_file: Path) -> None:
+    detector = build_detector(tiny("out", f"weights={encoder_file}"), num_classes=2)
+    expected = torch.tensor([0.5, 0.4, 0.3]) * 255
+    assert torch.allclose(detector.model.pixel_mean.flatten(), expected)
+    assert torch.allclose(detector.model.pixel_std.flatten(), torch.tensor([0.2, 0.3, 0.4]) * 255)
+    assert detector.image_format == "BGR"
+
+
+def test_heads_start_the_same_whatever_the_encoder(tiny: Tiny, encoder_file: Path) -> None:
+    pretrained = build_detector(tiny("out", f"weights={encoder_file}"), num_classes=2).model
+    scratch = build_detector(tiny(), num_classes=2).model
+    for name, value in scratch.state_dict().items():
+        same = torch.equal(value, pretrained.state_dict()[name])
+        if not (".encoder." in name and value.ndim == 4):
+            assert same, name
+    first = "backbone.bottom_up.features.encoder.stem.0.weight"
+    assert not torch.equal(scratch.state_dict()[first], pretrained.state_dict()[first])
+
+
+@pytest.mark.parametrize("case", ["truncated", "other architecture", "missing", "other depth"])
+def test_a_wrong_file_is_refused_before_training(tiny: Tiny, encoder_file: Path, case: str) -> None:
+    more = [f"weights={encoder_file}"]
+    if case == "truncated":
+        encoder_file.write_bytes(encoder_file.read_bytes()[:-1000])
+    elif case == "missing":
+        encoder_file.unlink()
+    elif case == "other architecture":
+        more += ["arch=resnet18", "arch_args={}"]
+    else:
+        tensors = {"stem.0.weight": torch.zeros(8, 3, 4, 4)}
+        write_encoder(encoder_file, tensors, replace(IDENTITY, arch_args=ARGS))
+    with pytest.raises((ValueError, FileNotFoundError), match=r"encoder\.safetensors"):
+        run(tiny("out", *more))
+    assert not Path(tiny().output_dir).exists()
