@@ -22,7 +22,8 @@ def parameter_groups(
     named: Iterable[tuple[str, nn.Parameter]], settings: Optimizer
 ) -> list[dict[str, object]]:
     """Two groups, decayed and not, each with its parameters in the model's order."""
-    decayed, kept = [], []
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
     for name, parameter in named:
         if parameter.requires_grad:
             (decayed if is_decayed(name, parameter, settings) else kept).append(parameter)

@@ -78,7 +78,7 @@ def _comments(source: str) -> dict[int, tuple[str, bool]]:
 
 
 def _comment(node: ast.AnnAssign | ast.keyword, comments: dict[int, tuple[str, bool]]) -> str:
-    parts = []
+    parts: list[str] = []
     line = node.lineno - 1
     while line in comments and comments[line][1]:
         parts.insert(0, comments[line][0])
