@@ -1,18 +1,24 @@
-"""A pickle of numpy arrays in plain containers, read without running what else it may say.
+"""Numpy arrays in plain containers out of a pickle, without running what else it may say.
 
-Detectron2's model zoo has the form {"model": {name: ndarray}, "__author__": ...}. Only numpy's own
-three constructors of arrays are admitted, and each through a function here that checks what it is
-given; everything else ends in UnpicklingError with the name of what the file asked for.
+Detectron2's model zoo has the form {"model": {name: ndarray}, "__author__": ...}; torch archives
+hold numpy numbers beside their tensors. Only numpy's own constructors of arrays are admitted, each
+through a stand-in here that checks what it is given; everything else ends in UnpicklingError with
+the name of what the file asked for.
 """
 
 import pickle
+from argparse import Namespace
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import IO, Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 _KINDS = "biufc"  # bool, integers, floats, complex: never object, void or text
 _MAX_DIMENSIONS = 8
+_MAX_NESTING = 50
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -107,27 +113,76 @@ for _core in ("numpy.core", "numpy._core"):
     _ADMITTED[_core + ".numeric", "_frombuffer"] = _from_buffer
 
 
+class History:
+    """In place of mmengine's HistoryBuffer, which its checkpoints hold: its values, no methods."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}  # max_length, _log_history, _count_history
+
+    def __setstate__(self, state: Any) -> None:
+        if not isinstance(state, dict):
+            raise pickle.UnpicklingError("it holds a HistoryBuffer without values")
+        names = ("max_length", "_log_history", "_count_history")
+        self.values = {name: state[name] for name in names if name in state}
+
+
+def _method_of_history(owner: Any, name: str) -> None:
+    """In place of getattr, by which a HistoryBuffer names its own four statistics; nothing else."""
+    if owner is not History or name not in ("min", "max", "current", "mean"):
+        raise pickle.UnpicklingError("it asks to import builtins.getattr")
+
+
+TORCH_STAND_INS: list[Any] = [  # for torch.serialization.safe_globals: (stand-in, name in the file)
+    Namespace,
+    *((stand_in, f"{module}.{name}") for (module, name), stand_in in _ADMITTED.items()),
+    _Pending,
+    (History, "mmengine.logging.history_buffer.HistoryBuffer"),
+    (_method_of_history, "builtins.getattr"),
+]
+
+
 def load_arrays(file: IO[bytes]) -> Any:
     """The pickle's arrays in dicts, lists, tuples, strings and numbers.
 
     UnpicklingError names anything else that the file asks for.
     """
-    value = _ArrayUnpickler(file, encoding="latin1").load()
-    return _finished(value, depth=0)
+    return plain_values(_ArrayUnpickler(file, encoding="latin1").load())
 
 
-def _finished(value: Any, depth: int) -> Any:
-    """Replace every pending array by the array."""
-    if depth > 20:
+def plain_values(value: Any) -> Any:
+    """The value with arrays in place of stand-ins; UnpicklingError where anything is not plain."""
+    return _plain(value, {}, depth=0)
+
+
+_LEAVES = (str, bytes, bool, int, float, complex, np.generic, torch.Size, torch.dtype, torch.device)
+
+
+def _plain(value: Any, done: dict[int, Any], depth: int) -> Any:
+    """Every container once, however often it is referred to."""
+    if depth > _MAX_NESTING:
         raise pickle.UnpicklingError("its containers are nested too deeply")
+    if id(value) not in done:
+        done[id(value)] = None  # a container in itself ends here
+        done[id(value)] = _plain_once(value, done, depth + 1)
+    return done[id(value)]
+
+
+def _plain_once(value: Any, done: dict[int, Any], depth: int) -> Any:
     if isinstance(value, _Pending):
         if value.array is None:
             raise pickle.UnpicklingError("it holds an array without values")
         return value.array
-    if isinstance(value, dict):
-        return {key: _finished(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_finished(item, depth + 1) for item in value)
-    if value is None or isinstance(value, str | bytes | bool | int | float | np.generic):
+    if isinstance(value, Namespace):
+        value = vars(value)
+    if isinstance(value, History):
+        value.values = _plain(value.values, done, depth)
+        return value
+    if isinstance(value, Mapping):
+        return {key: _plain(item, done, depth) for key, item in value.items()}
+    if type(value) in (list, tuple, set, frozenset):
+        return type(value)(_plain(item, done, depth) for item in value)
+    if value is None or isinstance(value, (*_LEAVES, _Dtype)):
+        return value
+    if isinstance(value, Tensor):
         return value
     raise pickle.UnpicklingError(f"it holds a {type(value).__name__}")

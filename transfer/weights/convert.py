@@ -1,12 +1,42 @@
-"""A weights file -> timm names, its identity, and what was left out."""
+"""A weights file of any known layout -> timm names, its identity, and what was left out."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
+import pretrain
 from pretrain.checkpoint import ENCODER_FORMAT, EncoderIdentity
+from transfer.features import build_encoder
+from transfer.weights.architecture import infer_architecture
 from transfer.weights.reader import WeightsError, read_metadata, safe_read, sha256_of
+from transfer.weights.sources import beit, convnext, openmmlab, resnet, spark, timm_names, vit
+from transfer.weights.sources import detectron2 as d2
+from transfer.weights.sources.base import FINAL_NORM, Raw, Renamed, Source
+from transfer.weights.unwrap import unwrap
+
+SOURCES: tuple[Source, ...] = (  # in the order they are tried
+    d2.DETECTRON2,
+    openmmlab.OPENMMLAB,
+    vit.MOCOV3,
+    resnet.MOCOV3,
+    convnext.FCMAE,
+    convnext.CONVNEXT,
+    spark.SPARK,
+    beit.BEITV2,
+    beit.BEIT,
+    vit.DINOV2,
+    resnet.DINO,
+    resnet.SUPERVISED,
+    vit.DINO,
+    vit.MAE,
+    vit.DEIT,
+    vit.SUPERVISED,
+    timm_names.TIMM,
+)
+NAMES = ("encoder", *(source.name for source in SOURCES))
 
 
 @dataclass(frozen=True)
@@ -19,29 +49,139 @@ class Weights:
     sha256: str
     source: str  # the layout it was recognised as
     reason: str = ""  # by what
+    origin: dict[str, str] = field(default_factory=dict)  # timm name -> the file's
     unused: dict[str, str] = field(default_factory=dict)  # the file's name -> why it is left out
 
 
-def read_weights(path: str | Path, source: str | None = None) -> Weights:
-    """Read a file of any known layout; `source` overrides the recognition.
+def read_weights(
+    path: str | Path,
+    source: str | None = None,
+    *,
+    arch: str | None = None,
+    arch_args: dict[str, Any] | None = None,
+) -> Weights:
+    """Read a file of any known layout; `source` and `arch` override what would be recognised.
 
-    Raises FileNotFoundError, or WeightsError where the file is broken, unsafe, or not understood.
+    Raises FileNotFoundError, or WeightsError where the file is broken or unsafe, its layout is not
+    recognised, or a tensor is missing, unknown or of another shape than its architecture's.
     """
     path = Path(path)
+    if source is not None and source not in NAMES:
+        raise WeightsError(f"there is no source {source!r}: there are {', '.join(NAMES)}")
     metadata = read_metadata(path)
-    if source not in (None, "encoder"):
-        raise WeightsError(f"{path}: no source {source!r}")
-    if metadata.get("format") != ENCODER_FORMAT:
-        raise WeightsError(f"{path}: not an encoder file")
+    if source == "encoder" or (source is None and metadata.get("format") == ENCODER_FORMAT):
+        return _encoder_file(path, metadata)
+    raw = unwrap(safe_read(path), str(path))
+    chosen, reason = recognise(raw, source)
+    try:
+        renamed = chosen.convert(raw)
+        found = infer_architecture(renamed.tensors, chosen.name, raw.file) if not arch else None
+    except WeightsError:
+        raise
+    except Exception as error:  # a layout that only looked like this source's
+        raise WeightsError(f"{path}: cannot be read as {chosen.name} ({error!r})") from error
+    arch, arch_args = found or (str(arch), arch_args or {})
+    tensors = _settle(renamed, arch, arch_args, chosen, str(path))
+    identity = _identity(arch, arch_args, chosen, path)
+    unused = {**renamed.unused, **dict.fromkeys(raw.not_tensors, "no tensor")}
+    origin = {name: renamed.origin[name] for name in tensors}
+    return Weights(
+        str(path), tensors, identity, sha256_of(path), chosen.name, reason, origin, unused
+    )
+
+
+def recognise(raw: Raw, source: str | None = None) -> tuple[Source, str]:
+    """The first source that knows these keys, and by what it knows them."""
+    if source is not None:
+        return next(s for s in SOURCES if s.name == source), "told so"
+    for candidate in SOURCES:
+        reason = candidate.recognise(raw)
+        if reason:
+            return candidate, reason
+    raise WeightsError(
+        f"{raw.file}: its layout is not known (first keys: {', '.join(list(raw.tensors)[:6])}); "
+        f"say which it is with --source, one of {', '.join(NAMES)}, and for a timm state dict give "
+        "--arch as well"
+    )
+
+
+def _encoder_file(path: Path, metadata: dict[str, str]) -> Weights:
     try:
         identity = EncoderIdentity.from_metadata(metadata, str(path))
     except (TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: its identity cannot be read: {error}") from error
+        raise WeightsError(f"its identity cannot be read: {error}") from error
+    tensors = safe_read(path)
     return Weights(
         file=str(path),
-        tensors=safe_read(path),
+        tensors=tensors,
         identity=identity,
         sha256=sha256_of(path),
         source="encoder",
         reason=f"its header says {ENCODER_FORMAT}",
+        origin={name: name for name in tensors},
     )
+
+
+def _identity(arch: str, arch_args: dict[str, Any], source: Source, path: Path) -> EncoderIdentity:
+    with torch.device("meta"):
+        encoder = build_encoder(arch, arch_args)
+    size = arch_args.get("img_size") or encoder.pretrained_cfg["input_size"][-1]
+    return EncoderIdentity(
+        arch=arch,
+        arch_args=arch_args,
+        method=source.method,
+        input_size=int(size),
+        pixel_mean=source.pixel_mean,
+        pixel_std=source.pixel_std,
+        color_order="RGB",
+        steps=0,
+        recipe={},
+        suite_version=pretrain.__version__,
+        commit="unknown",
+        extra={"source": source.name, "source_file": path.name, "steps": "unknown"},
+    )
+
+
+def _settle(
+    renamed: Renamed, arch: str, arch_args: dict[str, Any], source: Source, file: str
+) -> dict[str, Tensor]:
+    """The tensors of the architecture, checked against timm's net in names and shapes."""
+    with torch.device("meta"):
+        target = build_encoder(arch, arch_args).state_dict()
+    given = {n: _pointwise(t, target.get(n)) for n, t in renamed.tensors.items()}
+    missing = [
+        n for n in target
+        if n not in given and not FINAL_NORM.match(n) and not n.endswith("num_batches_tracked")
+    ]  # fmt: skip
+    unknown = [n for n in given if n not in target and not FINAL_NORM.match(n)]
+    shapes = [
+        f"{renamed.origin.get(n, n)} {tuple(given[n].shape)} for timm's {n} "
+        f"{tuple(target[n].shape)}"
+        for n in given
+        if n in target and given[n].shape != target[n].shape
+    ]
+    problems = [
+        f"{title} ({len(names)}): {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+        for title, names in (
+            ("missing", missing),
+            ("unknown", [renamed.origin.get(n, n) for n in unknown]),
+            ("of another shape", shapes),
+        )
+        if names
+    ]
+    if problems:
+        raise WeightsError(
+            f"{file}: read as {source.name}, it does not fit {arch} {arch_args or ''}: "
+            f"{'; '.join(problems)}. Say what it is with --source and --arch, or remove what is no "
+            "part of the encoder from the file"
+        )
+    for name in [n for n in given if n not in target]:
+        renamed.unused[renamed.origin.get(name, name)] = "final norm that timm's net has not"
+    return {n: given[n] for n in target if n in given}
+
+
+def _pointwise(tensor: Tensor, target: Tensor | None) -> Tensor:
+    """A linear layer's weight as a 1x1 convolution's, or back: timm has both for one layer."""
+    if target is None or {tensor.ndim, target.ndim} != {2, 4} or target.numel() != tensor.numel():
+        return tensor
+    return tensor.reshape(target.shape) if tensor.shape[:2] == target.shape[:2] else tensor

@@ -11,18 +11,16 @@ import pickle
 import re
 import stat
 import zipfile
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from transfer.weights.arrays import load_arrays
+from transfer.weights.arrays import TORCH_STAND_INS, load_arrays, plain_values
 
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 _LEGACY_TORCH = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)  # torch.save before the zip format
-_PLAIN_OBJECTS = [Namespace]  # what released files keep their command line in
 
 
 class WeightsError(ValueError):
@@ -54,14 +52,20 @@ def file_format(path: Path) -> str:
         start = file.read(16)
     if start.startswith((b"PK\x03\x04", _LEGACY_TORCH[:12])):
         return "torch"
-    if start[:1] == b"\x80":
-        return "arrays"
+    if start[:1] in (b"\x80", b"(", b"}", b"]", b"c") and _last_byte(path) == b".":
+        return "arrays"  # of any pickle protocol
     if start[8:9] == b"{":
         return "safetensors"
     raise WeightsError(
         f"{path}: neither safetensors, nor a torch archive, nor a pickle of arrays (it begins with "
         f"{start[:8]!r}); it may be an interrupted or failed download: get it again"
     )
+
+
+def _last_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        return file.read(1)
 
 
 def safe_read(path: str | Path) -> Any:
@@ -117,12 +121,29 @@ def _require_whole_header(path: Path) -> None:
 def _read_torch(path: Path) -> Any:
     _require_plain_archive(path)
     try:
-        with torch.serialization.safe_globals(list(_PLAIN_OBJECTS)):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(TORCH_STAND_INS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = plain_values(content)
     except pickle.UnpicklingError as error:
         raise _refused(path, str(error)) from None
     except Exception as error:  # a broken file ends in errors of many kinds
         raise _broken(path, error) from error
+    _require_no_larger_than_file(path, content)
+    return content
+
+
+def _require_no_larger_than_file(path: Path, content: Any) -> None:
+    """A tensor of more values than the file has bytes is a repeated view: it would fill memory."""
+    size, waiting = path.stat().st_size, [("", content)]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [(str(key), item) for key, item in value.items()]
+        elif isinstance(value, torch.Tensor) and value.numel() > size:
+            raise WeightsError(
+                f"{path}: {name} claims {value.numel()} values in a file of {size} bytes; the "
+                "file is damaged or made to fill memory"
+            )
 
 
 def _require_plain_archive(path: Path) -> None:

@@ -1,0 +1,78 @@
+"""From what a file holds to its state dict: the containers taken off, the rest noted."""
+
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from transfer.weights.reader import WeightsError
+from transfer.weights.sources.base import Raw
+
+CONTAINERS = ("model", "module", "state_dict", "teacher", "model_state", "model_state_dict",
+              "net", "model_ema", "student")  # fmt: skip
+WRAPPERS = ("module.", "_orig_mod.", "model.")  # prefixes that data parallelism or compiling add
+NOTES = ("__author__", "meta", "arch", "epoch", "is_pretrain", "input_size")
+_DEPTH = 5
+
+
+def unwrap(content: Any, file: str) -> Raw:
+    """Raw tensors of the first known container; WeightsError where there is no state dict."""
+    path: list[str] = []
+    beside: list[str] = []
+    notes: dict[str, Any] = {}
+    for _ in range(_DEPTH):
+        if not isinstance(content, Mapping):
+            break
+        arrays = {k: v for k, v in content.items() if isinstance(v, Tensor | np.ndarray)}
+        if arrays:
+            others = [str(k) for k in content if k not in arrays]
+            notes |= {k: content[k] for k in NOTES if k in content and k not in arrays}
+            return Raw(
+                file=file,
+                tensors=_strip({str(k): _tensor(k, v, file) for k, v in arrays.items()}),
+                containers=tuple(path),
+                beside=tuple(beside),
+                notes=notes,
+                not_tensors=tuple(others),
+            )
+        inner = [k for k in CONTAINERS if isinstance(content.get(k), Mapping)]
+        if not inner:
+            break
+        notes |= {k: content[k] for k in NOTES if k in content}
+        beside += [str(k) for k in content if k != inner[0]]
+        path.append(inner[0])
+        content = content[inner[0]]
+    keys = list(content)[:8] if isinstance(content, Mapping) else type(content).__name__
+    raise WeightsError(
+        f"{file}: no state dict in it (looked under {', '.join(CONTAINERS)}; found {keys}); "
+        "save the encoder's state dict alone"
+    )
+
+
+def _tensor(name: Any, value: Any, file: str) -> Tensor:
+    if isinstance(value, Tensor):
+        value = value.detach()
+    else:
+        if value.dtype.kind not in "biuf":
+            raise WeightsError(f"{file}: {name} is an array of {value.dtype}, not of numbers")
+        native = value.astype(value.dtype.newbyteorder("="), copy=True)
+        value = torch.from_numpy(np.atleast_1d(native)).reshape(native.shape)
+    if value.layout != torch.strided or value.is_quantized:
+        raise WeightsError(f"{file}: {name} is sparse or quantized; save it as a plain tensor")
+    return value
+
+
+def _strip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without a prefix that every name has."""
+    for wrapper in WRAPPERS:
+        if tensors and all(name.startswith(wrapper) for name in tensors):
+            return _strip({name.removeprefix(wrapper): t for name, t in tensors.items()})
+    return tensors
+
+
+def plain(value: Namespace | Any) -> Any:
+    """A namespace (argparse's) as the dict it is."""
+    return vars(value) if isinstance(value, Namespace) else value
