@@ -73,7 +73,8 @@ def _without_key_bias(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _recognise(raw: Raw) -> str | None:
-    if raw.has(r"backbone\.") and (raw.has(PARTS + r"\.") or "meta" in raw.notes):
+    heads = raw.has(PARTS + r"\.") or "meta" in raw.notes
+    if raw.has(r"backbone\.") and heads and "teacher" not in raw.containers:
         return "a backbone beside heads, or with OpenMMLab's meta"
     if raw.has(r"(backbone\.)?layers\.\d+\.ln1\.") or raw.has(r".*\.(depth|point)wise_conv"):
         return "OpenMMLab's names (layers.N.ln1, depthwise_conv)"

@@ -1,0 +1,168 @@
+"""Every layout: recognised, complete, and with the features of the net it was made from."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.transfer.weights.layouts import Layout, layouts
+from transfer.weights import WeightsError, features_for, read_weights
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+LAYOUTS = layouts()
+
+
+def write(layout: Layout, folder: Path) -> Path:
+    path = folder / ("weights.pkl" if layout.source == "detectron2" else "weights.pth")
+    arrays = layout.source == "detectron2" and not any(
+        isinstance(v, torch.Tensor) for v in layout.content["model"].values()
+    )
+    if arrays:
+        path.write_bytes(pickle.dumps(layout.content))
+    else:
+        torch.save(layout.content, path)
+    return path
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_features_are_those_of_the_net(name, tmp_path):
+    layout = LAYOUTS[name]()
+    path = write(layout, tmp_path)
+    weights = read_weights(path)
+    assert weights.source == layout.source, weights.reason
+    features, report, _ = features_for(path, norm_outputs=False)
+    features.eval()
+    assert report.source == layout.source
+    assert report.loaded + len(report.fresh) == len(features.encoder.state_dict())
+    assert all("num_batches_tracked" in n for n in report.fresh)
+    side = layout.net.patch_embed.img_size[0] if features.plain else 64
+    images = torch.randn(2, 3, side, side)
+    with torch.no_grad():
+        wanted = layout.net.forward_intermediates(images, intermediates_only=True)
+        got = features(images).values()
+    wanted = [wanted[i] for i in features.taken]
+    for ours, theirs in zip(got, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_nothing_is_lost_silently(name, tmp_path):
+    """Every tensor of the file is in the encoder, or listed with the reason why not."""
+    layout = LAYOUTS[name]()
+    weights = read_weights(write(layout, tmp_path))
+    used = {*weights.origin.values(), *weights.unused}
+    content = layout.content
+    for container in ("model", "module", "state_dict", "teacher"):
+        content = content.get(container, content)
+    content = {k.removeprefix("module."): None for k in content}
+    assert {k.removeprefix("module.") for k in used} >= set(content)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_tensor_more_or_less_is_refused(name, tmp_path):
+    layout = LAYOUTS[name]()
+    content = layout.content
+    for container in ("model", "module", "state_dict", "teacher"):
+        content = content.get(container, content)
+    first = next(iter(read_weights(write(layout, tmp_path)).origin.values()))
+    taken = next(k for k in content if k.endswith(first))
+    kept = content.pop(taken)
+    with pytest.raises(
+        WeightsError, match=r"missing|whole architecture|not known|cannot be read as"
+    ):
+        read_weights(write(layout, tmp_path))
+    content[taken] = kept
+    like = taken.rpartition(".")[0] + ".surplus"
+    content[like] = kept
+    with pytest.raises(WeightsError, match="surplus"):
+        read_weights(write(layout, tmp_path))
+
+
+GOLDEN_FEATURES = [
+    ("fcmae_convnextv2", "fcmae_convnextv2", "dense_feature_"),
+    ("fcmae_minkowski_layout", "fcmae_convnextv2", "dense_feature_"),
+]
+
+
+@pytest.mark.parametrize(("weights", "case", "key"), GOLDEN_FEATURES)
+def test_golden_fcmae_features(weights, case, key):
+    recorded = load_file(GOLDEN / case / "case.safetensors")
+    features, _, _ = features_for(GOLDEN / weights / "weights.safetensors", norm_outputs=False)
+    with torch.no_grad():
+        maps = list(features.eval()(recorded["images"]).values())
+    for i, ours in enumerate(maps):
+        torch.testing.assert_close(ours, recorded[f"{key}{i}"], rtol=1e-4, atol=1e-4)
+
+
+def test_golden_minkowski_equals_the_official_remap():
+    official = load_file(GOLDEN / "fcmae_minkowski_layout" / "case.safetensors")
+    weights = read_weights(GOLDEN / "fcmae_minkowski_layout" / "weights.safetensors")
+    assert len(weights.tensors) == len(official)
+    for name, origin in weights.origin.items():
+        theirs = origin.removeprefix("encoder.").replace(".kernel", ".weight")
+        theirs = theirs.replace(".ln.", ".").replace(".linear.", ".")
+        assert torch.equal(weights.tensors[name].flatten(), official[theirs].flatten()), name
+
+
+def test_golden_beit_features():
+    recorded = load_file(GOLDEN / "beit_mim" / "case.safetensors")
+    path = GOLDEN / "beit_mim" / "weights.safetensors"
+    features, report, pixels = features_for(path, blocks=(0, 0, 1, 1))
+    final = read_weights(path).tensors
+    with torch.no_grad():
+        last = list(features.eval()(recorded["images"]).values())[-1]
+    tokens = last.flatten(2).transpose(1, 2)
+    width = tokens.shape[-1:]
+    normed = torch.nn.functional.layer_norm(
+        tokens, width, final["norm.weight"], final["norm.bias"], 1e-6
+    )
+    torch.testing.assert_close(normed, recorded["features_unmasked"][:, 1:], rtol=1e-4, atol=1e-4)
+    assert pixels.mean == (0.5, 0.5, 0.5)
+    assert set(report.unused) >= {"norm.weight", "mask_token", "lm_head.weight"}
+
+
+@pytest.mark.parametrize("case", ["spark_resnet", "spark_convnext"])
+def test_golden_spark_encoders_are_complete(case):
+    features, report, _ = features_for(GOLDEN / case / "weights.safetensors")
+    assert report.loaded == len(features.encoder.state_dict())
+    assert report.fresh == []
+
+
+def test_source_can_be_said(tmp_path):
+    path = write(LAYOUTS["spark_resnet_encoder"](), tmp_path)
+    assert read_weights(path).identity.method == "spark"
+    assert read_weights(path, "dino_resnet").identity.method == "dino"
+    with pytest.raises(WeightsError, match="no source 'moco'"):
+        read_weights(path, "moco")
+
+
+def test_arch_can_be_said(tmp_path):
+    layout = LAYOUTS["timm_vit"]()
+    args = {"embed_dim": 64, "depth": 3, "num_heads": 2, "img_size": 64}
+    weights = read_weights(write(layout, tmp_path), arch="vit_base_patch16_224", arch_args=args)
+    assert weights.identity.arch_args["num_heads"] == 2
+
+
+def test_unknown_layout_says_what_to_do(tmp_path):
+    torch.save({"model": {"trunk.conv.weight": torch.randn(3)}}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"trunk.conv.weight.*--source"):
+        read_weights(tmp_path / "w.pth")
+    torch.save({"weights": 3}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="no state dict"):
+        read_weights(tmp_path / "w.pth")
+
+
+def test_nets_that_stride_elsewhere_are_refused(tmp_path):
+    layout = LAYOUTS["detectron2_arrays"]()
+    layout.content["__author__"] = "Detectron2 Model Zoo"
+    with pytest.raises(WeightsError, match="STRIDE_IN_1X1"):
+        read_weights(write(layout, tmp_path))
+    torch.save({"model": {"res2_0_branch2a_w": torch.randn(3)}}, tmp_path / "c.pth")
+    with pytest.raises(WeightsError, match="Caffe2"):
+        read_weights(tmp_path / "c.pth")
+    layout = LAYOUTS["mmseg_resnet"]()
+    layout.content["meta"]["cfg"] = "backbone=dict(type='ResNet', style='caffe')"
+    with pytest.raises(WeightsError, match="caffe"):
+        read_weights(write(layout, tmp_path))
