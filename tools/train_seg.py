@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import io
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
@@ -52,6 +53,7 @@ def main() -> int:
         "pytorch" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "none"
     )
     first = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
+    fresh = not work_dir.exists()
     try:
         if (
             first
@@ -64,6 +66,8 @@ def main() -> int:
         result = run(cfg, work_dir, resume=args.resume, eval_only=args.eval_only, launcher=launcher)
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
+        if fresh and first and not isinstance(error, FloatingPointError):
+            shutil.rmtree(work_dir, ignore_errors=True)  # made by this call, and holds no state
         return 2
     if result is None:
         print(f"stopped by SIGTERM; go on with --resume --work-dir {work_dir}")

@@ -20,6 +20,8 @@ from mmseg.datasets import ADE20KDataset, BaseSegDataset
 from mmseg.registry import DATA_SAMPLERS, DATASETS
 from numpy.typing import NDArray
 
+from transfer.datasets.shapes import PALETTE, SEGMENTATION_CLASSES
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -168,14 +170,14 @@ def find_suffix(images: Path) -> str:
 
 def class_names(classes: str | Sequence[str]) -> tuple[tuple[str, ...], list[list[int]] | None]:
     """Names and palette: a list as it is, "ade20k", "shapes", or a text file with a name a line."""
+    if not isinstance(classes, str) and len(classes) == 1:
+        classes = classes[0]
     if not isinstance(classes, str):
         return tuple(classes), None
     if classes == "ade20k":
         return tuple(ADE20KDataset.METAINFO["classes"]), list(ADE20KDataset.METAINFO["palette"])
     if classes == "shapes":
-        from transfer.datasets.shapes import SEGMENTATION_CLASSES
-
-        return tuple(SEGMENTATION_CLASSES), None
+        return SEGMENTATION_CLASSES, [list(colour) for colour in PALETTE]
     if not Path(classes).is_file():
         raise ValueError(
             f"classes={classes!r}: give the names as a list, 'ade20k', 'shapes', or a text file "

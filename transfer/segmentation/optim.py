@@ -65,7 +65,7 @@ class LayerDecayConstructor:
 
 
 def parameter_groups(
-    model: nn.Module,
+    model: Any,
     lr: float,
     weight_decay: float,
     *,
@@ -75,11 +75,10 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """One group for each pair of learning-rate factor and weight decay, lowest rate first."""
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    features = model.backbone.features  # type: ignore[union-attr]
     if decay == 1.0:
         rule = "none"
     elif rule is None:
-        rule = rule_for(features.arch)
+        rule = rule_for(model.backbone.features.arch)
     factors = layer_decay_factors(list(trained), rule=rule, decay=decay, **more)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in trained.items():

@@ -42,7 +42,7 @@ class TransferRunner(Runner):
             handler.setLevel(logging.INFO)
 
     @property
-    def core(self) -> nn.Module:
+    def core(self) -> Any:
         """The model without a wrapper for several processes."""
         return self.model.module if is_model_wrapper(self.model) else self.model
 

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
-from torch import nn
+
+from transfer.weights.identity import PixelStats
 
 
 @MODELS.register_module()
@@ -40,7 +41,7 @@ class TransferSegmentor(EncoderDecoder):
         return {"in_channels": [channels[i] for i in index] if several else channels[index], **head}
 
 
-def set_pixels(preprocessor: nn.Module, pixels: Any) -> None:
+def set_pixels(preprocessor: Any, pixels: PixelStats) -> None:
     """PixelStats ([0, 1] units) -> a SegDataPreProcessor, whose images are 0 to 255, BGR."""
     with torch.no_grad():
         preprocessor.mean.copy_(255 * torch.tensor(pixels.mean).view(-1, 1, 1))

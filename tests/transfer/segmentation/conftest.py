@@ -60,5 +60,3 @@ def segment():
     from transfer.segmentation.train import run
 
     return lambda options, folder, **how: run(load_config(CUSTOM, options), folder, **how)
-
-

@@ -33,17 +33,25 @@ def stop_after(monkeypatch, steps, action):
     monkeypatch.setattr(runner_module.TransferRunner, "call_hook", call_hook)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for SIGKILL: nothing of the run gets to clean up."""
 
 
 def kill():
-    raise Killed
+    raise KilledError
 
 
-def test_the_record_of_a_run(segment, tiny, tmp_path):
-    segment(tiny, tmp_path)
-    result = read_result(tmp_path)
+@pytest.fixture
+def whole(segment, tiny, tmp_path_factory):
+    """The folder of the unbroken run, trained once for all tests."""
+    folder = tmp_path_factory.getbasetemp() / "whole"
+    if not folder.exists():
+        segment(tiny, folder)
+    return folder
+
+
+def test_the_record_of_a_run(whole, tmp_path):
+    result = read_result(whole)
     assert (result.task, result.method, result.backbone) == (
         "segmentation", "scratch", "convnext_atto",
     )  # fmt: skip
@@ -60,16 +68,15 @@ def test_the_record_of_a_run(segment, tiny, tmp_path):
 
 
 @pytest.mark.parametrize("steps", [1, 3, 4])
-def test_a_killed_run_goes_on_to_the_same_end(segment, tiny, tmp_path, monkeypatch, steps):
-    whole = segment(tiny, tmp_path / "whole")
+def test_a_killed_run_goes_on_to_the_same_end(segment, tiny, whole, tmp_path, monkeypatch, steps):
     with monkeypatch.context() as patch:
         stop_after(patch, steps, kill)
-        with pytest.raises(Killed):
-            segment(tiny, tmp_path / "broken")
-    resumed = segment(tiny, tmp_path / "broken", resume=True)
-    assert_same_weights(tmp_path / "whole", tmp_path / "broken")
-    assert resumed.metrics == whole.metrics
-    assert resumed.per_class == whole.per_class
+        with pytest.raises(KilledError):
+            segment(tiny, tmp_path)
+    resumed = segment(tiny, tmp_path, resume=True)
+    assert_same_weights(whole, tmp_path)
+    assert resumed.metrics == read_result(whole).metrics
+    assert resumed.per_class == read_result(whole).per_class
 
 
 def test_accumulation_resumes_exactly(segment, tiny, tmp_path, monkeypatch):
@@ -77,25 +84,24 @@ def test_accumulation_resumes_exactly(segment, tiny, tmp_path, monkeypatch):
     segment(tiny, tmp_path / "whole")
     with monkeypatch.context() as patch:
         stop_after(patch, 7, kill)
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             segment(tiny, tmp_path / "broken")
     segment(tiny, tmp_path / "broken", resume=True)
     assert_same_weights(tmp_path / "whole", tmp_path / "broken")
 
 
-def test_sigterm_saves_and_stops(segment, tiny, tmp_path, monkeypatch):
-    segment(tiny, tmp_path / "whole")
+def test_sigterm_saves_and_stops(segment, tiny, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_after(patch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
         assert segment(tiny, tmp_path / "stopped") is None
     assert torch.load(tmp_path / "stopped/last.pth", weights_only=True)["meta"]["iter"] == 3
     segment(tiny, tmp_path / "stopped", resume=True)
-    assert_same_weights(tmp_path / "whole", tmp_path / "stopped")
+    assert_same_weights(whole, tmp_path / "stopped")
 
 
-def test_evaluation_alone_repeats_the_figures(segment, tiny, tmp_path):
-    trained = segment(tiny, tmp_path)
-    assert segment(tiny, tmp_path, eval_only=True).metrics == trained.metrics
+def test_evaluation_alone_repeats_the_figures(segment, tiny, whole):
+    figures = read_result(whole).metrics
+    assert segment(tiny, whole, eval_only=True).metrics == figures
 
 
 def test_nan_stops_with_the_last_good_state_and_the_images(segment, tiny, tmp_path, monkeypatch):
@@ -120,7 +126,7 @@ def test_nan_stops_with_the_last_good_state_and_the_images(segment, tiny, tmp_pa
 def test_resuming_with_other_settings_is_refused(segment, tiny, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_after(patch, 3, kill)
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             segment(tiny, tmp_path)
     with pytest.raises(ValueError, match=r"other settings: lr was 0.001, is 0.1"):
         segment([*tiny, "lr=0.1"], tmp_path, resume=True)

@@ -1,0 +1,67 @@
+"""The command: user errors are one line and status 2, a finished run is left alone."""
+
+import runpy
+import sys
+
+import pytest
+
+from tests.transfer.segmentation.conftest import write_scenes
+
+pytest.importorskip("mmseg")
+TOOL = "tools/train_seg.py"
+CUSTOM = "configs/segmentation/custom.py"
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """call(*arguments) -> (status, stdout, stderr) of the tool."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", [TOOL, *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(TOOL, run_name="__main__")
+        out, err = capsys.readouterr()
+        return end.value.code, out, err
+
+    return run
+
+
+def test_an_occupied_folder_is_refused(call, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    status, _, err = call(CUSTOM, "--work-dir", tmp_path)
+    assert status == 2
+    assert "is not empty" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_finished_run_is_left_alone(call, tmp_path):
+    (tmp_path / "result.json").write_text("{}")
+    status, out, _ = call(CUSTOM, "--work-dir", tmp_path, "--resume")
+    assert (status, out.count("\n")) == (0, 1)
+    assert "nothing to do" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["lrr=1"], "did you mean 'lr'"),
+        (["classes=a,b"], "data_root is not set"),
+        (["classes=a,b", "data_root=/nowhere"], "no folder"),
+        (["classes=a,b,c", "data_root={scenes}"], "weights=none needs arch"),
+    ],
+)
+def test_user_errors_are_one_line(call, tmp_path, options, message):
+    write_scenes(tmp_path / "scenes", 2, seed=0)
+    write_scenes(tmp_path / "scenes", 2, seed=1)
+    options = [option.format(scenes=tmp_path / "scenes") for option in options]
+    status, _, err = call(CUSTOM, "--work-dir", tmp_path / "run", "--cfg-options", *options)
+    assert status == 2
+    assert err.startswith("error: ")
+    assert message in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluation_needs_a_trained_net(call, tmp_path):
+    status, _, err = call(CUSTOM, "--work-dir", tmp_path, "--eval-only")
+    assert status == 2
+    assert "last.pth" in err
