@@ -5,9 +5,8 @@
         data.train_json=TRAIN.json data.train_images=FOLDER \
         data.val_json=VAL.json data.val_images=FOLDER
 
-Category ids may be any numbers. Sized for one small GPU, or a CPU with patience: images keep
-their size up to a short side of 480 pixels; raise `input` and `schedule` for larger data.
-Everything here is ours.
+Category ids may be any numbers. Sized for small images on a CPU: narrow heads, a short side of 256
+pixels. With a GPU and larger images start from custom_coco_gpu.py. Everything here is ours.
 """
 
 import detectron2.data.transforms as T
@@ -19,14 +18,14 @@ config.data.update(
     name="custom", train_json=None, train_images=None, val_json=None, val_images=None
 )
 config.model.update(
-    channels=128,
+    channels=64,
     anchor_sizes=[16, 32, 64, 128, 256],
     rpn_batch=128,
-    pre_nms_topk=[1000, 500],
-    post_nms_topk=[500, 300],
-    roi_batch=128,
-    box_fcs=[512, 512],
-    mask_convs=[128, 128],
+    pre_nms_topk=[500, 300],
+    post_nms_topk=[250, 150],
+    roi_batch=64,
+    box_fcs=[256, 256],
+    mask_convs=[64, 64],
 )
 config.input.train = [
     L(T.ResizeShortestEdge)(short_edge_length=[224, 256, 288], sample_style="choice", max_size=640),

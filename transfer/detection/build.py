@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling.meta_arch import GeneralizedRCNN
+from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from transfer.detection.config import ConfigError
 from transfer.detection.optimizer import parameter_groups
+from transfer.detection.precision import has_batchnorm, losses_in_float32, set_backbone_norm
 from transfer.features import TimmFeatures
 from transfer.weights import LoadReport, PixelStats, features_for
 
@@ -50,6 +53,8 @@ def build_detector(
         freeze=config.freeze,
         **settings,
     )
+    freeze_stages(features, config.freeze_stages)
+    features.encoder = set_backbone_norm(features.encoder, config.backbone_norm)
     pixels = pixels or own_pixels
     kwargs = plain(config.model)
     build = kwargs.pop("_target_")
@@ -62,7 +67,22 @@ def build_detector(
         color_order=pixels.color_order,
         **kwargs,
     )
-    return Detector(model, features, report, pixels, _notes(kwargs))
+    losses_in_float32(model)
+    return Detector(model, features, report, pixels, _notes(config, model))
+
+
+def freeze_stages(features: TimmFeatures, count: int) -> None:
+    """Detectron2's FREEZE_AT for ResNets: 1 fixes the stem, 2 the first stage as well, ..."""
+    if not count:
+        return
+    names = ("conv1", "bn1"), *((f"layer{i}",) for i in range(1, 5))
+    parts = [name for group in names[:count] for name in group]
+    if not all(hasattr(features.encoder, name) for name in parts):
+        raise ConfigError(f"freeze_stages is for ResNets of timm, not for {features.arch}")
+    for name in parts:
+        part = getattr(features.encoder, name)
+        part.requires_grad_(False)
+        setattr(features.encoder, name, FrozenBatchNorm2d.convert_frozen_batchnorm(part))
 
 
 def build_optimizer(config: DictConfig, model: nn.Module, arch: str) -> torch.optim.Optimizer:
@@ -89,10 +109,15 @@ def plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
-def _notes(kwargs: dict[str, Any]) -> tuple[str, ...]:
-    from transfer.detection.model import norm
-
-    asked = {kwargs.get("fpn_norm", ""), kwargs.get("head_norm", "")}
-    if "SyncBN" in asked and norm("SyncBN") == "BN":
-        return ("SyncBN ran as BatchNorm: one device, or no GPU",)
-    return ()
+def _notes(config: DictConfig, model: nn.Module) -> tuple[str, ...]:
+    """What a reader of the figures should know of this process' BatchNorm."""
+    asked = {config.model.fpn_norm, config.model.head_norm, config.backbone_norm}
+    notes = []
+    if "SyncBN" in asked and (comm.get_world_size() == 1 or not torch.cuda.is_available()):
+        notes.append("SyncBN ran as BatchNorm: one process, or no GPU")
+    if config.train.accumulate > 1 and has_batchnorm(model):
+        notes.append(
+            f"gradients of {config.train.accumulate} micro-batches are accumulated, but BatchNorm "
+            "saw one micro-batch at a time"
+        )
+    return tuple(notes)

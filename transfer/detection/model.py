@@ -24,12 +24,14 @@ from timm.layers import LayerNorm2d
 from torch import nn
 
 from transfer.detection.backbone import feature_pyramid
+from transfer.detection.soft_nms import SoftNMSOutputLayers
 from transfer.features import TimmFeatures
 
 Norm = str | Callable[[int], nn.Module]
 
 LEVELS = ("p2", "p3", "p4", "p5")  # strides 4, 8, 16, 32
 CASCADE_IOUS = (0.5, 0.6, 0.7)  # Cascade R-CNN, section 4
+BOX_LOSS_WEIGHT = {"giou": 10.0}  # ConvNeXt's cascade configs; smooth L1 has weight 1
 CASCADE_WEIGHTS = ((10, 10, 5, 5), (20, 20, 10, 10), (30, 30, 15, 15))
 
 
@@ -57,11 +59,13 @@ def mask_rcnn(
     box_loss: str = "smooth_l1",
     score_threshold: float = 0.05,
     nms_threshold: float = 0.5,
+    soft_nms: dict[str, Any] | None = None,
     max_detections: int = 100,
 ) -> GeneralizedRCNN:
     """Mask R-CNN (or Cascade Mask R-CNN) for images in [0, 255].
 
     pixel_mean, pixel_std: in [0, 255], in `color_order`. pre/post_nms_topk: (training, test).
+    soft_nms: settings of soft_nms.py, which then replaces NMS at `nms_threshold`.
     Defaults are Detectron2's (configs/common/models/mask_rcnn_fpn.py).
     """
     pyramid = feature_pyramid(features, channels, norm(fpn_norm))
@@ -72,7 +76,10 @@ def mask_rcnn(
         "test_nms_thresh": nms_threshold,
         "test_topk_per_image": max_detections,
         "box_reg_loss_type": box_loss,
+        "loss_weight": {"loss_box_reg": BOX_LOSS_WEIGHT.get(box_loss, 1.0)},
     }
+    if soft_nms is not None:
+        predictor["soft_nms"] = dict(soft_nms)
     heads: dict[str, Any] = {
         "num_classes": num_classes,
         "batch_size_per_image": roi_batch,
@@ -167,11 +174,7 @@ def _standard(
         **heads,
         proposal_matcher=Matcher([0.5], [0, 1], allow_low_quality_matches=False),
         box_head=head,
-        box_predictor=FastRCNNOutputLayers(
-            head.output_shape,
-            box2box_transform=Box2BoxTransform(weights=(10, 10, 5, 5)),
-            **predictor,
-        ),
+        box_predictor=_predictor(head, (10, 10, 5, 5), predictor),
     )
 
 
@@ -186,12 +189,14 @@ def _cascade(
         ],
         box_heads=stages,
         box_predictors=[
-            FastRCNNOutputLayers(
-                head.output_shape,
-                box2box_transform=Box2BoxTransform(weights=weights),
-                cls_agnostic_bbox_reg=True,
-                **predictor,
-            )
+            _predictor(head, weights, {**predictor, "cls_agnostic_bbox_reg": True})
             for head, weights in zip(stages, CASCADE_WEIGHTS, strict=True)
         ],
     )
+
+
+def _predictor(
+    head: FastRCNNConvFCHead, weights: tuple[int, ...], settings: dict[str, Any]
+) -> FastRCNNOutputLayers:
+    build = SoftNMSOutputLayers if "soft_nms" in settings else FastRCNNOutputLayers
+    return build(head.output_shape, box2box_transform=Box2BoxTransform(weights=weights), **settings)

@@ -14,7 +14,12 @@ import torch
 from detectron2.data import DatasetMapper
 from detectron2.engine import hooks
 from detectron2.utils import comm
-from detectron2.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
+from detectron2.utils.events import (
+    CommonMetricPrinter,
+    EventStorage,
+    JSONWriter,
+    TensorboardXWriter,
+)
 from omegaconf import DictConfig
 from torch.nn.parallel import DistributedDataParallel
 
@@ -29,6 +34,7 @@ from transfer.detection.evaluation import CocoEvaluator, predict
 from transfer.detection.loader import test_loader, train_loader, trainable
 from transfer.detection.optimizer import lr_factor
 from transfer.detection.pictures import write_pictures
+from transfer.detection.precision import precise_bn
 from transfer.detection.trainer import (
     NotFiniteError,
     SaveState,
@@ -36,6 +42,7 @@ from transfer.detection.trainer import (
     save_last_good,
     trim_metrics,
 )
+from transfer.detection.tta import with_tta
 from transfer.record import (
     RECORD_NAME,
     Cost,
@@ -92,6 +99,7 @@ def run(config: DictConfig, *, resume: bool = False) -> Result | None:
     _log_to(out)
     setup.detector.model.to(setup.device)
     trainer = train(setup, identity)
+    _refresh_batchnorm(setup, trainer)
     with trainer.averaged():
         evaluator, speed = evaluate(setup, out)
         if comm.is_main_process():
@@ -144,8 +152,7 @@ def prepare(config: DictConfig, pixels: PixelStats | None = None) -> Run:
         CocoSplit(name, Path(data[f"{name}_json"]), Path(data[f"{name}_images"]))
         for name in ("train", "val")
     ]
-    # annotation ids are renumbered on reading
-    refuse_errors(check_coco(parts), allow=("annotation-id-zero", *config.allow))
+    refuse_errors(check_coco(parts), allow=tuple(config.allow))
     train_split, val_split = read_pair(data)
     masks = config.model.masks
     if masks and not (train_split.has_masks and val_split.has_masks):
@@ -183,6 +190,8 @@ def train(setup: Run, identity: str) -> Trainer:
     """Train to the end of the schedule, from the folder's state where there is one."""
     config, out, settings = setup.config, setup.out, setup.config.train
     model: torch.nn.Module = setup.detector.model
+    if settings.compile:
+        setup.detector.features.compile()  # the heads' shapes change from image to image
     if comm.get_world_size() > 1:
         ids = [setup.device.index] if setup.device.type == "cuda" else None
         model = DistributedDataParallel(model, device_ids=ids)
@@ -231,7 +240,10 @@ def evaluate(setup: Run, out: Path) -> tuple[CocoEvaluator, float]:
         setup.val.records, mapper_of(setup, training=False), batch=settings.batch,
         workers=setup.config.train.workers,
     )  # fmt: skip
-    speed = predict(setup.detector.model, loader, evaluator)
+    model: torch.nn.Module = setup.detector.model
+    if settings.tta is not None:
+        model = with_tta(setup.detector.model, **plain(settings.tta))
+    speed = predict(model, loader, evaluator)
     evaluator.evaluate()
     return evaluator, speed
 
@@ -308,6 +320,15 @@ def _writers(setup: Run) -> list[Any]:
         JSONWriter(str(setup.out / "metrics.json")),
         TensorboardXWriter(str(setup.out)),
     ]
+
+
+def _refresh_batchnorm(setup: Run, trainer: Trainer) -> None:
+    """PreciseBN on the batches that would come next."""
+    count = setup.config.test.precise_bn
+    if count:
+        torch.manual_seed(setup.config.seed)
+        with EventStorage():
+            precise_bn(trainer.bare, _batches(setup, trainer.done), count)
 
 
 def _save_final(setup: Run, trainer: Trainer) -> None:

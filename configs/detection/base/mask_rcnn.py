@@ -20,6 +20,8 @@ config = dict(
     output_dir="output/detection",
     budget="full",  # full | quarter (a quarter of the steps) | debug (20 steps)
     freeze="none",  # none | backbone (the encoder is fixed; its pyramid and the heads learn)
+    freeze_stages=0,  # ResNets: Detectron2's FREEZE_AT (2 fixes the stem and res2)
+    backbone_norm="BN",  # BatchNorm of the encoder: BN | SyncBN (over all GPUs) | FrozenBN
     allow=[],  # findings of the data check to train in spite of, by code
     features=dict(
         drop_path_rate=0.0,
@@ -50,6 +52,8 @@ config = dict(
         box_loss="smooth_l1",
         score_threshold=0.05,
         nms_threshold=0.5,
+        soft_nms=None,  # or {"method": "linear" | "gaussian", "iou_threshold": ..., "sigma": ...,
+        #                "min_score": ...}
         max_detections=100,
     ),
     data=dict(
@@ -96,5 +100,11 @@ config = dict(
         checkpoint_period=1000,
         eval_period=0,  # steps between evaluations; 0: only at the end
     ),
-    test=dict(batch=1, engine="faster-coco-eval", pictures=4),
+    test=dict(
+        batch=1,
+        engine="faster-coco-eval",  # or pycocotools
+        precise_bn=0,  # batches to recompute BatchNorm's statistics from before evaluation
+        tta=None,  # or {"sizes": [400, 600, 800], "max_size": 1333, "flip": True}
+        pictures=4,
+    ),
 )
