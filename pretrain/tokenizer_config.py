@@ -1,0 +1,96 @@
+"""Settings of a tokenizer's training, small and full; nothing here imports torch.
+
+Sources: the DALL-E paper (Ramesh et al. 2021, arXiv 2102.12092), A.2, and openai/DALL-E
+`dall_e/encoder.py`. The defaults are for some thousand small images and a minute on one core.
+"""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """Names carry a prefix, so that they can stand among a recipe's settings."""
+
+    tokenizer_vocab_size: int = 256  # codes; DALL-E 8192, here small; ours
+    tokenizer_n_hid: int = 16  # channels at full resolution; DALL-E 256, here small; ours
+    tokenizer_n_blk_per_group: int = 1  # residual blocks a group; DALL-E 2, here small; ours
+    tokenizer_group_count: int = 4  # each but the last halves the resolution; dall_e/encoder.py
+    tokenizer_n_init: int = 32  # channels at the decoder's input; DALL-E 128, here small; ours
+    tokenizer_steps: int = 1000  # optimizer steps; DALL-E 3,000,000; ours
+    tokenizer_batch_size: int = 16  # images a step, over all devices; DALL-E 512; ours
+    tokenizer_crop_px: int = 32  # side of the window of each image trained on, 0: all of it; ours
+    tokenizer_lr: float = 4e-3  # peak; DALL-E 1e-4; ours
+    tokenizer_lr_end: float = 4e-5  # reached by a cosine; DALL-E 1.25e-6; ours
+    tokenizer_lr_steps: int = 1000  # of that cosine; DALL-E 1,200,000; ours
+    tokenizer_warmup_steps: int = 20  # from 0 to the peak; not stated in the paper; ours
+    tokenizer_weight_decay: float = 1e-4  # A.2
+    tokenizer_clip_norm: float = 1.0  # of all gradients together, 0: none; ours
+    tokenizer_temperature_end: float = 0.0625  # of the Gumbel relaxation, from 1 by a cosine; A.2
+    tokenizer_temperature_steps: int = 600  # DALL-E 150,000; ours
+    tokenizer_beta: float = 6.6  # weight of the KL term, from 0; A.2
+    tokenizer_beta_steps: int = 100  # DALL-E 5,000; ours
+    tokenizer_ema: float = 0.0  # decay of the average of weights that is kept, 0: none; ours
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "n_hid", "n_blk_per_group", "group_count", "n_init", "steps",
+                     "batch_size", "lr_steps", "temperature_steps", "beta_steps"):  # fmt: skip
+            value = getattr(self, f"tokenizer_{name}")
+            if value < 1:
+                raise ValueError(f"tokenizer_{name}={value} must be at least 1")
+        if self.tokenizer_crop_px % self.downsampling:
+            raise ValueError(
+                f"tokenizer_crop_px={self.tokenizer_crop_px} must be a multiple of "
+                f"{self.downsampling}, the pixels of a token"
+            )
+        if not 0 < self.tokenizer_temperature_end <= 1 or not 0 <= self.tokenizer_ema < 1:
+            raise ValueError(
+                "need 0 < tokenizer_temperature_end <= 1 and 0 <= tokenizer_ema < 1, got "
+                f"{self.tokenizer_temperature_end} and {self.tokenizer_ema}"
+            )
+
+    @property
+    def downsampling(self) -> int:
+        """Image pixels along a side of one token."""
+        return 2 ** (self.tokenizer_group_count - 1)
+
+    def lr(self, step: int) -> float:
+        """The learning rate of step `step`, from 0: warm-up, then a cosine to `lr_end`."""
+        if step < self.tokenizer_warmup_steps:
+            return self.tokenizer_lr * (step + 1) / self.tokenizer_warmup_steps
+        return _cosine(self.tokenizer_lr, self.tokenizer_lr_end, step / self.tokenizer_lr_steps)
+
+    def temperature(self, step: int) -> float:
+        """The temperature of the Gumbel relaxation."""
+        progress = step / self.tokenizer_temperature_steps
+        return _cosine(1.0, self.tokenizer_temperature_end, progress)
+
+    def beta(self, step: int) -> float:
+        """The weight of the KL term: DALL-E raises it from 0 by a cosine."""
+        return _cosine(0.0, self.tokenizer_beta, step / self.tokenizer_beta_steps)
+
+
+SMALL = TokenizerSettings()
+FULL = TokenizerSettings(
+    tokenizer_vocab_size=8192,  # dall_e/encoder.py
+    tokenizer_n_hid=256,  # dall_e/encoder.py
+    tokenizer_n_blk_per_group=2,  # dall_e/encoder.py
+    tokenizer_n_init=128,  # dall_e/decoder.py
+    tokenizer_steps=3_000_000,  # A.2
+    tokenizer_batch_size=512,  # A.2: 64 devices x 8
+    tokenizer_crop_px=0,  # the whole image
+    tokenizer_lr=1e-4,  # A.2
+    tokenizer_lr_end=1.25e-6,  # A.2
+    tokenizer_lr_steps=1_200_000,  # A.2
+    tokenizer_warmup_steps=0,  # none stated in the paper; ours
+    tokenizer_clip_norm=0.0,  # none stated in the paper; ours
+    tokenizer_temperature_steps=150_000,  # A.2
+    tokenizer_beta_steps=5_000,  # A.2
+    tokenizer_ema=0.999,  # A.2
+)
+SIZES = {"small": SMALL, "full": FULL}
+
+
+def _cosine(start: float, end: float, progress: float) -> float:
+    """From `start` at progress 0 to `end` at 1, and `end` from there on."""
+    return end + (start - end) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, progress)))
