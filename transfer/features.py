@@ -24,6 +24,8 @@ from transfer import plain_vit
 from transfer.pyramid import BlockPyramid, SimplePyramid
 
 OUT_FEATURES = ("res2", "res3", "res4", "res5")
+# arguments by which timm would read a file or ask the network: an architecture has none of them
+_NO_ARCHITECTURE = ("pretrained", "checkpoint_path", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay")  # fmt: skip  # noqa: E501
 
 
 def build_encoder(arch: str, arch_args: Mapping[str, Any] | None = None, **more: Any) -> Any:
@@ -31,6 +33,11 @@ def build_encoder(arch: str, arch_args: Mapping[str, Any] | None = None, **more:
     if not timm.is_model(arch):
         near = difflib.get_close_matches(arch, timm.list_models(), n=3)
         raise ValueError(f"timm has no architecture {arch!r}" + (f"; near: {near}" if near else ""))
+    wrong = [name for name in (arch_args or {}) if name in _NO_ARCHITECTURE]
+    if wrong:
+        raise ValueError(
+            f"{wrong[0]!r} is no argument of an architecture: weights come by `weights`"
+        )
     try:
         return timm.create_model(
             arch, pretrained=False, num_classes=0, **{**(arch_args or {}), **more}

@@ -1,5 +1,6 @@
 """A weights file of any known layout -> timm names, its identity, and what was left out."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,13 @@ def recognise(raw: Raw, source: str | None = None) -> tuple[Source, str]:
 def _encoder_file(path: Path, metadata: dict[str, str]) -> Weights:
     try:
         identity = EncoderIdentity.from_metadata(metadata, str(path))
+        if not all(math.isfinite(m) for m in identity.pixel_mean) or min(identity.pixel_std) <= 0:
+            raise ValueError(f"pixel_mean {identity.pixel_mean}, pixel_std {identity.pixel_std}")
+        with torch.device("meta"):
+            build_encoder(identity.arch, identity.arch_args)
     except (TypeError, ValueError) as error:
-        raise WeightsError(f"its identity cannot be read: {error}") from error
+        told = str(error).removeprefix(f"{path}: ")
+        raise WeightsError(f"{path}: its header cannot be used: {told}") from error
     tensors = safe_read(path)
     return Weights(
         file=str(path),

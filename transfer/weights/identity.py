@@ -11,7 +11,7 @@ from pretrain.checkpoint import EncoderIdentity
 from transfer.features import build_encoder, dense_arch_args
 from transfer.weights.reader import WeightsError
 
-POSITION_TENSORS = ("pos_embed", "relative_position_bias_table", "patch_embed.proj.weight")
+RESIZABLE = ("pos_embed", "relative_position_bias_table", "patch_embed.proj.weight")
 _BEIT_FORM = ("use_shared_rel_pos_bias", "use_rel_pos_bias", "use_abs_pos_emb", "global_pool")
 
 
@@ -70,8 +70,10 @@ def require_same_architecture(
 
 
 def _structure(arch: str, arch_args: Mapping[str, Any]) -> tuple[str, dict[str, tuple[int, ...]]]:
-    """Modules and tensor shapes, without what depends on the input size."""
+    """Modules and tensor shapes, without what is resized when weights load."""
     with torch.device("meta"):
         encoder = build_encoder(arch, dense_arch_args(arch_args))
     shapes = {n: tuple(t.shape) for n, t in encoder.state_dict().items()}
-    return repr(encoder), {n: s for n, s in shapes.items() if not n.endswith(POSITION_TENSORS[:2])}
+    if hasattr(encoder, "patch_embed"):
+        encoder.patch_embed = torch.nn.Identity()
+    return repr(encoder), {n: s for n, s in shapes.items() if not n.endswith(RESIZABLE)}

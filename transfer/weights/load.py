@@ -19,6 +19,7 @@ from transfer.weights.reader import WeightsError
 # classifiers and the norm before them: dense tasks read the maps before it
 ALWAYS_UNUSED = ("head.*", "head_dist.*", "fc.*", "norm.*", "fc_norm.*", "attn_pool.*")
 ALWAYS_FRESH = ("*.num_batches_tracked",)  # a counter that some formats leave out
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 SHARED_TABLE = "rel_pos_bias.relative_position_bias_table"
 TABLE = "relative_position_bias_table"
 
@@ -194,14 +195,14 @@ def _shape_problems(
         for n in shared
         if given[n].shape != target[n].shape
     ]
-    kinds = [
-        f"{n} is {given[n].dtype}"
+    kinds = {
+        n: f"{n} is {given[n].dtype}"
         for n in shared
-        if given[n].is_floating_point() != target[n].is_floating_point()
-    ]
-    broken = [n for n in shared if not torch.isfinite(given[n]).all()]
+        if target[n].is_floating_point() and given[n].dtype not in FLOATS
+    }
+    broken = [n for n in shared if n not in kinds and not torch.isfinite(given[n]).all()]
     return [
         *_listed("of another shape", wrong),
-        *_listed("of another kind of number", kinds),
+        *_listed("of another kind of number", list(kinds.values())),
         *_listed("with NaN or infinite values", broken),
     ]

@@ -121,8 +121,9 @@ def _require_whole_header(path: Path) -> None:
 def _read_torch(path: Path) -> Any:
     _require_plain_archive(path)
     try:
-        with torch.serialization.safe_globals(TORCH_STAND_INS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        # an open file: given a path, torch chooses a format by its ending
+        with path.open("rb") as file, torch.serialization.safe_globals(TORCH_STAND_INS):
+            content = torch.load(file, map_location="cpu", weights_only=True)
         content = plain_values(content)
     except pickle.UnpicklingError as error:
         raise _refused(path, str(error)) from None
