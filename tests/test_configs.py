@@ -5,6 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from pretrain.config import load_recipe
+from pretrain.dalle import VAESizes
+from pretrain.methods import build_method
+from pretrain.tokenizer import DiscreteVAE
+from transfer.suite import load_suite, plan, task_kind
+
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
 # where a config leaves the net to the weights or the command line
@@ -29,14 +35,19 @@ def test_there_are_configs():
     assert all(shipped(kind) for kind in ("pretrain", "detection", "segmentation", "suites"))
 
 
-@pytest.mark.parametrize("name", shipped("pretrain"))
-def test_pretraining(name):
-    from pretrain.config import load_recipe
-    from pretrain.methods import build_method
+@pytest.fixture(scope="module")
+def tokenizer():
+    """A tokenizer of another size than a real one, in memory."""
+    sizes = VAESizes(vocab_size=16, n_hid=4, n_blk_per_group=1, n_init=4)
+    return DiscreteVAE(sizes, with_decoder=False).eval()
 
+
+@pytest.mark.parametrize("name", shipped("pretrain"))
+def test_pretraining(name, tokenizer, monkeypatch):
+    monkeypatch.setattr("pretrain.methods.read_tokenizer", lambda _path: tokenizer)
     recipe = load_recipe(CONFIGS / "pretrain" / name)
     with torch.device("meta"):
-        method = build_method(recipe)
+        method = build_method(recipe, Path("tokenizer"))
     assert method.encoder_state()
     assert all(p.is_meta for p in method.parameters())
 
@@ -83,8 +94,6 @@ def test_segmentation(name, tmp_path):
 
 @pytest.mark.parametrize("name", shipped("suites"))
 def test_suites_name_configs_that_exist_and_keys_they_have(name, tmp_path):
-    from transfer.suite import load_suite, plan, task_kind
-
     suite = load_suite(CONFIGS / "suites" / name)
     assert len(plan(suite, tmp_path)) >= len(suite.cells)
     for cell in suite.cells:
