@@ -7,8 +7,9 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import TypeVar
 
 from PIL import Image
@@ -91,7 +92,9 @@ def parallel_map(
         answers: Iterable[Answer] = map(function, items)
         if pool:
             answers = pool.map(function, items, chunksize=max(1, min(64, len(items) // workers)))
-        yield from shown.track(answers, len(items), description=progress) if shown else answers
+        if shown and progress:
+            answers = shown.track(answers, len(items), description=progress)
+        yield from answers
 
 
 def progress_bar() -> Progress:
@@ -104,7 +107,20 @@ def _pool(workers: int) -> AbstractContextManager[ProcessPoolExecutor | None]:
     if workers <= 1:
         return nullcontext()
     # forking a process that has threads (the bar's, torch's) can deadlock
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    context = get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Leave no process behind that waits for work when the one that started it is killed."""
+    parent = parent_process()
+
+    def watch() -> None:
+        if parent:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def read_images(

@@ -9,6 +9,7 @@ DIR/shapes.json            what was asked for
 import fcntl
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -65,12 +66,15 @@ def make_shapes(
     with _lock(folder.parent / f".{folder.name}.lock"):
         if _is_made(folder, settings):
             return False
-        partial_folder = folder.parent / f".{folder.name}.partial"
-        shutil.rmtree(partial_folder, ignore_errors=True)
-        _write(partial_folder, settings, workers, progress)
+        prefix = f".{folder.name}.partial-"
+        for stale in folder.parent.glob(f"{prefix}*"):  # of a run that was killed
+            shutil.rmtree(stale, ignore_errors=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+        unfinished.chmod(0o755)
+        _write(unfinished, settings, workers, progress)
         if folder.is_dir():
             folder.rmdir()
-        partial_folder.rename(folder)
+        unfinished.rename(folder)
     return True
 
 

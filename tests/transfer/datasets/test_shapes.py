@@ -153,8 +153,11 @@ def test_a_killed_run_is_made_anew(made, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             make_shapes(tmp_path / "shapes", SMALL)
     assert not (tmp_path / "shapes").exists()
+    (stale,) = tmp_path.glob(".shapes.partial-*")
+    (stale / "unlabelled" / "99999999.jpg").write_text("of other settings")
     assert make_shapes(tmp_path / "shapes", SMALL)
     assert digests(tmp_path / "shapes") == digests(made)
+    assert not list(tmp_path.glob("*partial*"))
 
 
 def test_a_wrong_split_or_size_is_refused():
