@@ -1,11 +1,14 @@
-"""The encoder file: a pretrained encoder and its identity, in one .safetensors.
+"""The two files of a run: the encoder file, which transfer reads, and the training state.
 
-The tensors carry timm's names; the header's metadata is the identity. Decoder, mask token and
-optimizer live in the training state beside it, never in it.
+Encoder file: a pretrained encoder and its identity, in one .safetensors. The tensors carry timm's
+names; the header's metadata is the identity. Decoder, mask token and optimizer live in the
+training state beside it, never in it. Training state: tensors and plain containers only.
 """
 
 import json
 import os
+import pickle
+import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -17,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 ENCODER_FORMAT = "mim-transfer-encoder/1"
+STATE_FORMAT = "mim-transfer-state/1"
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def read_encoder(path: Path) -> tuple[dict[str, torch.Tensor], EncoderIdentity]:
 
     def read(handle: Any) -> tuple[dict[str, torch.Tensor], EncoderIdentity]:
         identity = EncoderIdentity.from_metadata(handle.metadata(), str(path))
-        return {name: handle.get_tensor(name) for name in handle.keys()}, identity
+        return {name: handle.get_tensor(name) for name in handle.keys()}, identity  # noqa: SIM118
 
     return _open(path, read)
 
@@ -119,3 +123,55 @@ def _open(path: Path, read: Callable[[Any], Any]) -> Any:
             f"{path}: not a readable safetensors file ({error}); it may be truncated: "
             "copy or train it again"
         ) from error
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Everything a run needs to go on as if it had not stopped.
+
+    Data order, crops, masks and stochastic depth are functions of (seed, step), so no generator's
+    state is among it.
+    """
+
+    step: int  # optimizer steps done
+    method: dict[str, Any]  # state_dict
+    optimizer: dict[str, Any]  # state_dict
+    data: str  # digest of the images' names: another order would be another run
+    losses: list[float]  # of the steps since the last line of the log
+    gradient_norms: list[float]  # likewise
+    log_bytes: int  # length of log.jsonl at this step
+
+
+def write_state(path: Path, state: TrainingState) -> None:
+    """Write the training state atomically."""
+    values = {"format": STATE_FORMAT, **{f.name: getattr(state, f.name) for f in fields(state)}}
+    atomic_write(path, lambda p: torch.save(values, p))
+
+
+def read_state(path: Path) -> TrainingState:
+    """The training state in `path`, on the CPU; ValueError if it is none or damaged."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no training state at {path}")
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path}: not a readable training state ({reason})") from error
+    if not isinstance(values, dict) or values.pop("format", None) != STATE_FORMAT:
+        raise ValueError(f"{path}: not a training state of this suite ({STATE_FORMAT})")
+    return TrainingState(**values)
+
+
+def suite_commit() -> str:
+    """The commit of the checkout this code runs from, "+changes" if files differ from it."""
+    root = Path(__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

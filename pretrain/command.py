@@ -1,6 +1,8 @@
 """The command line of tools/pretrain.py: a recipe, overrides of its settings, and the run."""
 
 import json
+import logging
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +89,8 @@ def run(arguments: list[str]) -> int:
     if refuse_folder(command.out, command.recipe, command.resume):
         print(f"finished already: {command.out}")
         return 0
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
     from pretrain.train import train  # after everything that needs no torch
 
     return train(
@@ -96,7 +100,6 @@ def run(arguments: list[str]) -> int:
         resume=command.resume,
         init=command.init,
         skip_unreadable=command.skip_unreadable,
-        config_name=command.config.name,
     )
 
 
@@ -106,3 +109,6 @@ def main() -> int:
     except (ValueError, FileNotFoundError, FileExistsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except ArithmeticError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from pretrain.tokenizer_config import TokenizerSettings
+
 CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "configs" / "pretrain"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -42,7 +44,7 @@ class FcmaeSettings:
     decoder_width: int = 512  # channels; models/fcmae.py
     decoder_depth: int = 1  # ConvNeXt V2 blocks; models/fcmae.py
     # paper's JAX form; "release": std 1 on convolutions, as models/fcmae.py has it by oversight
-    init: Literal["std_0.02", "release"] = "std_0.02"
+    weight_init: Literal["std_0.02", "release"] = "std_0.02"
     sparse: Literal["patches", "dense"] = "patches"  # same mathematics both ways; ours
 
     def __post_init__(self) -> None:
@@ -57,6 +59,7 @@ class BeitSettings:
     masked_patches: int = 75  # at most, of 14 x 14 (other grids: the share); get_started.md
     smallest_block: int = 16  # patches of 14 x 14 in a masked block; run_beit_pretraining.py
     tokenizer: str = ""  # its file; "": train one on the run's images first; ours
+    tokenizer_training: TokenizerSettings = field(default_factory=TokenizerSettings)
 
     def __post_init__(self) -> None:
         _require(

@@ -23,8 +23,8 @@ def refuse_folder(out: Path, recipe: Recipe, resume: bool) -> bool:
     """
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"{out} is a file: give a folder")
-    if not out.exists() or not any(out.iterdir()):
-        return False
+    if not out.exists() or all(entry.name == DATA for entry in out.iterdir()):
+        return False  # the data's check is written first; nothing was begun
     if not resume:
         raise FileExistsError(
             f"{out} is not empty: continue its run with --resume, or give another --out"

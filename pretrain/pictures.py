@@ -1,0 +1,62 @@
+"""Pictures of what a method reconstructs: input, masked, prediction pasted in, raw prediction."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from pretrain.augment import center_square
+from pretrain.config import Recipe
+from pretrain.data import Batch, to_tensor, unnormalise
+from pretrain.methods import Method, crop_sizes, mask_drawer
+from pretrain.sources import Images, read_image
+
+GREY = 0.5  # of a masked patch
+GAP_PX = 4
+
+
+def picture_batch(images: Images, numbers: Sequence[int], recipe: Recipe, method: Method) -> Batch:
+    """The central squares of the images `numbers`, each with a mask keyed by (seed, image)."""
+    sizes = crop_sizes(recipe, method)
+    crops = [center_square(read_image(images, i), sizes) for i in numbers]
+    draw = mask_drawer(recipe, method)
+    visible = [draw(np.random.default_rng([recipe.seed, i])) for i in numbers]
+    columns = [
+        torch.stack([to_tensor(crop) for crop in column]) for column in zip(*crops, strict=True)
+    ]
+    masks = torch.from_numpy(np.stack(visible))[:, None]
+    return Batch(columns[0], masks, columns[1] if len(columns) == 2 else None)
+
+
+@torch.no_grad()
+def reconstructions(method: Method, batch: Batch, recipe: Recipe) -> Image.Image:
+    """One row an image, four columns; the method is in evaluation mode meanwhile."""
+    device = next(method.parameters()).device
+    inputs = batch.inputs(device, recipe.augmentation)
+    training = method.training
+    method.eval()
+    predicted = method.reconstruct(*inputs).float()
+    method.train(training)
+    raw = unnormalise(predicted, recipe.augmentation)
+    true = unnormalise(inputs[0], recipe.augmentation)
+    height, width = true.shape[-2:]
+    visible = nn.functional.interpolate(inputs[1].float(), (height, width)) > 0.5  # nearest
+    columns = [true, true.where(visible, GREY), true.where(visible, raw), raw]
+    return sheet(columns)
+
+
+def sheet(columns: Sequence[Tensor]) -> Image.Image:
+    """Columns of (B, 3, H, W) in [0, 1] -> one image with white gaps."""
+    padded = [nn.functional.pad(c, (0, GAP_PX, 0, GAP_PX), value=1.0) for c in columns]
+    rows = torch.cat(padded, dim=3)  # (B, 3, H + gap, columns * (W + gap))
+    sheet = torch.cat(list(rows), dim=1)[:, :-GAP_PX, :-GAP_PX]
+    pixels = (sheet * 255).round().to(torch.uint8).permute(1, 2, 0)
+    return Image.fromarray(pixels.cpu().numpy())
+
+
+def pictured(images: Images, count: int) -> list[int]:
+    """`count` images spread evenly over the data."""
+    count = min(count, len(images))
+    return [round(i * (len(images) - 1) / max(1, count - 1)) for i in range(count)]

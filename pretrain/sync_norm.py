@@ -1,0 +1,71 @@
+"""Batch normalisation over the visible positions of all processes.
+
+Every image shows the same number of patches, so the processes' shares weigh the same. torch's own
+SyncBatchNorm refuses the CPU; there mean and variance are two differentiable sums.
+"""
+
+from typing import TypeVar
+
+import torch
+import torch.distributed.nn.functional as distributed
+from timm.layers import convert_sync_batchnorm
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class CPUSyncBatchNorm(_BatchNorm):
+    """BatchNorm whose batch is that of all processes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, ...) -> the same shape."""
+        if not self.training:
+            return nn.functional.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        dims = [d for d in range(x.ndim) if d != 1]
+        shape = (1, -1, *([1] * (x.ndim - 2)))
+        share = 1 / torch.distributed.get_world_size()
+        mean = distributed.all_reduce(x.mean(dims) * share)
+        centred = x - mean.view(shape)
+        var = distributed.all_reduce(centred.square().mean(dims) * share)
+        total = x.numel() // x.shape[1] / share
+        self._track(mean.detach(), var.detach() * (total / (total - 1)))
+        scale = self.weight * (var + self.eps).rsqrt()
+        return centred * scale.view(shape) + self.bias.view(shape)
+
+    def _track(self, mean: Tensor, var: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None:
+            return
+        momentum = 0.1 if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(var, momentum)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        if x.ndim < 2:
+            raise ValueError(f"batch normalisation needs (N, C, ...), got {tuple(x.shape)}")
+
+
+def synchronised(method: M, device: torch.device) -> M:
+    """`method` with every BatchNorm synchronised over the processes; the same tensors and names."""
+    if device.type == "cuda":
+        return convert_sync_batchnorm(method)
+    for parent in list(method.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, _BatchNorm):
+                setattr(parent, name, _on_cpu(child))
+    return method
+
+
+def _on_cpu(norm: _BatchNorm) -> CPUSyncBatchNorm:
+    if type(norm) not in (nn.BatchNorm1d, nn.BatchNorm2d) or not norm.affine:
+        raise ValueError(
+            f"{type(norm).__name__} cannot be synchronised over processes on the CPU: run one "
+            "process there, or use GPUs"
+        )
+    made = CPUSyncBatchNorm(norm.num_features, norm.eps, norm.momentum)
+    made.load_state_dict(norm.state_dict())
+    return made
