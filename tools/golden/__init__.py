@@ -4,6 +4,7 @@ A case is a folder with case.json, case.safetensors and (mostly) weights.safeten
 recognised by the tensors, so that any architecture, width and size can be checked.
 """
 
-from .cases import Case, Check, check_case, kind_of, read_case
+from .cases import Case, Check, kind_of, read_case
+from .check import check_case
 
 __all__ = ["Case", "Check", "check_case", "kind_of", "read_case"]

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,19 +117,3 @@ def kind_of(case: Case) -> str:
         if found:
             return kind
     raise ValueError(f"{case.path}: cannot tell which kind of golden case this is")
-
-
-def check_case(case: Case) -> list[Check]:
-    """Recompute the case; one check a recorded quantity."""
-    from . import convnets, others
-
-    checkers: Mapping[str, Callable[[Case], list[Check]]] = {
-        "spark": convnets.check_spark,
-        "fcmae": convnets.check_fcmae,
-        "minkowski": convnets.check_minkowski,
-        "beit": others.check_beit,
-        "dalle": others.check_dalle,
-        "lamb": others.check_lamb,
-        "resize": others.check_resize,
-    }
-    return checkers[kind_of(case)](case)

@@ -1,0 +1,21 @@
+"""A golden case -> the checks of its kind."""
+
+from collections.abc import Callable
+
+from . import convnets, others
+from .cases import Case, Check, kind_of
+
+CHECKERS: dict[str, Callable[[Case], list[Check]]] = {
+    "spark": convnets.check_spark,
+    "fcmae": convnets.check_fcmae,
+    "minkowski": convnets.check_minkowski,
+    "beit": others.check_beit,
+    "dalle": others.check_dalle,
+    "lamb": others.check_lamb,
+    "resize": others.check_resize,
+}
+
+
+def check_case(case: Case) -> list[Check]:
+    """Recompute the case; one check a recorded quantity."""
+    return CHECKERS[kind_of(case)](case)
