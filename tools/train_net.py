@@ -1,7 +1,7 @@
 """Train and evaluate a detector.
 
     python tools/train_net.py --config-file configs/detection/NAME.py [--num-gpus N] [--resume]
-        [--eval-only] [key=value ...]
+        [--eval-only] [--dry-run] [key=value ...]
 
 `weights=FILE` starts from a pretrained encoder, `weights=none` from scratch. The run ends in
 OUTPUT_DIR/result.json; --resume continues an interrupted run and leaves a finished one alone.
@@ -25,6 +25,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dist-url", default="auto", help="of the first machine, with several")
     parser.add_argument("--resume", action="store_true", help="continue in the output folder")
     parser.add_argument("--eval-only", action="store_true", help="evaluate a trained detector")
+    parser.add_argument("--dry-run", action="store_true", help="say what the run would cost")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     return parser.parse_intermixed_args(arguments)
 

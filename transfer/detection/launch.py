@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from transfer.detection.config import load_config
+from transfer.detection.estimate import dry_run
 from transfer.detection.run import eval_only, run
 from transfer.detection.trainer import NotFiniteError, Stopped
 
@@ -48,6 +49,9 @@ def _work(arguments: argparse.Namespace) -> int:
         setup_logger(name=name, distributed_rank=comm.get_rank())
     try:
         config = load_config(arguments.config_file, arguments.overrides)
+        if arguments.dry_run:
+            print(*dry_run(config), sep="\n")
+            return 0
         if arguments.eval_only:
             metrics = eval_only(config)
             _print_metrics(metrics)
