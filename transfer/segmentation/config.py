@@ -103,7 +103,7 @@ def fill_in(cfg: Config, world_size: int = 1) -> Config:
         "warmup_passes": values["warmup_iters"] * values["accumulation"],
     }
     filled = {key: _fill(value, values) for key, value in values.items()}
-    return Config(filled, filename=cfg.filename)
+    return Config(with_tuples(filled), filename=cfg.filename)
 
 
 def protocol(cfg: Config) -> dict[str, Any]:
@@ -124,6 +124,16 @@ def _fill(value: Any, values: Mapping[str, Any], seen: tuple[str, ...] = ()) -> 
     if name not in values or name in seen:
         raise ValueError(f"the config refers to {value}, which does not exist or is circular")
     return _fill(values[name], values, (*seen, name))
+
+
+def with_tuples(value: Any) -> Any:
+    """Lists of numbers as tuples: what JSON forgets and MMCV insists on for sizes."""
+    if isinstance(value, Mapping):
+        return {k: with_tuples(v) for k, v in value.items()}
+    if isinstance(value, list):
+        numbers = all(isinstance(v, int | float) for v in value)
+        return tuple(value) if numbers and value else [with_tuples(v) for v in value]
+    return value
 
 
 def _plain(value: Any) -> Any:

@@ -27,6 +27,8 @@ class ExactIoU(BaseMetric):
     there as PNG, with the values that the data set's label files have.
     """
 
+    default_prefix = ""
+
     def __init__(self, output_dir: str | None = None, **more: Any) -> None:
         super().__init__(**more)
         self.output_dir = Path(output_dir) if output_dir else None

@@ -187,6 +187,11 @@ def read_about(path: Path) -> dict[str, Any]:
     return json.loads(checkpoint["meta"]["about"])
 
 
+def net_of(about: dict[str, Any]) -> dict[str, Any]:
+    """The net of a former run, to be filled from its last.pth: no weights file is read again."""
+    return {"weights": "none", "arch": about["arch"], "arch_args": about["arch_args"]}
+
+
 def check_finite(tensors: dict[str, Any]) -> None:
     """FloatingPointError names the first tensor that holds NaN or infinity."""
     for name, tensor in tensors.items():

@@ -20,8 +20,9 @@ from transfer.segmentation.config import fill_in, protocol
 from transfer.segmentation.data import find_pairs
 from transfer.segmentation.data_checks import check_data, folder_pairs
 from transfer.segmentation.optim import NotFiniteError
+from transfer.segmentation.pictures import draw_predictions
 from transfer.segmentation.run_folder import LAST
-from transfer.segmentation.runner import TransferRunner, build_runner, read_about
+from transfer.segmentation.runner import TransferRunner, build_runner, net_of, read_about
 from transfer.segmentation.segmentor import set_pixels
 from transfer.weights.identity import PixelStats, transfer_arch_args
 
@@ -45,7 +46,9 @@ def run(
     former = read_about(last) if (resume or eval_only) and last.is_file() else None
     if former and not eval_only:
         require_same_run(cfg, former, work_dir)
-    filled = fill_in(Config({**cfg, **_net(former)}, filename=cfg.filename), world_size)
+    filled = fill_in(
+        Config({**cfg, **(net_of(former) if former else {})}, filename=cfg.filename), world_size
+    )
     if former is None and is_main_process():
         check_data(filled)
     runner = build_runner(filled, work_dir, launcher)
@@ -62,6 +65,9 @@ def run(
     metrics = runner.evaluate()
     result = record(cfg, filled, runner, metrics)
     if is_main_process():
+        draw_predictions(
+            runner.core, runner.val_dataloader.dataset, work_dir / "predictions.png", 4
+        )
         write_result(result, work_dir)
     return result
 
@@ -98,13 +104,6 @@ def require_same_run(cfg: Config, former: dict[str, Any], work_dir: Path) -> Non
     if changed:
         listed = "; ".join(f"{k} was {old.get(k)!r}, is {new.get(k)!r}" for k in sorted(changed))
         raise ValueError(f"the run in {work_dir} was started with other settings: {listed}")
-
-
-def _net(former: dict[str, Any] | None) -> dict[str, Any]:
-    """A former run's net, without reading its weights file again: last.pth has the tensors."""
-    if former is None:
-        return {}
-    return {"weights": "none", "arch": former["arch"], "arch_args": former["arch_args"]}
 
 
 def write_config(filled: Config, work_dir: Path) -> None:

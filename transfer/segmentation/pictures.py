@@ -1,0 +1,141 @@
+"""Predictions beside the ground truth in the data set's colours, and IoU by class as bars."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmseg.registry import DATASETS, MODELS
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from pretrain.checkpoint import atomic_write
+from transfer.record import read_result
+from transfer.segmentation.checkpoint import read_tensors
+from transfer.segmentation.config import with_tuples
+from transfer.segmentation.labels import IGNORED
+from transfer.segmentation.run_folder import LAST
+from transfer.segmentation.runner import net_of, read_about
+from transfer.segmentation.segmentor import set_pixels
+from transfer.weights.identity import PixelStats
+
+TILE_PX = 192
+GAP_PX = 4
+LINE_PX = 14
+BLACK = (0, 0, 0)
+
+
+def draw(run_dir: Path, out: Path, count: int = 4) -> Path:
+    """Image, truth and prediction of `count` evaluation images of a run -> the PNG file `out`."""
+    model, data = load_trained(Path(run_dir))
+    return draw_predictions(model, data, Path(out), count)
+
+
+def load_trained(run_dir: Path) -> tuple[Any, Any]:
+    """The trained segmentor in evaluation mode, and its evaluation set."""
+    if not (run_dir / "config.json").is_file():
+        raise FileNotFoundError(f"{run_dir} holds no segmentation run: there is no config.json")
+    cfg = Config(with_tuples(json.loads((run_dir / "config.json").read_text())))
+    about = read_about(run_dir / LAST)
+    cfg["model"]["backbone"].update(net_of(about))
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        model = MODELS.build(cfg["model"])
+        data = DATASETS.build(cfg["val_dataloader"]["dataset"])
+    if cfg["pixels"] == "weights":
+        set_pixels(model.data_preprocessor, PixelStats(**about["pixels"]))
+    model.load_state_dict(read_tensors(run_dir / LAST)["state_dict"], strict=True)
+    return model.eval(), data
+
+
+def draw_predictions(model: Any, data: Any, out: Path, count: int) -> Path:
+    """As `draw`, with a model and an evaluation set at hand; images are spread over the set."""
+    palette, names = data.metainfo["palette"], data.metainfo["classes"]
+    count = min(count, len(data))
+    rows, shown = [], set()
+    for index in np.linspace(0, len(data) - 1, count).round().astype(int).tolist():
+        image, truth, predicted = predict_one(model, data, index)
+        shown |= set(np.unique(truth)) | set(np.unique(predicted))
+        tiles = [image, colours(truth, palette), colours(predicted, palette)]
+        rows.append(np.concatenate([tile(t) for t in tiles], axis=1))
+    canvas = with_legend(np.concatenate(rows), sorted(shown - {IGNORED}), names, palette)
+    atomic_write(out, lambda path: canvas.save(path, format="PNG"))
+    return out
+
+
+@torch.no_grad()
+def predict_one(
+    model: Any, data: Any, index: int
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """RGB image (H, W, 3), true and predicted classes (H, W) of one evaluation image."""
+    sample = data[index]
+    was_training = model.training
+    model.eval()
+    batch = {"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}
+    (result,) = model.test_step(batch)
+    model.train(was_training)
+    predicted = result.pred_sem_seg.data.squeeze(0).cpu().numpy().astype(np.uint8)
+    truth = result.gt_sem_seg.data.squeeze(0).cpu().numpy().astype(np.uint8)
+    with Image.open(result.img_path) as image:
+        return np.asarray(image.convert("RGB")), truth, predicted
+
+
+def colours(classes: NDArray[np.uint8], palette: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
+    """Classes (H, W) -> colours (H, W, 3); what is ignored is black."""
+    table = np.zeros((IGNORED + 1, 3), np.uint8)
+    table[: len(palette)] = palette
+    return table[classes]
+
+
+def tile(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Fit (H, W, 3) into a square of TILE_PX, with a gap at the right and below."""
+    image = Image.fromarray(picture)
+    scale = TILE_PX / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    square = Image.new("RGB", (TILE_PX + GAP_PX, TILE_PX + GAP_PX), "white")
+    square.paste(image.resize(size, Image.Resampling.NEAREST))
+    return np.asarray(square)
+
+
+def with_legend(
+    picture: NDArray[np.uint8],
+    shown: Sequence[int],
+    names: Sequence[str],
+    palette: Sequence[Sequence[int]],
+) -> Image.Image:
+    """Column titles above and the colours of the classes that appear below."""
+    height, width, _ = picture.shape
+    columns = max(1, width // 190)
+    lines = -(-len(shown) // columns)
+    canvas = Image.new("RGB", (width, height + (lines + 2) * LINE_PX), "white")
+    canvas.paste(Image.fromarray(picture), (0, LINE_PX))
+    pen = ImageDraw.Draw(canvas)
+    for i, title in enumerate(("image", "ground truth (black: ignored)", "prediction")):
+        pen.text((i * width // 3 + 2, 1), title, fill=BLACK)
+    for i, index in enumerate(shown):
+        x, y = i % columns * 190 + 2, height + LINE_PX * (1 + i // columns) + 4
+        pen.rectangle((x, y, x + 10, y + 10), fill=tuple(palette[index]), outline=BLACK)
+        pen.text((x + 15, y), names[index][:28], fill=BLACK)
+    return canvas
+
+
+def draw_class_bars(run_dir: Path, out: Path) -> Path:
+    """IoU of every class of a finished run, highest first -> the PNG file `out`."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    result = read_result(run_dir)
+    ranked = sorted(result.per_class["IoU"].items(), key=lambda item: item[1])
+    figure, axes = plt.subplots(figsize=(6, 1 + 0.18 * len(ranked)), layout="constrained")
+    axes.barh([name for name, _ in ranked], [value for _, value in ranked], color="#0077b6")
+    axes.axvline(result.metrics["mIoU"], color="black", linewidth=1)
+    axes.set(xlim=(0, 100), xlabel="IoU, %", title=f"mIoU {result.metrics['mIoU']:.1f}")
+    axes.margins(y=0.01)
+    atomic_write(Path(out), lambda path: figure.savefig(path, format="png", dpi=100))
+    plt.close(figure)
+    return Path(out)
