@@ -60,6 +60,7 @@ class BeitSettings:
     smallest_block: int = 16  # patches of 14 x 14 in a masked block; run_beit_pretraining.py
     tokenizer: str = ""  # its file; "": train one on the run's images first; ours
     tokenizer_training: TokenizerSettings = field(default_factory=TokenizerSettings)
+    tokenizer_training: TokenizerSettings = field(default_factory=TokenizerSettings)
 
     def __post_init__(self) -> None:
         _require(
@@ -200,7 +201,7 @@ def flat(recipe: Any) -> dict[str, Any]:
         value = getattr(recipe, item.name)
         values |= flat(value) if is_dataclass(value) else {item.name: value}
         if item.name == "method":
-            values["method"] = value.name
+            values = {"method": value.name, **values}
     return values
 
 

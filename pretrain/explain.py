@@ -15,6 +15,8 @@ def explain(path: Path | str, recipe: Recipe, given: Recipe) -> Table:
         table.add_column(heading, overflow="fold")
     values = flat(given)
     for name, origin in origins(path, recipe, given).items():
+        if name.startswith("tokenizer_") and values["tokenizer"]:
+            continue  # settings of a tokenizer that is not trained
         style = "bold" if origin.setter == "command line" else ""
         table.add_row(
             name, _text(values[name]), origin.setter, origin.source or "ours", style=style

@@ -6,11 +6,12 @@ A comment belongs to a setting if it ends the setting's line or stands on the li
 import ast
 import inspect
 import io
+import textwrap
 import tokenize
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
-from pretrain import config
 from pretrain.config import Recipe, find_config, flat
 
 
@@ -29,22 +30,25 @@ def origins(path: Path | str, recipe: Recipe, given: Recipe) -> dict[str, Origin
     for name, value in after.items():
         if before.get(name) != value:
             found[name] = Origin("command line", "override")
+    about = (type(given.method).__doc__ or "").partition(";")[0]
+    found["method"] = Origin(find_config(path).name, about)
     return {name: found.get(name, Origin("default")) for name in after}
 
 
-def default_origins(recipe: Recipe) -> dict[str, Origin]:
-    """The comments in config.py beside the defaults of the classes that make up `recipe`."""
-    source = inspect.getsource(config)
+def default_origins(settings: Any) -> dict[str, Origin]:
+    """The comments beside the defaults of the classes that make up `settings`."""
+    source = textwrap.dedent(inspect.getsource(type(settings)))
     comments = _comments(source)
-    values = [recipe, *(getattr(recipe, item.name) for item in fields(recipe))]
-    used = {type(value).__name__ for value in values if is_dataclass(value)}
-    return {
+    found = {
         node.target.id: Origin("default", _comment(node, comments))
-        for owner in ast.parse(source).body
-        if isinstance(owner, ast.ClassDef) and owner.name in used
-        for node in owner.body
+        for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value
     }
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        if is_dataclass(value):
+            found |= default_origins(value)
+    return found
 
 
 def file_origins(path: Path | str) -> dict[str, Origin]:
@@ -58,7 +62,7 @@ def file_origins(path: Path | str) -> dict[str, Origin]:
         if isinstance(node, ast.Call) and _called(node) == "load_recipe":
             found |= file_origins(ast.literal_eval(node.args[0]))
     for node in ast.walk(tree):
-        if isinstance(node, ast.keyword) and node.arg:
+        if isinstance(node, ast.keyword) and node.arg and not isinstance(node.value, ast.Call):
             found[node.arg] = Origin(file.name, _comment(node, comments))
     return found
 

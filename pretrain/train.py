@@ -20,6 +20,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from pretrain import __version__, folder
+from pretrain.beit import BEiT
 from pretrain.checkpoint import (
     EncoderIdentity,
     TrainingState,
@@ -101,7 +102,7 @@ class Training:
         compiled: Any = torch.compile(method) if recipe.run.compile else method
         self.model, self.update = fabric.setup(compiled, self.optimizer)
         self.parameters = [p for _, p in named if p.requires_grad]
-        self.data = digest(images)
+        self.data, self.commit = digest(images), suite_commit()
         self.fresh: list[Tensor] = []  # (loss, gradient norm) of steps not yet looked at
         self.losses: list[float] = []  # of the steps since the last line of the log
         self.norms: list[float] = []
@@ -253,6 +254,7 @@ class Training:
     def write_encoder(self, path: Path, done: int) -> None:
         """The encoder file of the weights as they are after `done` steps."""
         method, settings = self.method, self.recipe.augmentation
+        tokenizer = {"tokenizer": method.tokenizer_digest} if isinstance(method, BEiT) else {}
         identity = EncoderIdentity(
             arch=method.arch,
             arch_args=method.arch_args,
@@ -264,8 +266,8 @@ class Training:
             steps=done,
             recipe=self.recipe.to_json(),
             suite_version=__version__,
-            commit=suite_commit(),
-            extra={"images": len(self.images), "torch": torch.__version__,
+            commit=self.commit,
+            extra={**tokenizer, "images": len(self.images), "torch": torch.__version__,
                    "lightning_fabric": lightning_fabric.__version__},
         )  # fmt: skip
         write_encoder(path, method.encoder_state(), identity)

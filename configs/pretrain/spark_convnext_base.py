@@ -1,0 +1,11 @@
+"""SparK ConvNeXt-B: spark_convnext_small.py with its own stochastic depth."""
+
+from dataclasses import replace
+
+from pretrain.config import load_recipe
+
+recipe = replace(
+    load_recipe("spark_convnext_small.py"),
+    arch="convnext_base",  # models/convnext.py
+    drop_path_rate=0.3,  # models/__init__.py, pretrain_default_model_kwargs
+)

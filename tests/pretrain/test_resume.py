@@ -1,0 +1,133 @@
+"""An interrupted run ends as an unbroken one: weights, optimizer, log, bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pretrain import folder
+from pretrain.checkpoint import read_encoder, read_state
+from pretrain.config import Recipe, load_recipe
+from pretrain.train import Training, train
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def log_lines(out: Path) -> list[dict]:
+    """The log without what depends on the machine's speed."""
+    lines = [json.loads(line) for line in (out / folder.LOG).read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+
+
+def assert_equal(one: object, other: object, where: str = "") -> None:
+    """Equality of nested containers of tensors, bit for bit."""
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_equal(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, list | tuple):
+        for i, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_equal(a, b, f"{where}.{i}")
+    else:
+        assert one == other, where
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    first, second = read_state(one / folder.STATE), read_state(other / folder.STATE)
+    assert_equal(first.method, second.method)
+    assert_equal(first.optimizer, second.optimizer)
+    assert first.step == second.step
+    assert_equal(read_encoder(one / folder.ENCODER)[0], read_encoder(other / folder.ENCODER)[0])
+    assert log_lines(one) == log_lines(other)
+
+
+@pytest.mark.parametrize("name", ["fcmae_recipe", "spark_recipe"])
+def test_a_broken_run_ends_as_an_unbroken_one(
+    name: str, request: pytest.FixtureRequest, photos: Path, tmp_path: Path,
+    break_off: Callable[[int], None], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    recipe: Recipe = request.getfixturevalue(name)
+    recipe = replace(recipe, run=replace(recipe.run, log_steps=3, checkpoint_steps=2))
+    train(recipe, data=photos, out=tmp_path / "whole")
+    for at in (1, 3, 5):  # before the first checkpoint, amid log lines, after the last checkpoint
+        break_off(at)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, data=photos, out=tmp_path / "broken", resume=True)
+        assert not (tmp_path / "broken" / folder.ENCODER).exists()
+    monkeypatch.undo()
+    train(recipe, data=photos, out=tmp_path / "broken", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_sigterm_saves_and_ends(
+    fcmae_recipe: Recipe, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(fcmae_recipe, data=photos, out=tmp_path / "whole")
+    whole = Training.train_step
+
+    def terminated(self: Training, step: int, batches: object) -> None:
+        whole(self, step, batches)
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "train_step", terminated)
+        status = train(fcmae_recipe, data=photos, out=tmp_path / "stopped")
+    assert status == 128 + signal.SIGTERM
+    assert read_state(tmp_path / "stopped" / folder.STATE).step == 3
+    assert not (tmp_path / "stopped" / folder.ENCODER).exists()
+    assert train(fcmae_recipe, data=photos, out=tmp_path / "stopped", resume=True) == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_sigkill_with_workers(photos: Path, tmp_path: Path) -> None:
+    """A process killed outright, with data workers reading ahead."""
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(KILLED_RECIPE)
+    command = [sys.executable, str(ROOT / "tools" / "pretrain.py"), str(recipe)]
+    out = tmp_path / "killed"
+    command += ["--data", str(photos), "--out", str(out)]
+
+    def run(*more: str) -> subprocess.Popen:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [*command, *more], env=environment, stdout=subprocess.DEVNULL, cwd=tmp_path
+        )
+
+    killed = run()
+    state = out / folder.STATE
+    while not state.is_file() and killed.poll() is None:
+        time.sleep(0.02)
+    killed.kill()
+    killed.wait()
+    assert not (out / folder.ENCODER).exists()
+    assert run("--resume").wait() == 0
+    train(load_recipe(recipe), data=photos, out=tmp_path / "whole")
+    assert_same_run(tmp_path / "whole", out)
+
+
+KILLED_RECIPE = """
+from pretrain.config import FcmaeSettings, Optimizer, Recipe, Run, Schedule
+
+recipe = Recipe(
+    arch="convnextv2_atto",
+    arch_args={"depths": [1, 1, 2, 1], "dims": [8, 16, 24, 32]},
+    method=FcmaeSettings(decoder_width=32),
+    image_size=64,
+    drop_path_rate=0.2,
+    batch_size=8,
+    optimizer=Optimizer(base_lr=1e-3, lr_batch_size=0),
+    schedule=Schedule(steps=40, warmup_steps=2),
+    run=Run(workers=2, log_steps=3, checkpoint_steps=10, device="cpu"),
+)
+"""

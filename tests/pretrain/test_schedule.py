@@ -1,0 +1,69 @@
+"""Learning rate and weight decay against the official functions."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pretrain.config import Optimizer, Recipe, Schedule, SparkSettings, load_recipe
+from pretrain.schedule import Plan, learning_rate, plan, weight_decay
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "layer_decay_and_schedules.json"
+CASE = "spark_schedule_bs4096_1600ep_312it_per_epoch_peak3.2e-3_wd0.04to0.2_warmup40"
+
+
+def test_spark_equals_the_official_table() -> None:
+    recipe = load_recipe("spark_resnet50.py")
+    length = plan(recipe, 1_281_167)
+    assert length == Plan(steps=499_200, warmup_steps=12_480, steps_per_epoch=312)
+    for step, lr, decay in json.loads(GOLDEN.read_text())[CASE]:
+        assert learning_rate(recipe.schedule, recipe.peak_lr(), length, step) == pytest.approx(
+            lr, rel=1e-9
+        )
+        assert weight_decay(recipe.optimizer, length, step) == pytest.approx(decay, rel=1e-9)
+
+
+def test_mae_curve() -> None:
+    """lr * epoch / warm-up, then a cosine over the rest, epoch = step / steps an epoch."""
+    schedule, length = Schedule(curve="mae"), Plan(8000, 400, 10)
+    for step in (0, 7, 399, 400, 401, 5000, 7999):
+        epoch = step / 10
+        share = (epoch - 40) / (800 - 40)
+        official = epoch / 40 if epoch < 40 else 0.5 * (1 + math.cos(math.pi * share))
+        assert learning_rate(schedule, 2.4e-3, length, step) == pytest.approx(2.4e-3 * official)
+
+
+def test_beit_curve() -> None:
+    """numpy's linspace, then a cosine that stops one step short of its end."""
+    schedule, length = Schedule(curve="beit", final=1e-5 / 1.5e-3), Plan(100, 20, 10)
+    rest = np.arange(80)
+    cosine = 1e-5 + 0.5 * (1.5e-3 - 1e-5) * (1 + np.cos(math.pi * rest / 80))
+    official = np.concatenate((np.linspace(0, 1.5e-3, 20), cosine))
+    ours = [learning_rate(schedule, 1.5e-3, length, step) for step in range(100)]
+    np.testing.assert_allclose(ours, official, rtol=1e-12)
+
+
+def test_weight_decay_is_constant_unless_told() -> None:
+    assert weight_decay(Optimizer(weight_decay=0.05), Plan(10, 0, 10), 7) == 0.05
+
+
+RECIPE = Recipe(arch="resnet18", method=SparkSettings(), batch_size=8, schedule=Schedule(epochs=50))
+
+
+def test_a_batch_larger_than_the_data_is_refused() -> None:
+    with pytest.raises(ValueError, match="7 images do not fill one step of 8"):
+        plan(RECIPE, 7)
+
+
+def test_a_warm_up_longer_than_the_run_is_refused() -> None:
+    with pytest.raises(ValueError, match="warm-up takes 40 steps of a run of 20"):
+        plan(replace(RECIPE, schedule=Schedule(steps=20)), 8)
+
+
+def test_epochs_and_steps() -> None:
+    assert plan(RECIPE, 35) == Plan(steps=200, warmup_steps=160, steps_per_epoch=4)
+    steps = Schedule(epochs=50, steps=70, warmup_steps=3)
+    assert plan(replace(RECIPE, schedule=steps), 35) == Plan(70, 3, 4)
