@@ -1,0 +1,12 @@
+"""BEiT-B, Mask R-CNN for 100 epochs: ViTDet's recipe for a ViT-B.
+
+BEiT's authors released no detection config; the MAE paper's table 4 trained BEiT with a recipe of
+its own (ViT with FPN, section A.3). Everything here is ours, after ViTDet.
+"""
+
+from .base.vitdet import config
+
+config.arch = "beit_base_patch16_224"
+config.output_dir = "output/beit_base_100ep"
+config.features.drop_path_rate = 0.1
+config.decay.layers = 0.7

@@ -1,0 +1,16 @@
+"""ConvNeXt-B (V1) baseline, Cascade Mask R-CNN 3x.
+
+Source: facebookresearch/ConvNeXt object_detection/configs/convnext/
+cascade_mask_rcnn_convnext_base_*_3x_coco_in1k.py.
+No plain Mask R-CNN was released for this size: model.cascade=false makes one, ours.
+"""
+
+from .base.cascade import cascade
+from .base.convnext_3x import config
+
+config.arch = "convnext_base"
+config.output_dir = "output/convnext_base_3x"
+cascade(config)
+config.features.drop_path_rate = 0.7
+config.optimizer.lr = 2e-4
+config.decay.layers = 0.8

@@ -1,0 +1,15 @@
+"""SparK ConvNeXt-S, Mask R-CNN 3x: not released; ConvNeXt-B's settings.
+
+Source: keyu-tian/SparK downstream_mmdet/configs/convnext_spark/mask_rcnn_convnext_base_*.py, which
+names what it changes in ConvNeXt's own recipe.
+"""
+
+from .base.convnext_3x import config
+
+config.arch = "convnext_small"
+config.output_dir = "output/spark_convnext_small_3x"
+config.features.drop_path_rate = 0.5  # not stated in the paper; ours: as ConvNeXt-B
+config.optimizer.lr = 2e-4
+config.decay.layers = 0.65
+config.schedule.gamma = 0.2
+config.train.amp = False

@@ -1,0 +1,6 @@
+"""SparK ResNet-101, Mask R-CNN 1x: ResNet-50's settings; a config of its own was not released."""
+
+from .base.spark_resnet import config
+
+config.arch = "resnet101"
+config.output_dir = "output/spark_resnet101_1x"

@@ -1,0 +1,11 @@
+"""ViT-B (MAE's weights, or supervised ones), Mask R-CNN for 100 epochs.
+
+Source: facebookresearch/detectron2 projects/ViTDet/configs/COCO/mask_rcnn_vitdet_b_100ep.py.
+"""
+
+from .base.vitdet import config
+
+config.arch = "vit_base_patch16_224"
+config.output_dir = "output/vit_base_100ep"
+config.features.drop_path_rate = 0.1
+config.decay.layers = 0.7
