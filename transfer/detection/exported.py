@@ -22,8 +22,12 @@ def resnet_like(tensors: Mapping[str, Tensor]) -> ResNet:
         kind: dict[str, Any] = {"block_class": BasicBlock}
         if bottleneck:
             inner = tensors[f"layer{i}.0.conv2.weight"]
-            kind = {"block_class": BottleneckBlock, "bottleneck_channels": inner.shape[0],
-                    "num_groups": inner.shape[0] // inner.shape[1], "stride_in_1x1": False}  # fmt: skip
+            kind = {
+                "block_class": BottleneckBlock,
+                "bottleneck_channels": inner.shape[0],
+                "num_groups": inner.shape[0] // inner.shape[1],
+                "stride_in_1x1": False,
+            }
         strides = [1 if i == 1 else 2] + [1] * (len(blocks) - 1)
         stages.append(
             ResNet.make_stage(
@@ -33,7 +37,7 @@ def resnet_like(tensors: Mapping[str, Tensor]) -> ResNet:
                 out_channels=outputs,
                 norm="BN",
                 **kind,
-            )  # fmt: skip
+            )
         )
         inputs = outputs
     stem = BasicStem(3, tensors["conv1.weight"].shape[0], norm="BN")
@@ -44,9 +48,9 @@ def load(net: nn.Module, path: Path) -> list[str]:
     """Load by Detectron2's checkpointer; the file's keys that found no place."""
     logging.getLogger("fvcore.common.checkpoint").setLevel(logging.ERROR)
     logging.getLogger("detectron2.checkpoint.c2_model_loading").setLevel(logging.ERROR)
-    incompatible = _Kept(net)
-    incompatible.load(str(path))
-    return incompatible.left_over
+    checkpointer = _Kept(net)
+    checkpointer.load(str(path))
+    return checkpointer.left_over
 
 
 class _Kept(DetectionCheckpointer):

@@ -4,6 +4,7 @@ The names are written here a second time, from the official sides, so that a sli
 tables of transfer/weights/sources does not hide in the other.
 """
 
+import re
 from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Callable
@@ -100,7 +101,7 @@ def minkowski_state(net: nn.Module) -> OrderedDict[str, Tensor]:
         elif inside and "pwconv" in name:
             head, _, tail = name.rpartition(".")
             name = f"{head}.linear.{tail}"
-        elif inside and (".norm." in name or name.split(".")[2] == "0"):
+        elif inside and (".norm." in name or re.match(r"downsample_layers\.\d\.0\.", name)):
             head, _, tail = name.rpartition(".")
             name = f"{head}.ln.{tail}"
         elif inside and name.endswith(".bias"):

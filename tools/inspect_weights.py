@@ -1,0 +1,96 @@
+"""What a weights file is: its layout, architecture, input conventions, and each tensor's fate.
+
+python tools/inspect_weights.py FILE [--source NAME] [--arch TIMM_NAME] [--all]
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from transfer.weights.convert import NAMES, SOURCES, Weights, read_weights
+from transfer.weights.manifest import find
+
+SHOWN = 20  # tensors, without --all
+
+
+def parse() -> argparse.Namespace:
+    sources = "\n".join(f"  {source.name:15}{source.describes}" for source in SOURCES)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=f"sources:\n  {'encoder':15}this suite's encoder file\n{sources}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", help="a weights file, or a name of configs/weights.json")
+    parser.add_argument("--source", choices=NAMES, help="the layout, instead of recognising it")
+    parser.add_argument("--arch", help="the timm architecture, instead of inferring it")
+    parser.add_argument("--arch-args", type=json.loads, default={}, metavar="JSON")
+    parser.add_argument("--all", action="store_true", help="list every tensor")
+    return parser.parse_args()
+
+
+def facts(weights: Weights) -> Table:
+    identity = weights.identity
+    numbers = sum(tensor.numel() for tensor in weights.tensors.values())
+    table = Table(show_header=False, box=None)
+    for name, value in (
+        ("file", weights.file),
+        ("SHA-256", weights.sha256),
+        ("source", f"{weights.source}: {weights.reason}"),
+        ("architecture", f"{identity.arch} {identity.arch_args or ''}"),
+        ("method", identity.method),
+        ("numbers", f"{numbers / 1e6:.2f} million in {len(weights.tensors)} tensors"),
+        ("left out", f"{len(weights.unused)} tensors"),
+        ("input", f"{identity.input_size} px, {identity.color_order} in [0, 1]"),
+        ("pixel mean", str(identity.pixel_mean)),
+        ("pixel std", str(identity.pixel_std)),
+    ):
+        table.add_row(name, value)
+    return table
+
+
+def fates(weights: Weights, every: bool) -> Table:
+    table = Table("in the file", "becomes", "shape")
+    rows = [(old, new, str(tuple(weights.tensors[new].shape)))
+            for new, old in weights.origin.items()]  # fmt: skip
+    rows += [(old, f"left out: {why}", "") for old, why in weights.unused.items()]
+    for row in rows if every else rows[:SHOWN]:
+        table.add_row(*row)
+    if len(rows) > SHOWN and not every:
+        table.caption = f"and {len(rows) - SHOWN} more: --all"
+    return table
+
+
+def reasons(weights: Weights) -> Table:
+    table = Table("left out because", "tensors")
+    kinds = sorted(set(weights.unused.values()))
+    for why in kinds:
+        names = [name for name, reason in weights.unused.items() if reason == why]
+        table.add_row(why, f"{len(names)}: {', '.join(names[:3])}{' ...' * (len(names) > 3)}")
+    return table
+
+
+def main() -> int:
+    options = parse()
+    console = Console(highlight=False, markup=False)
+    console.width = max(console.width, 120)
+    try:
+        path, _ = find(options.file)
+        weights = read_weights(
+            Path(path), options.source, arch=options.arch, arch_args=options.arch_args
+        )
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    console.print(facts(weights))
+    console.print(fates(weights, options.all))
+    if weights.unused:
+        console.print(reasons(weights))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
