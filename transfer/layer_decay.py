@@ -9,8 +9,8 @@
     vit                    microsoft/unilm beit/semantic_segmentation/mmcv_custom
     none                   1 everywhere
 
-Every rule numbers the layers from the image on; a parameter of layer i of L gets decay^(L - i),
-everything outside the encoder 1. SparK's rule leaves biases at 1.
+Every rule numbers the layers from the image on; a parameter of layer i of L gets decay^(L + 1 - i),
+everything outside the encoder 1.
 """
 
 import re
@@ -88,8 +88,6 @@ def _unknown(rule: str, name: str) -> ValueError:
 
 
 def _resnet_layer(name: str, layers: int) -> int:
-    if name.endswith(".bias"):
-        return layers + 1
     if _RESNET_STEM.match(name):
         return 0
     if match := _RESNET.match(name):

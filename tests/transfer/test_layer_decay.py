@@ -82,8 +82,7 @@ def test_covers_every_parameter(arch, args, more, prefix):
     assert list(factors) == names
     for name, factor in factors.items():
         outside = not name.startswith(prefix + "encoder.")
-        bias_of_resnet = arch.startswith("resnet") and name.endswith(".bias")
-        assert (factor == 1) == (outside or bias_of_resnet), name
+        assert (factor == 1) == outside, name
 
 
 def test_unknown_names_are_errors():
