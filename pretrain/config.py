@@ -60,7 +60,6 @@ class BeitSettings:
     smallest_block: int = 16  # patches of 14 x 14 in a masked block; run_beit_pretraining.py
     tokenizer: str = ""  # its file; "": train one on the run's images first; ours
     tokenizer_training: TokenizerSettings = field(default_factory=TokenizerSettings)
-    tokenizer_training: TokenizerSettings = field(default_factory=TokenizerSettings)
 
     def __post_init__(self) -> None:
         _require(
