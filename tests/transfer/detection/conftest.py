@@ -11,7 +11,11 @@ from omegaconf import DictConfig
 from PIL import Image
 
 pytest.importorskip("detectron2")
+import torch
+
 from transfer.detection.config import load_config
+
+torch.set_num_threads(1)  # small tensors: more threads only wait for each other
 
 CONFIG = Path(__file__).parents[3] / "configs/detection/shapes_mask_rcnn.py"
 SIDE = 64
