@@ -11,7 +11,9 @@ import runpy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
+
+from pydantic import TypeAdapter
 
 from pretrain.tokenizer_config import TokenizerSettings
 
@@ -191,6 +193,15 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Nested plain values; the method's name under "method"."""
         return {**asdict(self), "method": {"name": self.method.name, **asdict(self.method)}}
+
+
+def recipe_from_json(values: Mapping[str, Any]) -> Recipe:
+    """The recipe that `to_json` wrote."""
+    method = dict(values["method"])
+    name = method.pop("name")
+    kind = next(kind for kind in get_args(Method) if kind.name == name)
+    settings = TypeAdapter(kind).validate_python(method)
+    return TypeAdapter(Recipe).validate_python({**values, "method": settings})
 
 
 def flat(recipe: Any) -> dict[str, Any]:

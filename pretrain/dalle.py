@@ -6,36 +6,12 @@ they are (repository openai/DALL-E, `dall_e/encoder.py` and `decoder.py`).
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-@dataclass(frozen=True)
-class VAESizes:
-    """Sizes of encoder and decoder; the defaults are DALL-E's."""
-
-    vocab_size: int = 8192
-    n_hid: int = 256  # channels at full resolution, doubled at each group
-    n_blk_per_group: int = 2
-    group_count: int = 4  # each but the last halves the resolution
-    n_init: int = 128  # channels at the decoder's input
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            if getattr(self, field.name) < 1:
-                raise ValueError(
-                    f"{field.name} must be at least 1, got {getattr(self, field.name)}"
-                )
-        if self.n_hid % 4:
-            raise ValueError(f"n_hid must be a multiple of 4, got {self.n_hid}")
-
-    @property
-    def downsampling(self) -> int:
-        """Image pixels along a side of one token."""
-        return 2 ** (self.group_count - 1)
+from pretrain.tokenizer_config import VAESizes
 
 
 class Conv(nn.Module):

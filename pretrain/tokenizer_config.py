@@ -5,7 +5,32 @@ Sources: the DALL-E paper (Ramesh et al. 2021, arXiv 2102.12092), A.2, and opena
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class VAESizes:
+    """Sizes of encoder and decoder; the defaults are DALL-E's."""
+
+    vocab_size: int = 8192
+    n_hid: int = 256  # channels at full resolution, doubled at each group
+    n_blk_per_group: int = 2
+    group_count: int = 4  # each but the last halves the resolution
+    n_init: int = 128  # channels at the decoder's input
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) < 1:
+                raise ValueError(
+                    f"{field.name} must be at least 1, got {getattr(self, field.name)}"
+                )
+        if self.n_hid % 4:
+            raise ValueError(f"n_hid must be a multiple of 4, got {self.n_hid}")
+
+    @property
+    def downsampling(self) -> int:
+        """Image pixels along a side of one token."""
+        return 2 ** (self.group_count - 1)
 
 
 @dataclass(frozen=True)
@@ -17,31 +42,32 @@ class TokenizerSettings:
     tokenizer_n_blk_per_group: int = 1  # residual blocks a group; DALL-E 2, here small; ours
     tokenizer_group_count: int = 4  # each but the last halves the resolution; dall_e/encoder.py
     tokenizer_n_init: int = 32  # channels at the decoder's input; DALL-E 128, here small; ours
-    tokenizer_steps: int = 1000  # optimizer steps; DALL-E 3,000,000; ours
+    tokenizer_steps: int = 600  # optimizer steps; DALL-E 3,000,000; ours
     tokenizer_batch_size: int = 16  # images a step, over all devices; DALL-E 512; ours
     tokenizer_crop_px: int = 32  # side of the window of each image trained on, 0: all of it; ours
     tokenizer_lr: float = 4e-3  # peak; DALL-E 1e-4; ours
     tokenizer_lr_end: float = 4e-5  # reached by a cosine; DALL-E 1.25e-6; ours
-    tokenizer_lr_steps: int = 1000  # of that cosine; DALL-E 1,200,000; ours
+    tokenizer_lr_steps: int = 0  # of that cosine, 0: all; DALL-E 1,200,000; ours
     tokenizer_warmup_steps: int = 20  # from 0 to the peak; not stated in the paper; ours
     tokenizer_weight_decay: float = 1e-4  # A.2
     tokenizer_clip_norm: float = 1.0  # of all gradients together, 0: none; ours
     tokenizer_temperature_end: float = 0.0625  # of the Gumbel relaxation, from 1 by a cosine; A.2
-    tokenizer_temperature_steps: int = 600  # DALL-E 150,000; ours
+    tokenizer_temperature_steps: int = 0  # 0: nine tenths of all; DALL-E 150,000; ours
     tokenizer_beta: float = 6.6  # weight of the KL term, from 0; A.2
     tokenizer_beta_steps: int = 100  # DALL-E 5,000; ours
+    # start each code at the features of a random patch: a short training uses more codes; ours
+    tokenizer_place_codes: bool = True
     tokenizer_ema: float = 0.0  # decay of the average of weights that is kept, 0: none; ours
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "n_hid", "n_blk_per_group", "group_count", "n_init", "steps",
-                     "batch_size", "lr_steps", "temperature_steps", "beta_steps"):  # fmt: skip
+        for name in ("steps", "batch_size", "beta_steps"):
             value = getattr(self, f"tokenizer_{name}")
             if value < 1:
                 raise ValueError(f"tokenizer_{name}={value} must be at least 1")
-        if self.tokenizer_crop_px % self.downsampling:
+        if self.tokenizer_crop_px % self.sizes.downsampling:
             raise ValueError(
                 f"tokenizer_crop_px={self.tokenizer_crop_px} must be a multiple of "
-                f"{self.downsampling}, the pixels of a token"
+                f"{self.sizes.downsampling}, the pixels of a token"
             )
         if not 0 < self.tokenizer_temperature_end <= 1 or not 0 <= self.tokenizer_ema < 1:
             raise ValueError(
@@ -50,20 +76,27 @@ class TokenizerSettings:
             )
 
     @property
-    def downsampling(self) -> int:
-        """Image pixels along a side of one token."""
-        return 2 ** (self.tokenizer_group_count - 1)
+    def sizes(self) -> VAESizes:
+        """Of encoder and decoder."""
+        return VAESizes(
+            vocab_size=self.tokenizer_vocab_size,
+            n_hid=self.tokenizer_n_hid,
+            n_blk_per_group=self.tokenizer_n_blk_per_group,
+            group_count=self.tokenizer_group_count,
+            n_init=self.tokenizer_n_init,
+        )
 
     def lr(self, step: int) -> float:
         """The learning rate of step `step`, from 0: warm-up, then a cosine to `lr_end`."""
         if step < self.tokenizer_warmup_steps:
             return self.tokenizer_lr * (step + 1) / self.tokenizer_warmup_steps
-        return _cosine(self.tokenizer_lr, self.tokenizer_lr_end, step / self.tokenizer_lr_steps)
+        steps = self.tokenizer_lr_steps or self.tokenizer_steps
+        return _cosine(self.tokenizer_lr, self.tokenizer_lr_end, step / steps)
 
     def temperature(self, step: int) -> float:
         """The temperature of the Gumbel relaxation."""
-        progress = step / self.tokenizer_temperature_steps
-        return _cosine(1.0, self.tokenizer_temperature_end, progress)
+        steps = self.tokenizer_temperature_steps or 0.9 * self.tokenizer_steps
+        return _cosine(1.0, self.tokenizer_temperature_end, step / steps)
 
     def beta(self, step: int) -> float:
         """The weight of the KL term: DALL-E raises it from 0 by a cosine."""
@@ -86,6 +119,7 @@ FULL = TokenizerSettings(
     tokenizer_clip_norm=0.0,  # none stated in the paper; ours
     tokenizer_temperature_steps=150_000,  # A.2
     tokenizer_beta_steps=5_000,  # A.2
+    tokenizer_place_codes=False,  # DALL-E's random start
     tokenizer_ema=0.999,  # A.2
 )
 SIZES = {"small": SMALL, "full": FULL}

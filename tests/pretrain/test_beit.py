@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pretrain.beit import BEiT, from_official
-from pretrain.dalle import VAESizes
 from pretrain.tokenizer import DiscreteVAE
+from pretrain.tokenizer_config import VAESizes
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "beit_mim"
 TINY = {"embed_dim": 48, "depth": 2, "num_heads": 3, "patch_size": 16, "init_values": 0.1}

@@ -8,9 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pretrain.dalle import VAESizes
+from pretrain.codebook import CodebookUse
 from pretrain.tokenizer import (
-    CodebookUse,
     DiscreteVAE,
     kl_to_uniform,
     load_tensors,
@@ -20,6 +19,7 @@ from pretrain.tokenizer import (
     unmap_pixels,
     write_tokenizer,
 )
+from pretrain.tokenizer_config import VAESizes
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dalle_encoder"
 TINY = VAESizes(vocab_size=16, n_hid=8, n_blk_per_group=1, n_init=8)
@@ -90,7 +90,7 @@ def test_tokens_and_decode_agree_on_shapes() -> None:
 
 
 def test_codebook_use_by_hand() -> None:
-    use = CodebookUse.of(torch.tensor([[0, 0], [3, 3]]), vocab_size=8)
+    use = CodebookUse.of(CodebookUse.count(torch.tensor([[0, 0], [3, 3]]), vocab_size=8))
     assert (use.used, use.dead) == (2, 6)
     assert use.perplexity == pytest.approx(2.0)
 

@@ -1,0 +1,100 @@
+"""Train a tokenizer for BEiT, a discrete VAE in DALL-E's form:
+python tools/train_tokenizer.py --data DIR --out FILE.safetensors [--size full] [--setting value].
+
+The same command again goes on with a stopped run, and does nothing after a finished one. State,
+log and a picture of reconstructions lie in the folder FILE/ beside the file. Several devices:
+torchrun --nproc-per-node N tools/train_tokenizer.py ...
+"""
+
+import itertools
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from pretrain.config import Augmentation, Run
+from pretrain.tokenizer_config import SIZES, TokenizerSettings
+
+
+@dataclass(frozen=True)
+class Command:
+    data: Path  # folder of images at any depth, text list of paths, or tar shards
+    out: Path  # the tokenizer file to write
+    settings: TokenizerSettings
+    size: Literal["small", "full"] = "small"  # what the settings start from
+    image_size: int = 64  # pixels of a crop's side; for BEiT 8 x its grid (112: 14 x 14 tokens)
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device_batch_size: int = 64  # most images a device takes at once; the rest is accumulated
+    workers: int = 2  # data processes a device
+    checkpoint_steps: int = 500
+    skip_unreadable: bool = False  # decode every image first, leave out the broken ones
+
+
+def parse(arguments: list[str]) -> Command:
+    """The command line over the defaults of the size it names; ValueError if they do not fit."""
+    full = "--size=full" in arguments or ("--size", "full") in itertools.pairwise(arguments)
+    size: Literal["small", "full"] = "full" if full else "small"
+    default = Command(tyro.MISSING, tyro.MISSING, SIZES[size], size)
+    command = tyro.cli(
+        Command,
+        args=arguments,
+        default=default,
+        description=__doc__,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    if command.out.suffix != ".safetensors":
+        raise ValueError(f"--out {command.out}: give a file name that ends in .safetensors")
+    if command.image_size % command.settings.sizes.downsampling:
+        raise ValueError(
+            f"--image-size {command.image_size} must be a multiple of "
+            f"{command.settings.sizes.downsampling}, the pixels of a token"
+        )
+    return command
+
+
+def run(command: Command) -> None:
+    """Check the images, train, write the file."""
+    if command.out.is_file():
+        print(f"finished already: {command.out}")
+        return
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
+    from pretrain.start import checked_images, launch
+    from pretrain.train_tokenizer import train_tokenizer
+
+    fabric = launch(Run(device=command.device))
+    folder = command.out.with_suffix("")
+    images = checked_images(fabric, command.data, folder, False, command.skip_unreadable)
+    train_tokenizer(
+        fabric,
+        images,
+        command.settings,
+        command.out,
+        image_size=command.image_size,
+        augmentation=Augmentation(),
+        seed=command.seed,
+        device_batch_size=command.device_batch_size,
+        workers=command.workers,
+        checkpoint_steps=command.checkpoint_steps,
+    )
+
+
+def main() -> int:
+    try:
+        run(parse(sys.argv[1:]))
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ArithmeticError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
