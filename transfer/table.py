@@ -61,10 +61,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A method on a backbone; `cells` holds None-free entries only."""
+    """A method on a backbone; `cells` lacks the columns that it has no run for."""
 
     method: str
     backbone: str
+    label: str  # the backbone's name in the table
     cells: dict[Column, Cell]
 
 
@@ -86,19 +87,15 @@ def build_table(records: Sequence[Result]) -> Table:
     for record in records:
         groups.setdefault((record.method, backbone_name(record)), []).append(record)
     order = sorted(groups, key=lambda key: (key[1], key[0] != "scratch", key[0]))
-    rows = [Row(m, b, _cells(groups, (m, b), columns)) for m, b in order]
+    labels = _labels(backbone for _, backbone in order)
+    rows = [Row(m, b, labels[b], _cells(groups, (m, b), columns)) for m, b in order]
     return Table(columns, rows, _notes(rows, columns, records))
 
 
 def backbone_name(record: Result) -> str:
     """The timm name, with its arguments where the architecture is not the stock one."""
-    if not record.backbone_args:
-        return record.backbone
-    args = ", ".join(
-        f"{k}={json.dumps(v, separators=(',', ':'))}"
-        for k, v in sorted(record.backbone_args.items())
-    )
-    return f"{record.backbone}({args})"
+    args = (f"{k}={json.dumps(v)}" for k, v in sorted(record.backbone_args.items()))
+    return f"{record.backbone}({', '.join(args)})" if record.backbone_args else record.backbone
 
 
 def _columns(records: Iterable[Result]) -> list[Column]:
@@ -150,7 +147,7 @@ def _cell(runs: list[Result], baseline: list[Result], metric: str) -> Cell:
 
 
 def _notes(rows: list[Row], columns: list[Column], records: Sequence[Result]) -> list[str]:
-    notes = []
+    notes = sorted({f"{row.label} = {row.backbone}" for row in rows if row.label != row.backbone})
     if any(c.n == 1 for row in rows for c in row.cells.values()):
         notes.append(
             "One seed where no ± is given: a difference of the size of run-to-run noise means "
@@ -199,13 +196,23 @@ def to_html(table: Table) -> str:
     return f"{body}\n<ul>{notes}</ul>\n"
 
 
+def _labels(backbones: Iterable[str]) -> dict[str, str]:
+    """Names for the table: arguments give way to stars, one more for each variant of a name."""
+    labels: dict[str, str] = {}
+    for backbone in backbones:
+        name, bracket, _ = backbone.partition("(")
+        variants = sum(b.startswith(name + "(") for b in labels)
+        labels.setdefault(backbone, name + "*" * (variants + 1) * bool(bracket))
+    return labels
+
+
 def _grid(table: Table) -> tuple[list[list[str]], list[str]]:
     header = ["Method", "Backbone"]
     for column in table.columns:
         header += [column.title, "Δ scratch"]
     body = []
     for row in table.rows:
-        line = [METHODS.get(row.method, row.method), row.backbone]
+        line = [METHODS.get(row.method, row.method), row.label]
         for column in table.columns:
             line += _show(row.cells.get(column))
         body.append(line)

@@ -80,5 +80,14 @@ def test_published_figures_stand_beside_their_runs_only():
     assert beside_published(build_table([record("fcmae", 50.0, dataset="nuclei")]), [figure]) == ""
 
 
+def test_arguments_of_a_backbone_are_a_note():
+    small = record("fcmae", 1.0).model_copy(update={"backbone_args": {"depths": [1, 1]}})
+    other = record("fcmae", 1.0).model_copy(update={"backbone_args": {"depths": [2, 2]}})
+    table = build_table([small, other])
+    assert table.notes[1] == "convnextv2_base** = convnextv2_base(depths=[2, 2])"
+    assert table.notes[0] == "convnextv2_base* = convnextv2_base(depths=[1, 1])"
+    assert "| FCMAE    | convnextv2_base*  |" in to_markdown(table)
+
+
 def test_csv_keeps_every_digit():
     assert str(100 / 3) in to_csv(build_table([record("fcmae", 100 / 3)]))
