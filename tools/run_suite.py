@@ -18,7 +18,8 @@ from rich.live import Live
 from rich.markdown import Markdown
 from rich.table import Table
 
-from transfer.suite import RECORD_NAME, Runner, exclusive, load_suite, plan
+from transfer.runner import Runner, exclusive
+from transfer.suite import RECORD_NAME, load_suite, plan
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "configs" / "published.json"
 COLORS = {"done": "green", "failed": "red", "running": "yellow", "blocked": "red", "waiting": "dim"}

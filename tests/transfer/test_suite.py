@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from transfer.suite import Cell, Runner, Step, Suite, exclusive, plan
+from transfer.runner import Runner, Step, exclusive
+from transfer.suite import Cell, Suite, plan
 
 
 def step(out, name, code="", needs=()):
@@ -54,7 +55,7 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path):
 
 
 def test_one_suite_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("transfer.suite.LOCK_WAIT_S", 0)
+    monkeypatch.setattr("transfer.runner.LOCK_WAIT_S", 0)
     second = exclusive(tmp_path)
     with exclusive(tmp_path), pytest.raises(ValueError, match="another suite is running"):
         second.__enter__()
