@@ -1,6 +1,7 @@
 """UPerNet and its kin in MMSegmentation: the only place that imports mmseg and mmengine.
 
 config.py       a config file and its overrides -> what MMEngine's Runner takes
+options.py      --cfg-options key=value
 run_folder.py   the output folder: refused when occupied, nothing to do when finished
 data.py         folders of images and labels, in an order that follows from the seed alone
 labels.py       the one place that knows ADE20K's label offset

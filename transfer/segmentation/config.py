@@ -5,20 +5,18 @@ command line would not change where it is used. Here a value "${name}" stands fo
 `name`, and is filled in after the command line has had its say.
 """
 
-import ast
 import difflib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from transfer.segmentation.data import class_names
+from transfer.segmentation.options import apply_option
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIGS = ROOT / "configs" / "segmentation"
-OPEN_KEYS = ("arch_args",)  # dicts in which every key is allowed
 # What a run is called, where it lies and how it is watched changes no number; weights and seed are
 # what the runs of one protocol differ in.
 NOT_PROTOCOL = (
@@ -44,38 +42,12 @@ def load_config(path: Path | str, options: Sequence[str] = ()) -> Config:
     return cfg
 
 
-def apply_option(cfg: Config, option: str) -> None:
-    """Set one `dotted.key=value`; ValueError for an unknown key names the nearest known one."""
-    key, equals, text = option.partition("=")
-    if not equals:
-        raise ValueError(f"--cfg-options takes key=value, got {option!r}")
-    parts = key.split(".")
-    node: Any = cfg
-    for depth, part in enumerate(parts):
-        if not _has(node, part) and not (depth and parts[depth - 1] in OPEN_KEYS):
-            raise ValueError(f"the config has no key {key!r}{_hint(key, cfg)}")
-        if depth < len(parts) - 1:
-            node = node[_place(node, part)]
-    last = _place(node, parts[-1])
-    old = node[last] if _has(node, parts[-1]) else None
-    node[last] = _like(old, parse_value(text), option)
-
-
-def parse_value(text: str) -> Any:
-    """A Python or JSON literal, else the text itself."""
-    for read in (ast.literal_eval, json.loads):
-        try:
-            return read(text)
-        except (ValueError, SyntaxError):
-            continue
-    return text
-
-
 def fill_in(cfg: Config, world_size: int = 1) -> Config:
     """A copy in which every "${name}" is its value, ready for MMEngine's Runner.
 
-    Besides the config's own keys: num_classes, palette, and device_batch, the images of one forward
-    pass of one process: batch_size = device_batch * world_size * accumulation.
+    Besides the config's own keys there are num_classes, palette, evaluation_pipeline,
+    forward_passes and warmup_passes (steps * accumulation), and device_batch, the images of one
+    forward pass of one process: batch_size = device_batch * world_size * accumulation.
     """
     values = {key: cfg[key] for key in cfg}
     if not values["data_root"]:
@@ -83,27 +55,68 @@ def fill_in(cfg: Config, world_size: int = 1) -> Config:
     names, palette = class_names(values["classes"])
     if len(set(names)) < max(2, len(names)):
         raise ValueError(f"classes needs at least two different names, got {list(names)}")
-    if not 0 < values["warmup_iters"] < values["max_iters"]:
-        raise ValueError(
-            f"warmup_iters={values['warmup_iters']} must lie between 0 and "
-            f"max_iters={values['max_iters']}"
-        )
-    parts = world_size * values["accumulation"]
-    if values["batch_size"] % parts:
-        raise ValueError(
-            f"batch_size={values['batch_size']} cannot be divided among {world_size} processes "
-            f"with accumulation={values['accumulation']}"
-        )
-    values |= {
-        "classes": names,
-        "palette": palette,
-        "num_classes": len(names),
-        "device_batch": values["batch_size"] // parts,
-        "forward_passes": values["max_iters"] * values["accumulation"],
-        "warmup_passes": values["warmup_iters"] * values["accumulation"],
-    }
+    values |= {"classes": names, "palette": palette, "num_classes": len(names)}
+    values |= _budget(values) | _batches(values, world_size)
+    values["evaluation_pipeline"] = _views(values)
     filled = {key: _fill(value, values) for key, value in values.items()}
     return Config(with_tuples(filled), filename=cfg.filename)
+
+
+def _budget(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The length of the run that `budget` stands for."""
+    budget, steps, warmup = (values[k] for k in ("budget", "max_iters", "warmup_iters"))
+    if budget == "full":
+        changed = {}
+    elif budget == "quarter":
+        changed = {"max_iters": steps // 4, "warmup_iters": warmup // 4}
+    elif budget == "debug":
+        changed = {"max_iters": 20, "warmup_iters": min(warmup, 5), "log_interval": 5,
+                   "save_interval": 10, "val_limit": 8}  # fmt: skip
+    else:
+        raise ValueError(f"budget must be full, quarter or debug, got {budget!r}")
+    steps, warmup = (changed.get(k, values[k]) for k in ("max_iters", "warmup_iters"))
+    if not 0 <= warmup < steps:
+        raise ValueError(f"warmup_iters={warmup} must lie between 0 and max_iters={steps}")
+    passes = {
+        "forward_passes": steps * values["accumulation"],
+        "warmup_passes": warmup * values["accumulation"],
+    }
+    return {**changed, **passes}
+
+
+def _batches(values: Mapping[str, Any], world_size: int) -> dict[str, int]:
+    total, accumulation = values["batch_size"], values["accumulation"]
+    if total % (world_size * accumulation):
+        raise ValueError(
+            f"batch_size={total} cannot be divided among {world_size} processes with "
+            f"accumulation={accumulation}"
+        )
+    return {"device_batch": total // (world_size * accumulation)}
+
+
+def _views(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The evaluation pipeline: the test pipeline, or all ratios with their mirror images."""
+    if values["views"] == "single":
+        return values["test_pipeline"]
+    if values["views"] != "multiscale":
+        raise ValueError(f"views must be single or multiscale, got {values['views']!r}")
+    load, _, *rest = values["test_pipeline"]
+    resizes = [_resize(values, ratio) for ratio in values["test_ratios"]]
+    flips = [{"type": "RandomFlip", "prob": p, "direction": "horizontal"} for p in (0.0, 1.0)]
+    views = [resizes, flips, *([transform] for transform in rest)]
+    return [load, {"type": "TestTimeAug", "transforms": views}]
+
+
+def _resize(values: Mapping[str, Any], ratio: float) -> dict[str, Any]:
+    long, short = (int(side * ratio) for side in values["scale"])
+    if values["test_resize"] == "keep_ratio":
+        return {"type": "Resize", "scale": (long, short), "keep_ratio": True}
+    if values["test_resize"] == "at_least_crop":
+        least = max(min(values["crop_size"]), short)
+        return {"type": "ResizeShortestEdge", "scale": least, "max_size": 10**6}
+    raise ValueError(
+        f"test_resize must be keep_ratio or at_least_crop, got {values['test_resize']!r}"
+    )
 
 
 def protocol(cfg: Config) -> dict[str, Any]:
@@ -140,42 +153,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def _has(node: Any, part: str) -> bool:
-    if isinstance(node, Sequence) and not isinstance(node, str):
-        return part.isdigit() and int(part) < len(node)
-    return isinstance(node, Mapping | Config) and part in node
-
-
-def _place(node: Any, part: str) -> Any:
-    return int(part) if isinstance(node, Sequence) else part
-
-
-def _hint(key: str, cfg: Config) -> str:
-    near = difflib.get_close_matches(key, list(_keys(cfg)), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _keys(node: Any, prefix: str = "") -> Iterator[str]:
-    items = node.items() if isinstance(node, Mapping | Config) else enumerate(node)
-    for name, value in items:
-        yield f"{prefix}{name}"
-        if isinstance(value, Mapping | list | tuple):
-            yield from _keys(value, f"{prefix}{name}.")
-
-
-def _like(old: Any, new: Any, option: str) -> Any:
-    """`new` in the form of `old`: "a,b" -> a list, 1 -> 1.0; ValueError where it cannot be."""
-    if isinstance(old, list | tuple) and isinstance(new, str):
-        return type(old)(parse_value(part.strip()) for part in new.split(","))
-    if isinstance(old, bool) and isinstance(new, str) and new in ("true", "false"):
-        return new == "true"
-    if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
-        return float(new)
-    number = isinstance(old, int | float) and not isinstance(old, bool)
-    if number and not isinstance(new, int | float):
-        raise ValueError(f"{option}: a number is expected, like {old!r}")
-    if isinstance(old, bool) and not isinstance(new, bool):
-        raise ValueError(f"{option}: True or False is expected")
-    return new

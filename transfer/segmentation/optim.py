@@ -1,6 +1,7 @@
 """Layer-wise learning-rate decay in MMEngine, and a stop before a bad loss reaches a weight."""
 
-import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,9 +10,6 @@ from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZER
 from torch import Tensor, nn
 
 from transfer.layer_decay import layer_decay_factors, rule_for
-
-logger = logging.getLogger(__name__)
-ENCODER_PREFIX = "backbone.features.encoder."
 
 
 class NotFiniteError(FloatingPointError):
@@ -34,16 +32,43 @@ class FiniteOptimWrapper(StopsAtNaN, OptimWrapper):
 
 
 @OPTIM_WRAPPERS.register_module()
-class FiniteAmpOptimWrapper(StopsAtNaN, AmpOptimWrapper):
-    """AmpOptimWrapper that stops at NaN."""
+class FiniteBfloat16OptimWrapper(FiniteOptimWrapper):
+    """Autocast to bfloat16, which needs no loss scaling, on any device."""
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """The context of a forward pass."""
+        kind = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(kind, torch.bfloat16):
+            yield
+
+
+@OPTIM_WRAPPERS.register_module()
+class FiniteFloat16OptimWrapper(StopsAtNaN, AmpOptimWrapper):
+    """AmpOptimWrapper (float16, dynamic loss scaling, a GPU) that stops at NaN."""
+
+
+def wrapper_type(amp: bool, dtype: str) -> str:
+    """The registered optimizer wrapper for a precision."""
+    if not amp:
+        return "FiniteOptimWrapper"
+    if dtype == "bfloat16":
+        return "FiniteBfloat16OptimWrapper"
+    if dtype == "float16" and torch.cuda.is_available():
+        return "FiniteFloat16OptimWrapper"
+    raise ValueError(
+        f"amp_dtype={dtype!r}: bfloat16 runs anywhere, float16 on a GPU alone, and nothing else is "
+        "supported; amp=False computes in float32"
+    )
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayConstructor:
     """Parameter groups: the learning rate times layer_decay_factors, no decay for 1-D and biases.
 
-    paramwise_cfg: `decay` (1.0: none), `rule` (None: the architecture's own family), and further
-    arguments of layer_decay_factors. Heads, pyramid and output norms train at the full rate.
+    paramwise_cfg: `decay` (1.0: none), `rule` (None: the architecture's own family), `norms` (decay
+    1-D and biases as well), and further arguments of layer_decay_factors. Heads, pyramid and
+    output norms train at the full rate.
     As mmseg LearningRateDecayOptimizerConstructor: cls_token and position tables are decayed.
     """
 
@@ -71,6 +96,7 @@ def parameter_groups(
     *,
     decay: float = 1.0,
     rule: str | None = None,
+    norms: bool = False,
     **more: Any,
 ) -> list[dict[str, Any]]:
     """One group for each pair of learning-rate factor and weight decay, lowest rate first."""
@@ -82,7 +108,8 @@ def parameter_groups(
     factors = layer_decay_factors(list(trained), rule=rule, decay=decay, **more)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in trained.items():
-        own_decay = 0.0 if parameter.ndim <= 1 or name.endswith(".bias") else weight_decay
+        spared = not norms and (parameter.ndim <= 1 or name.endswith(".bias"))
+        own_decay = 0.0 if spared else weight_decay
         key = (factors[name], own_decay)
         group = groups.setdefault(
             key, {"params": [], "names": [], "lr": lr * key[0], "weight_decay": own_decay}

@@ -140,9 +140,10 @@ class TransferRunner(Runner):
 def build_runner(cfg: Config, work_dir: Path, launcher: str = "none") -> TransferRunner:
     """A runner for a filled-in config."""
     passes = cfg["accumulation"]
-    optim_wrapper = dict(cfg["optim_wrapper"])
-    if cfg["amp"]:
-        optim_wrapper |= {"type": "FiniteAmpOptimWrapper", "dtype": cfg["amp_dtype"]}
+    optim_wrapper = {
+        **cfg["optim_wrapper"],
+        "type": optim.wrapper_type(cfg["amp"], cfg["amp_dtype"]),
+    }
     backends = [{"type": "LocalVisBackend"}]
     if cfg["tensorboard"]:
         backends.append({"type": "TensorboardVisBackend"})
@@ -165,6 +166,7 @@ def build_runner(cfg: Config, work_dir: Path, launcher: str = "none") -> Transfe
         custom_hooks=[
             {"type": "StepHook"},
             {"type": "SaveHook", "interval": cfg["save_interval"], "accumulation": passes},
+            *_average(cfg["ema"]),
             *cfg.get("custom_hooks", []),
         ],
         launcher=launcher,
@@ -177,6 +179,15 @@ def build_runner(cfg: Config, work_dir: Path, launcher: str = "none") -> Transfe
         experiment_name=f"{work_dir.name}-{os.urandom(4).hex()}",
         cfg=Config({"sync_bn": cfg["sync_bn"]}),
     )  # fmt: skip
+
+
+def _average(ema: float | None) -> list[dict[str, Any]]:
+    """MMEngine's moving average: its weights are evaluated, and saved as the model's."""
+    if ema is None:
+        return []
+    if not 0 < ema < 1:
+        raise ValueError(f"ema is the share that is kept at each step, e.g. 0.9999, got {ema}")
+    return [{"type": "EMAHook", "momentum": 1 - ema, "update_buffers": True, "priority": 49}]
 
 
 def read_about(path: Path) -> dict[str, Any]:

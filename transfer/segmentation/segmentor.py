@@ -40,6 +40,26 @@ class TransferSegmentor(EncoderDecoder):
         several = isinstance(index, Sequence)
         return {"in_channels": [channels[i] for i in index] if several else channels[index], **head}
 
+    def test_step(self, data: Any) -> Any:
+        """Predictions for a batch; several views of an image (TestTimeAug) give one."""
+        if isinstance(data["inputs"][0], torch.Tensor):
+            return super().test_step(data)
+        views = [
+            super().test_step({"inputs": inputs, "data_samples": samples})
+            for inputs, samples in zip(data["inputs"], data["data_samples"], strict=True)
+        ]
+        return [merge_views(image) for image in zip(*views, strict=True)]
+
+    val_step = test_step
+
+
+def merge_views(views: Sequence[Any]) -> Any:
+    """The mean of the views' class probabilities decides (mmseg SegTTAModel)."""
+    mean = torch.stack([view.seg_logits.data.softmax(dim=0) for view in views]).mean(0)
+    merged = views[0]
+    merged.pred_sem_seg.data = mean.argmax(dim=0, keepdim=True)
+    return merged
+
 
 def set_pixels(preprocessor: Any, pixels: PixelStats) -> None:
     """PixelStats ([0, 1] units) -> a SegDataPreProcessor, whose images are 0 to 255, BGR."""

@@ -9,18 +9,26 @@ train_pipeline = [
     dict(type="PackSegInputs"),
 ]
 scale_range = (0.5, 2.0)
-test_pipeline = [
+
+# Evaluation: the "whole" image, or "slide" a window of crop_size by `stride`
+test_mode = "whole"
+stride = None
+views = "single"  # "multiscale": all of test_ratios, each with its mirror image
+test_ratios = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+test_resize = "keep_ratio"  # of views; "at_least_crop": the short side is never below the crop's
+test_cfg = dict(mode="${test_mode}", crop_size="${crop_size}", stride="${stride}")
+
+test_pipeline = [  # labels after Resize: figures are taken at the size of the file
     dict(type="LoadImageFromFile"),
     dict(type="Resize", scale="${scale}", keep_ratio=True),
-    dict(type="LoadLabels"),  # after Resize: figures are taken at the size of the file
-    dict(
-        type="PackSegInputs",
-        meta_keys=(
-            "img_path", "seg_map_path", "ori_shape", "img_shape", "pad_shape", "scale_factor",
-            "flip", "flip_direction", "reduce_zero_label",
-        ),
-    ),
-]  # fmt: skip
+    dict(type="LoadLabels"),
+    dict(type="PackSegInputs", meta_keys="${meta_keys}"),
+]
+meta_keys = (
+    "img_path", "seg_map_path", "ori_shape", "img_shape", "pad_shape", "scale_factor", "flip",
+    "flip_direction", "reduce_zero_label",
+)  # fmt: skip
+val_limit = None  # evaluate the first images alone
 
 train_dataloader = dict(
     batch_size="${device_batch}",
@@ -53,7 +61,8 @@ val_dataloader = dict(
         image_suffix="${image_suffix}",
         label_suffix="${label_suffix}",
         reduce_zero_label="${reduce_zero_label}",
+        limit="${val_limit}",
         test_mode=True,
-        pipeline="${test_pipeline}",
+        pipeline="${evaluation_pipeline}",
     ),
 )

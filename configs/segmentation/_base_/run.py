@@ -12,8 +12,9 @@ seed = 0
 dataset = None  # its name in the record; None: the folder's
 
 sync_bn = True  # BatchNorm layers use the statistics of all processes
+budget = "full"  # "quarter" of the steps; "debug": 20 steps, 8 evaluation images
 amp = False
-amp_dtype = "bfloat16"
+amp_dtype = "bfloat16"  # the published runs: float16 with loss scaling, which needs a GPU
 accumulation = 1  # forward passes an optimizer step; batch_size counts all of them
 workers = 4  # loading processes of each training process
 log_interval = 50  # steps
@@ -26,14 +27,16 @@ val_cfg = dict(type="ValLoop")
 val_evaluator = dict(type="ExactIoU")
 
 optim_wrapper = dict(
-    type="FiniteOptimWrapper",
+    type="FiniteOptimWrapper",  # another one with amp=True
     accumulative_counts="${accumulation}",
     optimizer=dict(type="AdamW", lr="${lr}", betas=(0.9, 0.999), weight_decay="${weight_decay}"),
     clip_grad="${clip_grad}",
     constructor="LayerDecayConstructor",
-    paramwise_cfg=dict(decay="${layer_decay}", rule="${decay_rule}"),
+    paramwise_cfg=dict(decay="${layer_decay}", rule="${decay_rule}", norms="${decay_norms}"),
 )
 clip_grad = None
+decay_norms = False  # weight decay for norms and biases as well
+ema = None  # e.g. 0.9999: evaluate an exponential moving average of the weights
 decay_rule = None  # None: the family of the architecture
 param_scheduler = [  # MMEngine moves on with every forward pass
     dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end="${warmup_passes}"),

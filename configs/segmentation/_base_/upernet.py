@@ -5,7 +5,8 @@ freeze = "none"  # "backbone": train pyramid and heads alone
 head_channels = 512
 drop_path = 0.0
 pixels = "weights"
-test_cfg = dict(mode="whole")
+checkpointing = False  # recompute activations of the backbone in the backward pass: less memory
+image_size = None  # plain ViTs: size at which position parameters are stored; None: the weights'
 
 model = dict(
     type="TransferSegmentor",
@@ -28,7 +29,10 @@ model = dict(
         unused="${unused}",
         drop_path_rate="${drop_path}",
         freeze="${freeze}",
-        vit=dict(pyramid="blocks"),  # unilm .../backbone/beit.py: four blocks, scaled
+        checkpointing="${checkpointing}",
+        vit=dict(
+            pyramid="blocks", image_size="${image_size}"
+        ),  # unilm .../backbone/beit.py: four blocks, scaled
     ),
     decode_head=dict(
         type="UPerHead",
