@@ -66,6 +66,6 @@ def _on_cpu(norm: _BatchNorm) -> CPUSyncBatchNorm:
             f"{type(norm).__name__} cannot be synchronised over processes on the CPU: run one "
             "process there, or use GPUs"
         )
-    made = CPUSyncBatchNorm(norm.num_features, norm.eps, norm.momentum)
+    made = CPUSyncBatchNorm(norm.num_features, norm.eps, norm.momentum).to(norm.weight)
     made.load_state_dict(norm.state_dict())
     return made

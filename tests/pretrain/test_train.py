@@ -1,0 +1,189 @@
+"""The loop: what a run leaves behind, what stops it, one process against two."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from pretrain import folder
+from pretrain.checkpoint import read_encoder, read_state
+from pretrain.config import Recipe, recipe_from_json
+from pretrain.fcmae import FCMAE
+from pretrain.methods import build_method
+from pretrain.sync_norm import CPUSyncBatchNorm, synchronised
+from pretrain.train import NonFiniteLossError, train
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def losses(out: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (out / folder.LOG).read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(fcmae_recipe: Recipe, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "out"
+    assert train(fcmae_recipe, data=photos, out=out) == 0
+    return out
+
+
+def test_a_run_leaves_its_files(finished: Path, fcmae_recipe: Recipe) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert names == {"recipe.json", "data.json", "state.pt", "log.jsonl", "tensorboard",
+                     "reconstructions.png", "encoder.safetensors"}  # fmt: skip
+    assert recipe_from_json(json.loads((finished / folder.RECIPE).read_text())) == fcmae_recipe
+    lines = [json.loads(line) for line in (finished / folder.LOG).read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    assert [line["epoch"] for line in lines] == [1, 2, 2]
+    assert set(lines[0]) == {"step", "epoch", "loss", "lr", "weight_decay", "gradient_norm",
+                             "images_per_second"}  # fmt: skip
+    assert any((finished / "tensorboard").iterdir())
+    with Image.open(finished / folder.PICTURE) as picture:
+        assert picture.size == (4 * 68 - 4, 2 * 68 - 4)
+
+
+def test_the_encoder_file_is_what_timm_builds(finished: Path, fcmae_recipe: Recipe) -> None:
+    tensors, identity = read_encoder(finished / folder.ENCODER)
+    encoder = timm.create_model(identity.arch, num_classes=0, **identity.arch_args)
+    missing, unexpected = encoder.load_state_dict(tensors, strict=False)
+    assert unexpected == []
+    assert all(name.startswith("head.") for name in missing)
+    assert (identity.method, identity.steps, identity.input_size) == ("fcmae", 6, 64)
+    assert identity.pixel_mean == fcmae_recipe.augmentation.pixel_mean
+    assert identity.recipe == json.loads(json.dumps(fcmae_recipe.to_json()))
+    assert identity.extra["images"] == 24
+
+
+def test_the_loss_falls(fcmae_recipe: Recipe, photos: Path, tmp_path: Path) -> None:
+    longer = replace(fcmae_recipe.schedule, steps=40)
+    recipe = replace(fcmae_recipe, schedule=longer, run=replace(fcmae_recipe.run, log_steps=10))
+    train(recipe, data=photos, out=tmp_path / "out")
+    found = losses(tmp_path / "out")
+    assert found[-1] < found[0] - 0.02
+
+
+def test_the_seed_decides_everything(
+    fcmae_recipe: Recipe, finished: Path, photos: Path, tmp_path: Path
+) -> None:
+    train(fcmae_recipe, data=photos, out=tmp_path / "same")
+    assert losses(tmp_path / "same") == losses(finished)
+    train(replace(fcmae_recipe, seed=1), data=photos, out=tmp_path / "other")
+    assert losses(tmp_path / "other") != losses(finished)
+
+
+def test_accumulation_computes_the_same_step(
+    fcmae_recipe: Recipe, photos: Path, tmp_path: Path
+) -> None:
+    """FCMAE has no statistics over the batch, so only rounding may differ."""
+    whole = replace(fcmae_recipe, drop_path_rate=0.0)
+    parts = replace(whole, run=replace(whole.run, device_batch_size=3))  # 4 x 2 images
+    train(whole, data=photos, out=tmp_path / "whole")
+    train(parts, data=photos, out=tmp_path / "parts")
+    assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    fcmae_recipe: Recipe, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, calls = FCMAE.forward, []
+
+    def forward(self: FCMAE, images: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        calls.append(0)
+        return whole(self, images, visible) * (float("nan") if len(calls) == 4 else 1)
+
+    monkeypatch.setattr(FCMAE, "forward", forward)
+    run = replace(fcmae_recipe.run, log_steps=3, checkpoint_steps=2)
+    with pytest.raises(NonFiniteLossError, match="step 4: the loss is nan") as error:
+        train(replace(fcmae_recipe, run=run), data=photos, out=tmp_path / "out")
+    assert f"{tmp_path / 'out' / folder.STATE}, after step 2" in str(error.value)
+    assert str(error.value).count(str(photos)) == 8
+    state = read_state(tmp_path / "out" / folder.STATE)
+    assert state.step == 2
+    assert all(torch.isfinite(t).all() for t in state.method.values())
+    assert not (tmp_path / "out" / folder.ENCODER).exists()
+
+
+def test_init_takes_weights_only(
+    fcmae_recipe: Recipe, finished: Path, photos: Path, tmp_path: Path
+) -> None:
+    train(fcmae_recipe, data=photos, out=tmp_path / "e", init=finished / folder.ENCODER)
+    train(fcmae_recipe, data=photos, out=tmp_path / "s", init=finished / folder.STATE)
+    for name in "es":
+        lines = (tmp_path / name / folder.LOG).read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == [2, 4, 6]
+    assert len({losses(out)[0] for out in (finished, tmp_path / "e", tmp_path / "s")}) == 3
+
+
+def test_init_of_another_net_is_refused(
+    fcmae_recipe: Recipe, finished: Path, photos: Path, tmp_path: Path
+) -> None:
+    other = replace(fcmae_recipe, arch_args={"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]})
+    with pytest.raises(ValueError, match=r"holds an encoder convnextv2_atto.*does not fit"):
+        train(other, data=photos, out=tmp_path / "out", init=finished / folder.ENCODER)
+
+
+def test_resuming_on_other_images_is_refused(
+    fcmae_recipe: Recipe, finished: Path, photos: Path, tmp_path: Path
+) -> None:
+    some = tmp_path / "list.txt"
+    some.write_text("\n".join(str(p) for p in sorted(photos.rglob("*.png"))))
+    with pytest.raises(ValueError, match="holds other images than when the run"):
+        train(fcmae_recipe, data=some, out=finished, resume=True)
+
+
+def test_batch_norm_over_processes_is_that_of_the_whole_batch() -> None:
+    """One process here: the layer by itself against torch's, forward, gradients, statistics."""
+    torch.manual_seed(0)
+    plain = torch.nn.BatchNorm2d(3).double()
+    torch.nn.init.normal_(plain.weight)
+    x = torch.randn(5, 3, 4, 2, dtype=torch.double)
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
+    try:
+        model = torch.nn.Sequential(torch.nn.BatchNorm2d(3).double())
+        model[0].load_state_dict(plain.state_dict())
+        synced = synchronised(model, torch.device("cpu"))
+        assert isinstance(synced[0], CPUSyncBatchNorm)
+        one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+        for module, inputs in ((plain, one), (synced, other)):
+            module(inputs).sin().sum().backward()
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(plain.weight.grad, synced[0].weight.grad)
+        torch.testing.assert_close(plain.running_var, synced[0].running_var)
+        torch.testing.assert_close(plain(x), synced(x))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_two_processes_compute_what_one_does(
+    spark_recipe: Recipe, photos: Path, tmp_path: Path
+) -> None:
+    """SparK on a ResNet: gradients averaged, BatchNorm over the visible patches of both."""
+    path = tmp_path / "recipe.py"
+    path.write_text("from pretrain.config import recipe_from_json\n"
+                    f"recipe = recipe_from_json({spark_recipe.to_json()!r})\n")  # fmt: skip
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [str(ROOT / "tools" / "pretrain.py"), str(path), "--data", str(photos)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, "--out", str(tmp_path / "two")], env=environment, text=True,
+                          capture_output=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    train(spark_recipe, data=photos, out=tmp_path / "one")
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=2e-4)
+    one, two = (read_encoder(tmp_path / name / folder.ENCODER)[0] for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    assert "8 images a step = 2 devices x 4" in done.stdout
+
+
+def test_dense_reference_over_processes_is_refused(spark_recipe: Recipe) -> None:
+    dense = replace(spark_recipe, method=replace(spark_recipe.method, sparse="dense"))
+    with pytest.raises(ValueError, match="cannot be synchronised"):
+        synchronised(build_method(dense), torch.device("cpu"))

@@ -1,0 +1,145 @@
+"""tools/pretrain.py: one clear error before anything starts, and nothing twice."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pretrain.checkpoint import read_identity
+from pretrain.command import parse, run
+from pretrain.config import load_recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = """
+from pretrain.config import FcmaeSettings, Recipe, Run, Schedule
+
+recipe = Recipe(
+    arch="convnextv2_atto",
+    arch_args={"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]},
+    method=FcmaeSettings(decoder_width=32),
+    image_size=64,
+    batch_size=2,
+    schedule=Schedule(steps=2, warmup_steps=0),
+    run=Run(workers=0, device="cpu"),
+)
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    path = tmp_path / "recipe.py"
+    path.write_text(RECIPE)
+    return str(path)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    (tmp_path / "images").mkdir()
+    for i in range(4):
+        Image.new("RGB", (70, 70), (60 * i, 90, 30)).save(tmp_path / "images" / f"{i}.png")
+    return str(tmp_path / "images")
+
+
+def test_overrides_reach_the_recipe(recipe: str) -> None:
+    words = ["--mask-ratio", "0.75", "--epochs", "3", "--betas", "0.8", "0.9", "--batch_size", "4"]
+    before, command = parse([recipe, *words, "--arch-args", '{"depths": [1, 1, 2, 1]}'])
+    given = command.recipe
+    assert (given.method.mask_ratio, given.schedule.epochs) == (0.75, 3)
+    assert (given.optimizer.betas, given.batch_size) == ((0.8, 0.9), 4)
+    assert given.arch_args == {"depths": [1, 1, 2, 1]}
+    assert replace(given, arch_args=before.arch_args, method=before.method, batch_size=2,
+                   schedule=before.schedule, optimizer=before.optimizer) == before  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["spark_resnet50", "fcmae_convnextv2_tiny_800ep", "beit_base_in1k"]
+)
+def test_every_method_takes_overrides(name: str) -> None:
+    path = str(ROOT / "configs" / "pretrain" / f"{name}.py")
+    _, command = parse([path, "--seed", "4"])
+    assert command.recipe == replace(load_recipe(path), seed=4)
+
+
+def test_an_unknown_option_names_the_nearest(recipe: str, capfd: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse([recipe, "--mask-ration", "0.5"])
+    assert stop.value.code == 2
+    assert "--mask-ratio" in "".join(capfd.readouterr())
+
+
+def test_a_value_of_another_type_is_refused(recipe: str, capfd: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse([recipe, "--epochs", "many"])
+    assert stop.value.code == 2
+    assert "--epochs" in "".join(capfd.readouterr())
+
+
+def test_explain_prints_every_setting(recipe: str, capfd: pytest.CaptureFixture) -> None:
+    assert run([recipe, "--explain", "--seed", "5"]) == 0
+    text = capfd.readouterr().out
+    for word in ("base_lr", "weight_decay_end", "seed", "command line", "recipe.py", "peak lr"):
+        assert word in text
+
+
+def test_data_and_out_are_needed(recipe: str, data: str) -> None:
+    with pytest.raises(ValueError, match="--data is missing"):
+        run([recipe])
+    with pytest.raises(ValueError, match="--out is missing"):
+        run([recipe, "--data", data])
+
+
+def test_a_run_then_a_second_one(recipe: str, data: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = [recipe, "--data", data, "--out", str(out)]
+    assert run(words) == 0
+    assert read_identity(out / "encoder.safetensors").steps == 2
+    with pytest.raises(FileExistsError, match="not empty: continue its run with --resume"):
+        run(words)
+    marks = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
+    assert run([*words, "--resume"]) == 0
+    assert marks == {p: p.stat().st_mtime_ns for p in out.rglob("*")}
+    with pytest.raises(ValueError, match=r"other settings \(seed: 0 -> 3\)"):
+        run([*words, "--resume", "--seed", "3"])
+
+
+def test_resume_with_nothing_to_resume_starts(recipe: str, data: str, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert run([recipe, "--data", data, "--out", str(tmp_path / "out"), "--resume"]) == 0
+
+
+BAD = {
+    "unreadable": ([], "broken.png"),
+    "unknown arch": (["--arch", "convnextv3"], "convnextv3"),
+    "image size": (["--image-size", "50"], "image_size=50"),
+    "batch": (["--batch-size", "64"], "4 images do not fill one step of 64"),
+    "init": (["--init", "nowhere.safetensors"], "nowhere.safetensors"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_one_clear_error_and_nothing_begun(
+    kind: str, recipe: str, data: str, tmp_path: Path
+) -> None:
+    if kind == "unreadable":
+        (Path(data) / "broken.png").write_bytes(b"\x89PNG nothing more")
+    words, says = BAD[kind]
+    out = tmp_path / "out"
+    with pytest.raises((ValueError, FileNotFoundError), match=says):
+        run([recipe, "--data", data, "--out", str(out), *words])
+    assert not (out / "recipe.json").exists()
+    (Path(data) / "broken.png").unlink(missing_ok=True)
+    assert run([recipe, "--data", data, "--out", str(out)]) == 0
+
+
+def test_the_tool_says_error_and_ends_with_2(tmp_path: Path) -> None:
+    """From another folder, as a program; other tools find the package behind this file's name."""
+    words = [sys.executable, str(ROOT / "tools" / "pretrain.py"), "no_such.py"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no recipe at no_such.py; shipped ones near it")
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import pretrain.config, pretrain"
+    code += "; assert pretrain.__version__"
+    subprocess.run([sys.executable, "-c", code, str(ROOT / "tools")], cwd=tmp_path, check=True)

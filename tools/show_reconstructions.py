@@ -1,0 +1,70 @@
+"""Draw what a pretrained method reconstructs: input, masked, prediction pasted in, raw.
+
+    python tools/show_reconstructions.py RUN --data DIR [--images 8] [--image FILE ...] [--to PNG]
+
+RUN is the output folder of tools/pretrain.py, finished or not. Patches are un-normalised with the
+true patches' mean and deviation, as the papers' figures are; for BEiT the decoded tokens are shown.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="output folder of tools/pretrain.py")
+    parser.add_argument("--data", type=Path, help="folder, list or shards; images spread over it")
+    parser.add_argument("--image", type=Path, nargs="*", default=[], help="these files instead")
+    parser.add_argument("--images", type=int, default=8, help="how many of --data")
+    parser.add_argument("--seed", type=int, help="of the masks; default: the run's")
+    parser.add_argument("--to", type=Path, help="default: RUN/reconstructions_SEED.png")
+    return parser.parse_args()
+
+
+def draw(options: argparse.Namespace) -> Path:
+    """Write the picture; its path."""
+    from dataclasses import replace
+
+    from pretrain import folder
+    from pretrain.checkpoint import atomic_write, read_state
+    from pretrain.config import recipe_from_json
+    from pretrain.methods import build_method
+    from pretrain.pictures import picture_batch, pictured, reconstructions
+    from pretrain.sources import Files, open_images
+
+    if not (options.run / folder.RECIPE).is_file():
+        raise FileNotFoundError(f"{options.run} is no output folder of tools/pretrain.py")
+    recipe = recipe_from_json(json.loads((options.run / folder.RECIPE).read_text()))
+    if options.seed is not None:
+        recipe = replace(recipe, seed=options.seed)
+    if not options.data and not options.image:
+        raise ValueError("give --data DIR, or --image FILE ...")
+    names = np.array([str(path).encode() for path in options.image])
+    images = Files(Path(), names) if options.image else open_images(options.data)
+    state = read_state(options.run / folder.STATE)
+    method = build_method(recipe, options.run / folder.TOKENIZER)
+    method.load_state_dict(state.method)
+    numbers = pictured(images, len(images) if options.image else options.images)
+    sheet = reconstructions(method, picture_batch(images, numbers, recipe, method), recipe)
+    target = options.to or options.run / f"reconstructions_{recipe.seed}.png"
+    atomic_write(target, lambda path: sheet.save(path, "png"))
+    return target
+
+
+def main() -> int:
+    try:
+        print(draw(parse()))
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
