@@ -17,12 +17,13 @@ reduce_zero_label = False  # True: label 0 is ignored and label 1 is the first c
 crop_size = (128, 128)  # height, width
 scale = (1024, 128)  # images are resized to fit: longest side, shortest side
 scale_range = (0.75, 1.5)
-head_channels = 64
+head_channels = 32
+aux_channels = 64
 
-batch_size = 8
+batch_size = 4
 max_iters = 400
 warmup_iters = 40
-lr = 1e-3
+lr = 2e-3
 layer_decay = 1.0
 weight_decay = 0.05
 workers = 0

@@ -16,12 +16,13 @@ reduce_zero_label = True  # label 0 = other
 crop_size = (128, 128)  # height, width
 scale = (1024, 128)  # longest side, shortest side
 scale_range = (0.75, 1.5)
-head_channels = 64
+head_channels = 32
+aux_channels = 64
 
-batch_size = 8
+batch_size = 4
 max_iters = 300
 warmup_iters = 30
-lr = 1e-3
+lr = 2e-3
 layer_decay = 1.0
 weight_decay = 0.05
 workers = 0

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as mmengine_checkpoint
+from mmengine.utils.dl_utils import hub
 
 from pretrain.checkpoint import atomic_write
 
@@ -21,13 +23,17 @@ def close_doors() -> None:
     """Make MMEngine read local files as tensors only, and nothing else at all."""
     for scheme in list(CheckpointLoader._schemes):
         CheckpointLoader.register_scheme(scheme, _read if scheme == "" else _refuse, force=True)
+    mmengine_checkpoint._safe_torch_load = _read
+    hub.load_url = mmengine_checkpoint.load_url = _refuse
 
 
-def _read(filename: str, map_location: Any = "cpu") -> dict[str, Any]:
+def _read(filename: Any, map_location: Any = "cpu", **_: Any) -> dict[str, Any]:
+    if not isinstance(filename, str | Path):
+        raise ValueError("weights are read from a file, not from memory or over a network")
     return read_tensors(filename, map_location)
 
 
-def _refuse(filename: str, map_location: Any = None) -> dict[str, Any]:  # noqa: ARG001
+def _refuse(filename: str, *_: Any, **__: Any) -> dict[str, Any]:
     raise ValueError(f"{filename} is not a local file: weights are never downloaded by a run")
 
 

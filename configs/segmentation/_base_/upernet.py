@@ -3,6 +3,7 @@
 # ConvNeXt semantic_segmentation/configs/_base_/models/upernet_convnext.py
 freeze = "none"  # "backbone": train pyramid and heads alone
 head_channels = 512
+aux_channels = 256
 drop_path = 0.0
 pixels = "weights"
 checkpointing = False  # recompute activations of the backbone in the backward pass: less memory
@@ -48,7 +49,7 @@ model = dict(
     auxiliary_head=dict(
         type="FCNHead",
         in_index=2,
-        channels=256,
+        channels="${aux_channels}",
         num_convs=1,
         concat_input=False,
         dropout_ratio=0.1,

@@ -44,7 +44,7 @@ def tiny(scenes) -> list[str]:
         f"data_root={scenes}", "classes=noise,square,stripe", "arch=convnext_atto", TINY_NET,
         "crop_size=(64, 64)", "scale=(256, 64)", "head_channels=8", "batch_size=4", "max_iters=6",
         "warmup_iters=2", "save_interval=2", "log_interval=2", "drop_path=0.2",
-        "model.auxiliary_head.channels=8",
+        "aux_channels=8",
     ]  # fmt: skip
 
 

@@ -99,11 +99,21 @@ SMALL_NETS = {
 
 @pytest.mark.parametrize("name", FULL)
 def test_a_config_takes_a_step_at_reduced_size(name):
-    """Everything as configured, precision and optimizer too, but for widths and sizes."""
+    """Everything as configured, precision and optimizer too, but for widths, sizes and rate."""
     cfg = load_config(FOLDER / f"{name}.py")
     family = next(f for f in SMALL_NETS if cfg.arch.startswith(f))
     cfg.arch_args = SMALL_NETS[family]
-    cfg.update({"image_size": 64, "crop_size": (64, 64), "data_root": "/data", "head_channels": 8})
+    cfg.lr = 0.01  # a step that float32 can see
+    cfg.update(
+        {
+            "image_size": 64,
+            "crop_size": (64, 64),
+            "data_root": "/data",
+            "head_channels": 8,
+            "aux_channels": 8,
+            "drop_path": 0.0,
+        }
+    )
     heads = cfg.model.auxiliary_head
     for head in heads if isinstance(heads, list) else [heads]:
         head.channels = 8
