@@ -5,6 +5,7 @@ dataset (ours). The tokenizer is trained first, on the same images.
 """
 
 from pretrain.config import Augmentation, BeitSettings, Optimizer, Recipe, Run, Schedule
+from pretrain.tokenizer_config import TokenizerSettings
 
 recipe = Recipe(
     arch="beit_base_patch16_224",
@@ -16,8 +17,11 @@ recipe = Recipe(
         masked_patches=75,  # of 14 x 14, here 24 of 64; get_started.md
         smallest_block=16,  # of 14 x 14, here 5 of 64; run_beit_pretraining.py
         tokenizer="",  # trained first; ours
+        tokenizer_training=TokenizerSettings(
+            tokenizer_steps=400,  # ours
+        ),
     ),
-    batch_size=32,  # ours
+    batch_size=16,  # ours
     augmentation=Augmentation(
         color_jitter=0.4,  # Table 12
         crop_scale=(0.08, 1.0),  # transforms.py
@@ -31,8 +35,8 @@ recipe = Recipe(
         no_decay=("pos_embed", "cls_token"),  # optim_factory.py
     ),
     schedule=Schedule(
-        steps=400,  # ours
-        warmup_steps=40,  # ours
+        steps=200,  # ours
+        warmup_steps=20,  # ours
         final=1e-5 / 1.5e-3,  # run_beit_pretraining.py, --min_lr 1e-5
         curve="beit",  # utils.py cosine_scheduler
     ),

@@ -14,7 +14,7 @@ recipe = Recipe(
         mask_ratio=0.6,  # paper Table 8
         decoder_width=256,  # 512 in models/fcmae.py; ours
     ),
-    batch_size=32,  # ours
+    batch_size=16,  # ours
     augmentation=Augmentation(
         crop_scale=(0.2, 1.0),  # main_pretrain.py
     ),
@@ -27,8 +27,8 @@ recipe = Recipe(
         decay=(".grn.",),  # as the release does, by the shape of its tensors
     ),
     schedule=Schedule(
-        epochs=10,  # ours
-        warmup_epochs=1,  # ours
+        steps=300,  # ours
+        warmup_steps=30,  # ours
         curve="mae",  # main_pretrain.py
     ),
     run=Run(checkpoint_steps=100, workers=1),

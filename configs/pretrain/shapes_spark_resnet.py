@@ -12,9 +12,9 @@ recipe = Recipe(
     image_size=128,  # 4 x 4 patches; ours
     method=SparkSettings(
         mask_ratio=0.6,  # paper 4.1
-        decoder_width=128,  # 768 in decoder.py; ours
+        decoder_width=64,  # 768 in decoder.py; ours
     ),
-    batch_size=32,  # ours
+    batch_size=16,  # ours
     augmentation=Augmentation(
         crop_scale=(0.67, 1.0),  # SparK utils/imagenet.py
     ),
@@ -29,8 +29,8 @@ recipe = Recipe(
         no_decay=("cls_token", "pos_embed", "mask_token", "gamma"),  # SparK main.py
     ),
     schedule=Schedule(
-        epochs=8,  # ours
-        warmup_epochs=1,  # ours
+        steps=250,  # ours
+        warmup_steps=25,  # ours
         warmup_start=0.005,  # SparK utils/lr_control.py
         final=0.001,  # SparK utils/lr_control.py
         curve="spark",  # utils/lr_control.py
