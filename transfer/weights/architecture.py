@@ -3,6 +3,7 @@
 A known net gets its name alone; any other size gets its family's base name and arguments.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from transfer.weights.reader import WeightsError
 
 Tensors = Mapping[str, Tensor]
 Architecture = tuple[str, dict[str, Any]]
+Told = Mapping[str, Any]
 
 RESNETS: dict[tuple[str, tuple[int, ...]], str] = {
     ("basic", (2, 2, 2, 2)): "resnet18",
@@ -29,6 +31,12 @@ CONVNEXTS: dict[tuple[tuple[int, ...], int], str] = {
     ((3, 3, 27, 3), 128): "convnext_base",
     ((3, 3, 27, 3), 192): "convnext_large",
     ((3, 3, 27, 3), 256): "convnext_xlarge",
+}
+CONVNEXTS_WITH_1X1: dict[tuple[tuple[int, ...], int], str] = {  # timm's: convolutions for linears
+    ((2, 2, 6, 2), 40): "convnext_atto",
+    ((2, 2, 6, 2), 48): "convnext_femto",
+    ((2, 2, 6, 2), 64): "convnext_pico",
+    ((2, 2, 8, 2), 80): "convnext_nano",
 }
 CONVNEXTS_V2: dict[tuple[tuple[int, ...], int], str] = {
     ((2, 2, 6, 2), 40): "convnextv2_atto",
@@ -57,19 +65,24 @@ BEITS = {(768, 12, 12): "beit_base_patch16_224", (1024, 24, 16): "beit_large_pat
 HEAD_WIDTH = 64  # of every published ViT but MoCo v3's small one
 
 
-def infer_architecture(tensors: Tensors, source: str, file: str) -> Architecture:
+def infer_architecture(
+    tensors: Tensors, source: str, file: str, told: Mapping[str, Any] | None = None
+) -> Architecture:
     """(timm name, arguments) of the net these tensors belong to.
 
+    `told` are arguments that the tensors may leave open (num_heads); they win.
     WeightsError where the family is not known here, or the tensors leave a number open.
     """
+    told = told or {}
     for mark, family in _FAMILIES:
         if any(re.match(mark, name) for name in tensors):
             try:
-                return family(tensors, source)
+                name, args = family(tensors, source, told)
+                return name, {**args, **told}
             except (KeyError, IndexError, ValueError) as error:
                 raise WeightsError(
-                    f"{file}: the tensors do not give the whole architecture ({error}); say which "
-                    "it is with --arch"
+                    f"{file}: the tensors do not give the whole architecture ({error}); say what "
+                    "is missing with --arch-args, or the whole with --arch"
                 ) from error
     raise WeightsError(
         f"{file}: no family of architectures has these tensors ({', '.join(list(tensors)[:5])}, "
@@ -83,7 +96,7 @@ def _count(tensors: Tensors, pattern: str) -> int:
     return max((int(match.group(1)) for match in found if match), default=-1) + 1
 
 
-def _resnet(tensors: Tensors, _source: str) -> Architecture:
+def _resnet(tensors: Tensors, _source: str, _told: Told) -> Architecture:
     kind = "bottleneck" if "layer1.0.conv3.weight" in tensors else "basic"
     layers = tuple(_count(tensors, rf"layer{i}\.(\d+)\.") for i in (1, 2, 3, 4))
     last, expansion = ("conv3", 4) if kind == "bottleneck" else ("conv2", 1)
@@ -134,7 +147,7 @@ def _resnet_variant(known: str | None, args: Mapping[str, Any]) -> str | None:
     return next((n for n, a in variants.items() if a == dict(args) and n in published), None)
 
 
-def _convnext(tensors: Tensors, _source: str) -> Architecture:
+def _convnext(tensors: Tensors, _source: str, _told: Told) -> Architecture:
     stages = _count(tensors, r"stages\.(\d+)\.")
     depths = tuple(_count(tensors, rf"stages\.{i}\.blocks\.(\d+)\.") for i in range(stages))
     dims = tuple(tensors[f"stages.{i}.blocks.0.conv_dw.weight"].shape[0] for i in range(stages))
@@ -144,37 +157,35 @@ def _convnext(tensors: Tensors, _source: str) -> Architecture:
         args["patch_size"] = patch
     if (kernel := tensors["stages.0.blocks.0.conv_dw.weight"].shape[-1]) != 7:
         args["kernel_sizes"] = kernel
-    if tensors["stages.0.blocks.0.mlp.fc1.weight"].ndim == 4 and not second:
-        args["conv_mlp"] = True
+    pointwise = tensors["stages.0.blocks.0.mlp.fc1.weight"].ndim == 4 and not second
     scaled = "stages.0.blocks.0.gamma" in tensors
     if scaled is second:
         args["ls_init_value"] = 1e-6 if scaled else None
     doubling = dims == tuple(dims[0] * 2**i for i in range(stages))
-    name = (CONVNEXTS_V2 if second else CONVNEXTS).get((depths, dims[0])) if doubling else None
+    known = CONVNEXTS_V2 if second else CONVNEXTS_WITH_1X1 if pointwise else CONVNEXTS
+    name = known.get((depths, dims[0])) if doubling else None
     if name is None:
         args |= {"depths": list(depths), "dims": list(dims)}
+        args |= {"conv_mlp": True} if pointwise else {}
     return name or ("convnextv2_atto" if second else "convnext_tiny"), args
 
 
-def _vit(tensors: Tensors, source: str) -> Architecture:
+def _vit(tensors: Tensors, source: str, told: Told) -> Architecture:
     width, depth, patch = _vit_size(tensors)
     args: dict[str, Any] = {}
-    if "reg_token" in tensors or source == "dinov2" or "blocks.0.ls1.gamma" in tensors:
-        name, native = _dinov2_name(tensors, width, args), 518
+    scaled = "blocks.0.ls1.gamma" in tensors
+    if "reg_token" in tensors or source == "dinov2" or (scaled and patch == 14):
+        name, native = _dinov2_name(tensors, width, told, args), 518
     else:
         name, native = VITS.get((width, depth, patch), ""), 224
         if not name:
             name = "vit_base_patch16_224"
-            args |= {"embed_dim": width, "depth": depth, "num_heads": _heads(width)}
+            args |= {"embed_dim": width, "depth": depth, "num_heads": _heads(width, told)}
             args |= {} if patch == 16 else {"patch_size": patch}
+        args |= {"init_values": 1e-6} if scaled else {}
     if source == "mocov3" and width == 384:
         args["num_heads"] = 12  # facebookresearch/moco-v3 vits.py: twice timm's
-    own = 0 if "reg_token" in tensors else sum(t in tensors for t in ("cls_token", "dist_token"))
-    grid = (tensors["pos_embed"].shape[1] - own) ** 0.5
-    if grid != int(grid):
-        raise ValueError(f"{tensors['pos_embed'].shape[1] - own} positions are no square")
-    if int(grid) * patch != native:
-        args["img_size"] = int(grid) * patch
+    _vit_positions(tensors, patch, native, args)
     hidden = tensors["blocks.0.mlp.fc1.weight"].shape[0]
     if hidden != 4 * width and "giant" not in name:
         args["mlp_ratio"] = hidden / width
@@ -190,12 +201,30 @@ def _vit(tensors: Tensors, source: str) -> Architecture:
     return name, args
 
 
+def _vit_positions(tensors: Tensors, patch: int, native: int, args: dict[str, Any]) -> None:
+    """The image size that the position embedding is for, where it is not the name's."""
+    extra = sum(token in tensors for token in ("cls_token", "dist_token"))
+    positions = tensors["pos_embed"].shape[1]
+    if extra and "reg_token" not in tensors and _is_square(positions):
+        args["no_embed_class"] = True  # as DeiT III
+    elif "reg_token" not in tensors:
+        positions -= extra
+    if not _is_square(positions):
+        raise ValueError(f"{positions} positions are no square")
+    if (size := math.isqrt(positions) * patch) != native:
+        args["img_size"] = size
+
+
+def _is_square(number: int) -> bool:
+    return math.isqrt(number) ** 2 == number
+
+
 def _vit_size(tensors: Tensors) -> tuple[int, int, int]:
     width, _, patch, _ = tensors["patch_embed.proj.weight"].shape
     return width, _count(tensors, r"blocks\.(\d+)\."), patch
 
 
-def _dinov2_name(tensors: Tensors, width: int, args: dict[str, Any]) -> str:
+def _dinov2_name(tensors: Tensors, width: int, told: Told, args: dict[str, Any]) -> str:
     """The name of a DINOv2 net; what the name does not say goes to `args`."""
     _, depth, patch = _vit_size(tensors)
     registers = "_reg4" if "reg_token" in tensors else ""
@@ -205,18 +234,18 @@ def _dinov2_name(tensors: Tensors, width: int, args: dict[str, Any]) -> str:
         args |= {} if depth == published else {"depth": depth}
     else:
         name = f"vit_base_patch14{registers}_dinov2"
-        args |= {"embed_dim": width, "depth": depth, "num_heads": _heads(width)}
+        args |= {"embed_dim": width, "depth": depth, "num_heads": _heads(width, told)}
     args |= {} if patch == 14 else {"patch_size": patch}
     if registers and tensors["reg_token"].shape[1] != 4:
         args["reg_tokens"] = tensors["reg_token"].shape[1]
     return name
 
 
-def _beit(tensors: Tensors, source: str) -> Architecture:
+def _beit(tensors: Tensors, source: str, told: Told) -> Architecture:
     width, depth, patch = _vit_size(tensors)
     shared = "rel_pos_bias.relative_position_bias_table"
     table = tensors.get(shared, tensors.get("blocks.0.attn.relative_position_bias_table"))
-    heads = table.shape[1] if table is not None else _heads(width)
+    heads = table.shape[1] if table is not None else _heads(width, told)
     name = BEITS.get((width, depth, heads)) if patch == 16 else None
     args: dict[str, Any] = {}
     if name is None:
@@ -247,13 +276,15 @@ def _beit(tensors: Tensors, source: str) -> Architecture:
     return name, args
 
 
-def _heads(width: int) -> int:
+def _heads(width: int, told: Told) -> int:
+    if "num_heads" in told:
+        return int(told["num_heads"])
     if width % HEAD_WIDTH:
         raise ValueError(f"the number of attention heads of a width of {width} is not known")
     return width // HEAD_WIDTH
 
 
-_FAMILIES: tuple[tuple[str, Callable[[Tensors, str], Architecture]], ...] = (
+_FAMILIES: tuple[tuple[str, Callable[[Tensors, str, Told], Architecture]], ...] = (
     (r"layer1\.0\.", _resnet),
     (r"stages\.0\.blocks\.0\.conv_dw\.", _convnext),
     (r"rel_pos_bias\.|blocks\.0\.attn\.(relative_position_bias_table|q_bias)", _beit),

@@ -63,6 +63,8 @@ def read_weights(
 ) -> Weights:
     """Read a file of any known layout; `source` and `arch` override what would be recognised.
 
+    arch_args alone are added to what the tensors tell ({"num_heads": 3}).
+
     Raises FileNotFoundError, or WeightsError where the file is broken or unsafe, its layout is not
     recognised, or a tensor is missing, unknown or of another shape than its architecture's.
     """
@@ -76,12 +78,16 @@ def read_weights(
     chosen, reason = recognise(raw, source)
     try:
         renamed = chosen.convert(raw)
-        found = infer_architecture(renamed.tensors, chosen.name, raw.file) if not arch else None
+        found = (
+            (arch, arch_args or {})
+            if arch
+            else infer_architecture(renamed.tensors, chosen.name, raw.file, arch_args)
+        )
     except WeightsError:
         raise
     except Exception as error:  # a layout that only looked like this source's
         raise WeightsError(f"{path}: cannot be read as {chosen.name} ({error!r})") from error
-    arch, arch_args = found or (str(arch), arch_args or {})
+    arch, arch_args = found
     tensors = _settle(renamed, arch, arch_args, chosen, str(path))
     identity = _identity(arch, arch_args, chosen, path)
     unused = {**renamed.unused, **dict.fromkeys(raw.not_tensors, "no tensor")}

@@ -254,6 +254,16 @@ def layouts() -> dict[str, Callable[[], Layout]]:
         state = renamed(without(net.state_dict(), "head", "fc_norm"), rule)
         return Layout("openmmlab", net, _sequence(**under(state, "backbone.")))
 
+    def mmseg_mae() -> Layout:
+        """A key bias beside the tables: it moves no softmax."""
+        more = {"use_abs_pos_emb": True, "global_pool": "token"}
+        layout = mmseg_vit(mm_vit, random_net(BEIT[0], {**BEIT[1], **more}))
+        state = layout.content["state_dict"]
+        for i in range(3):
+            q, v = (state.pop(f"backbone.layers.{i}.attn.{n}_bias") for n in "qv")
+            state[f"backbone.layers.{i}.attn.qkv.bias"] = torch.cat([q, torch.randn(48), v])
+        return layout
+
     def mm_conv(net: nn.Module) -> Layout:
         state = renamed(without(convnext_state(net), "head", "norm"), mm_convnext)
         norms = {f"backbone.norm{i}.weight": torch.randn(8) for i in range(4)}
@@ -352,6 +362,7 @@ def layouts() -> dict[str, Callable[[], Layout]]:
         "mmseg_beit": lambda: mmseg_vit(
             mm_vit, random_net(BEIT[0], {**BEIT[1], "global_pool": "token"})
         ),
+        "mmseg_mae": lambda: mmseg_mae(),
         "mmdet_convnext": lambda: mm_conv(convnext()),
         "mmseg_convnextv2": lambda: mm_conv(convnext2()),
         "detectron2_arrays": lambda: detectron2("", numpy=True),

@@ -7,8 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.transfer.weights.layouts import Layout, layouts
-from transfer.weights import WeightsError, features_for, read_weights
+from tests.transfer.weights.layouts import Layout, layouts, random_net, without
+from transfer.features import TimmFeatures, build_encoder
+from transfer.weights import WeightsError, features_for, load_encoder, read_weights
+from transfer.weights.architecture import infer_architecture
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 LAYOUTS = layouts()
@@ -26,15 +28,26 @@ def write(layout: Layout, folder: Path) -> Path:
     return path
 
 
+def state_dict_in(content):
+    for container in ("model", "module", "state_dict", "teacher"):
+        content = content.get(container, content)
+    return content
+
+
+def assert_nothing_lost(weights, content):
+    """Every tensor of the file is in the encoder, or listed with the reason why not."""
+    told = {*weights.origin.values(), *weights.unused}
+    assert {k.removeprefix("module.") for k in told} >= {k.removeprefix("module.") for k in content}
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_features_are_those_of_the_net(name, tmp_path):
     layout = LAYOUTS[name]()
-    path = write(layout, tmp_path)
-    weights = read_weights(path)
+    weights = read_weights(write(layout, tmp_path))
     assert weights.source == layout.source, weights.reason
-    features, report, _ = features_for(path, norm_outputs=False)
-    features.eval()
-    assert report.source == layout.source
+    assert_nothing_lost(weights, state_dict_in(layout.content))
+    features = TimmFeatures(weights.identity.arch, weights.identity.arch_args, norm_outputs=False)
+    report = load_encoder(features.eval(), weights)
     assert report.loaded + len(report.fresh) == len(features.encoder.state_dict())
     assert all("num_batches_tracked" in n for n in report.fresh)
     side = layout.net.patch_embed.img_size[0] if features.plain else 64
@@ -48,24 +61,9 @@ def test_features_are_those_of_the_net(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_nothing_is_lost_silently(name, tmp_path):
-    """Every tensor of the file is in the encoder, or listed with the reason why not."""
-    layout = LAYOUTS[name]()
-    weights = read_weights(write(layout, tmp_path))
-    used = {*weights.origin.values(), *weights.unused}
-    content = layout.content
-    for container in ("model", "module", "state_dict", "teacher"):
-        content = content.get(container, content)
-    content = {k.removeprefix("module."): None for k in content}
-    assert {k.removeprefix("module.") for k in used} >= set(content)
-
-
-@pytest.mark.parametrize("name", LAYOUTS)
 def test_a_tensor_more_or_less_is_refused(name, tmp_path):
     layout = LAYOUTS[name]()
-    content = layout.content
-    for container in ("model", "module", "state_dict", "teacher"):
-        content = content.get(container, content)
+    content = state_dict_in(layout.content)
     first = next(iter(read_weights(write(layout, tmp_path)).origin.values()))
     taken = next(k for k in content if k.endswith(first))
     kept = content.pop(taken)
@@ -166,3 +164,30 @@ def test_nets_that_stride_elsewhere_are_refused(tmp_path):
     layout.content["meta"]["cfg"] = "backbone=dict(type='ResNet', style='caffe')"
     with pytest.raises(WeightsError, match="caffe"):
         read_weights(write(layout, tmp_path))
+
+
+def test_what_the_tensors_leave_open_can_be_said(tmp_path):
+    net = random_net("vit_tiny_patch16_224", {"embed_dim": 48, "num_heads": 3, "img_size": 64})
+    torch.save({"model": without(net.state_dict(), "head")}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"attention heads.*--arch-args"):
+        read_weights(tmp_path / "w.pth")
+    weights = read_weights(tmp_path / "w.pth", arch_args={"num_heads": 3})
+    assert weights.identity.arch_args["num_heads"] == 3
+
+
+NAMED = """resnet18 resnet34 resnet50 resnet101 resnet152 resnet200 resnet50d resnext50_32x4d
+wide_resnet50_2 convnext_tiny convnext_small convnext_base convnext_large convnext_xlarge
+convnext_atto convnextv2_atto convnextv2_femto convnextv2_pico convnextv2_nano convnextv2_tiny
+convnextv2_base convnextv2_large convnextv2_huge vit_tiny_patch16_224 vit_small_patch16_224
+vit_base_patch16_224 vit_large_patch16_224 vit_huge_patch14_224 vit_base_patch8_224
+deit_small_distilled_patch16_224 vit_small_patch14_dinov2 vit_large_patch14_dinov2
+vit_giant_patch14_dinov2 vit_base_patch14_reg4_dinov2 beit_base_patch16_224
+beit_large_patch16_224 beitv2_base_patch16_224"""
+
+
+def test_published_nets_get_their_names():
+    for name in NAMED.split():
+        with torch.device("meta"):
+            tensors = build_encoder(name).state_dict()
+        source = "beitv2" if "beitv2" in name else ""
+        assert infer_architecture(tensors, source, "file") == (name, {})

@@ -55,8 +55,12 @@ def to_timm(raw: Raw) -> Renamed:
         second = resnet.to_timm(inner_raw)
     else:
         second = vit.to_timm(inner_raw)
-    origin = {new: first.origin.get(name, name) for new, name in second.origin.items()}
-    left = {first.origin.get(name, name): why for name, why in second.unused.items()}
+    known = dict(first.origin)
+    for name in [n for n in known if n.endswith("attn.qkv.bias")]:
+        stem = name.removesuffix("qkv.bias")
+        known |= {stem + "q_bias": known[name], stem + "v_bias": known[name]}
+    origin = {new: known[name] for new, name in second.origin.items()}
+    left = {known[name]: why for name, why in second.unused.items()}
     return Renamed(second.tensors, origin, {**first.unused, **left})
 
 

@@ -12,6 +12,7 @@ PREFIX = r"(module\.)?(base_encoder|backbone)\."
 NAMES = (
     (r"^register_tokens$", "reg_token"),
     (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),  # DINOv2's blocks in chunks
+    (r"\.gamma_([12])$", r".ls\1.gamma"),  # DeiT III
     (r"\.mlp\.w12\.", ".mlp.fc1."),
     (r"\.mlp\.w3\.", ".mlp.fc2."),
 )
