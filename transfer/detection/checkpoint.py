@@ -6,12 +6,12 @@ used.
 """
 
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
 from pretrain.checkpoint import atomic_write
+from transfer.weights import safe_read
 
 STATE_NAME = "state.pth"
 FINAL_NAME = "model_final.pth"
@@ -27,14 +27,10 @@ def load(path: Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"{path}: cannot be read as tensors only ({reason}); it is truncated, or holds "
-            "pickled objects, which are refused"
-        ) from error
+    state = safe_read(path)
+    if not isinstance(state, dict) or "model" not in state:
+        raise ValueError(f"{path}: not a checkpoint of this suite, which holds 'model'")
+    return state
 
 
 def load_model(model: torch.nn.Module, tensors: dict[str, torch.Tensor], source: Path) -> None:

@@ -61,6 +61,11 @@ def coco_metrics(
     return CocoMetrics(metrics, per_class, evaluator, precision)
 
 
+def tasks_of(detections: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Boxes, and masks where every detection has one."""
+    return tuple(TASKS) if all(d.get("segmentation") for d in detections) else ("bbox",)
+
+
 def _evaluate(
     ground_truth: dict[str, Any],
     detections: list[dict[str, Any]],

@@ -11,6 +11,7 @@ Each applies only where it is needed, and nothing happens where Detectron2 is no
 
 import importlib.util
 import sys
+import warnings
 from types import ModuleType
 from typing import Any
 
@@ -29,6 +30,8 @@ class _NoOperators(ModuleType):
 
 def apply() -> None:
     """Put the shims in place; safe to call again."""
+    for message in (".*torch.jit.script.* is deprecated", "torch.meshgrid: in an upcoming release"):
+        warnings.filterwarnings("ignore", message=message)  # Detectron2's own calls of torch
     if not hasattr(Image, "LINEAR"):
         Image.LINEAR = Image.Resampling.BILINEAR  # type: ignore[attr-defined]
     if importlib.util.find_spec("detectron2") is None or "detectron2._C" in sys.modules:

@@ -5,6 +5,8 @@ positives in red.
 """
 
 import json
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +23,86 @@ HIT, WRONG, MISSED, TRUTH = (40, 190, 90), (225, 50, 50), (255, 150, 20), (60, 1
 GAP_PX, SIDE_PX = 4, 256
 
 
-def write_pictures(split: Split, folder: Path, count: int, *, score: float = 0.5) -> Path | None:
-    """`folder`/predictions.png: `count` images spread over the split, one a row; None for none."""
+def write_pictures(split: Split, folder: Path, count: int) -> Path | None:
+    """`folder`/predictions.png: `count` images spread over the split; None for none."""
     predictions = json.loads((folder / PREDICTIONS_NAME).read_text())
-    rows = [r for r in split.records if r["annotations"]] or split.records
-    count = min(count, len(rows))
-    if not count:
+    records = choose(split, predictions, count=count)
+    if not records:
         return None
-    chosen = [rows[i * len(rows) // count] for i in range(count)]
-    pictures = [compare(split, record, predictions, score=score) for record in chosen]
-    sheet = stack(pictures)
-    sheet.save(folder / PICTURE_NAME)
-    return folder / PICTURE_NAME
+    score = best_score(split, predictions)
+    return draw(split, records, predictions, folder / PICTURE_NAME, score=score)
+
+
+def best_score(split: Split, predictions: list[dict[str, Any]]) -> float:
+    """The least score to show: the one of the best F1 at box IoU 0.5, of at most 200 images."""
+    truths, found = _by_image(split, predictions, 0.0)
+    marked: list[tuple[float, bool]] = []
+    wanted = 0
+    for record in split.records[:: max(len(split.records) // 200, 1)]:
+        key, size = record["image_id"], (record["height"], record["width"])
+        result = match(found[key], truths[key], size=size, masks=False)
+        hits = {d for d, _ in result.hits}
+        marked += [(d["score"], i in hits) for i, d in enumerate(found[key])]
+        wanted += len(result.hits) + len(result.misses)
+    if not marked:
+        return 0.5
+    scores, right = zip(*sorted(marked, reverse=True), strict=True)
+    f1 = 2 * np.cumsum(right) / (np.arange(1, len(right) + 1) + max(wanted, 1))
+    return float(scores[int(f1.argmax())])
+
+
+def choose(
+    split: Split,
+    predictions: list[dict[str, Any]],
+    *,
+    count: int,
+    ids: Sequence[Any] | None = None,
+    score: float = 0.5,
+    worst: bool = False,
+) -> list[dict[str, Any]]:
+    """Records to show: those named, those with most errors, or `count` spread over the split."""
+    if ids:
+        by_id = {str(r["image_id"]): r for r in split.records}
+        unknown = [str(i) for i in ids if str(i) not in by_id]
+        if unknown:
+            raise ValueError(f"{split.json_file} has no image with id {', '.join(unknown)}")
+        return [by_id[str(i)] for i in ids]
+    rows = [r for r in split.records if r["annotations"]] or split.records
+    if worst:
+        truths, found = _by_image(split, predictions, score)
+        return sorted(rows, key=lambda r: -_errors(r, truths, found))[:count]
+    count = min(count, len(rows))
+    return [rows[i * len(rows) // count] for i in range(count)]
+
+
+def draw(
+    split: Split,
+    records: list[dict[str, Any]],
+    predictions: list[dict[str, Any]],
+    path: Path,
+    *,
+    score: float = 0.5,
+) -> Path:
+    """Write `path`: one image a row, ground truth beside the detections with at least `score`."""
+    truths, found = _by_image(split, predictions, score)
+    names = dict(zip(split.category_ids, split.classes, strict=True))
+    sheet = stack([compare(r, truths[r["image_id"]], found[r["image_id"]], names) for r in records])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+    return path
 
 
 def compare(
-    split: Split,
     record: dict[str, Any],
-    predictions: list[dict[str, Any]],
-    *,
-    score: float = 0.5,
+    truths: list[dict[str, Any]],
+    found: list[dict[str, Any]],
+    names: dict[int, str],
     side_px: int = SIDE_PX,
 ) -> Image.Image:
-    """One image: ground truth beside the detections with at least `score`."""
-    names = dict(zip(split.category_ids, split.classes, strict=True))
+    """One image: what is there, with the missed in orange, beside what was found."""
     size = (record["height"], record["width"])
-    truths = [a for a in split.ground_truth["annotations"] if a["image_id"] == record["image_id"]]
-    found = [p for p in predictions if p["image_id"] == record["image_id"] and p["score"] >= score]
     result = match(found, truths, size=size)
-    hits = {d for d, _ in result.hits}
-    wrong = set(result.false_positives)
+    hits, wrong = {d for d, _ in result.hits}, set(result.false_positives)
     left = [(a, MISSED if i in result.misses else TRUTH) for i, a in enumerate(truths)]
     right = [(p, HIT if i in hits else WRONG) for i, p in enumerate(found) if i in hits | wrong]
     image = Image.open(record["file_name"]).convert("RGB")
@@ -75,6 +127,29 @@ def stack(pictures: list[Image.Image]) -> Image.Image:
         sheet.paste(picture, (0, top))
         top += picture.height + GAP_PX
     return sheet
+
+
+Grouped = dict[Any, list[dict[str, Any]]]
+
+
+def _by_image(
+    split: Split, predictions: list[dict[str, Any]], score: float
+) -> tuple[Grouped, Grouped]:
+    """Ground truth and sure enough detections by image id."""
+    truths: Grouped = defaultdict(list)
+    for annotation in split.ground_truth["annotations"]:
+        truths[annotation["image_id"]].append(annotation)
+    found: Grouped = defaultdict(list)
+    for prediction in predictions:
+        if prediction["score"] >= score:
+            found[prediction["image_id"]].append(prediction)
+    return truths, found
+
+
+def _errors(record: dict[str, Any], truths: Grouped, found: Grouped) -> int:
+    key = record["image_id"]
+    result = match(found[key], truths[key], size=(record["height"], record["width"]))
+    return len(result.misses) + len(result.false_positives)
 
 
 def _draw(

@@ -1,0 +1,89 @@
+"""evaluate, show_predictions and the benchmarks, on small things."""
+
+import argparse
+import json
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("detectron2")
+from tests.transfer.detection.conftest import CONFIG, TINY, draw_split
+from tools.benchmarks import coco_eval, detection
+from transfer.detection.config import load_config
+from transfer.detection.run import run
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run."""
+    root = tmp_path_factory.mktemp("run")
+    overrides = [*TINY, "schedule.steps=1", "model.score_threshold=0.0", f"output_dir={root}/out"]
+    for seed, name in enumerate(("train", "val")):
+        path, images = draw_split(root / name, 2, seed)
+        overrides += [f"data.{name}_json={path}", f"data.{name}_images={images}"]
+    run(load_config(CONFIG, overrides))
+    return root / "out"
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """tool(name, *arguments) -> exit status of tools/NAME.py in this process."""
+
+    def call(name: str, *arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        main = runpy.run_path(str(ROOT / "tools" / f"{name}.py"))["main"]
+        return main()
+
+    return call
+
+
+def test_evaluation_can_be_repeated(
+    tool: Callable[..., int], finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = json.loads((finished / "result.json").read_text())["metrics"]
+    for engine in ("faster-coco-eval", "pycocotools"):
+        out = tmp_path / f"{engine}.json"
+        assert tool("evaluate", finished, "--engine", engine, "--json", out) == 0
+        assert json.loads(out.read_text())["metrics"] == pytest.approx(expected, abs=1e-9)
+    assert "evaluated by pycocotools" in capsys.readouterr().out
+    assert tool("evaluate", tmp_path) == 2
+    assert "error: no predictions" in capsys.readouterr().err
+
+
+def test_predictions_are_shown(
+    tool: Callable[..., int], finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, curves = tmp_path / "p.png", tmp_path / "c.png"
+    assert tool("show_predictions", finished, "--out", out, "--curves", curves, "--worst") == 0
+    assert capsys.readouterr().out.split() == [str(out), str(curves)]
+    assert out.stat().st_size > 1000
+    assert tool("show_predictions", tmp_path) == 2
+
+
+def defaults(module: object, *arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    return parser.parse_args(arguments)
+
+
+def test_the_evaluation_benchmark_agrees_and_counts() -> None:
+    result = coco_eval.run(
+        defaults(coco_eval, "--images", "5", "--detections", "200", "--side", "64")
+    )
+    assert result["detections"] == 200
+    for task in ("box", "mask"):
+        assert result[task]["largest_difference"] < 1e-9
+        assert result[task]["ratio"] > 0
+
+
+def test_the_detection_benchmark_times_two_equal_nets() -> None:
+    ours, theirs = (
+        sum(p.numel() for p in net.parameters())
+        for net in (detection._ours("resnet50"), detection._theirs("resnet50"))
+    )
+    assert ours == theirs

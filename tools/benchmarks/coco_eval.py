@@ -1,0 +1,97 @@
+"""COCO evaluation: faster-coco-eval against pycocotools on a made-up problem of COCO's size."""
+
+import argparse
+import copy
+import time
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as mask_api
+
+from transfer.detection.coco_eval import ENGINES, coco_metrics
+
+CLASSES = 80
+OBJECTS_AN_IMAGE = 7.3  # COCO val2017: 36 781 objects on 5 000 images
+TASKS = {"box": "bbox", "mask": "segm"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Size of the problem; the defaults are COCO val2017 with 100 detections an image."""
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--detections", type=int, default=500_000)
+    parser.add_argument("--side", type=int, default=480, help="pixels along an image's side")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of both engines for boxes and masks, and that their figures agree."""
+    truth, found = problem(args.images, args.detections, args.side, args.seed)
+    result: dict[str, Any] = {"images": args.images, "detections": len(found)}
+    for name, task in TASKS.items():
+        seconds, metrics = {}, {}
+        for engine in ENGINES:
+            # both engines note results in what they are given
+            inputs = copy.deepcopy(truth), copy.deepcopy(found)
+            start = time.perf_counter()
+            metrics[engine] = coco_metrics(*inputs, tasks=(task,), engine=engine).metrics
+            seconds[engine] = time.perf_counter() - start
+        fast, slow = (metrics[engine] for engine in ENGINES)
+        worst = max(abs(fast[k] - slow[k]) for k in slow)
+        ratio = seconds[ENGINES[1]] / seconds[ENGINES[0]]
+        result[name] = {"seconds": seconds, "ratio": ratio, "largest_difference": worst}
+        print(
+            f"{name:<5} {ENGINES[0]} {seconds[ENGINES[0]]:8.2f} s   {ENGINES[1]} "
+            f"{seconds[ENGINES[1]]:8.2f} s   ratio {ratio:5.2f}   largest difference {worst:.1e}"
+        )
+    return result
+
+
+def problem(
+    images: int, detections: int, side: int, seed: int
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Ground truth of ellipses, and detections: those moved a little, and false ones."""
+    rng = np.random.default_rng(seed)
+    objects = round(images * OBJECTS_AN_IMAGE)
+    truth = _things(rng, objects, rng.integers(0, images, objects), side)
+    for number, thing in enumerate(truth, start=1):
+        thing |= {"id": number, "iscrowd": 0}
+    by_image = np.repeat(np.arange(images), detections // images)
+    found = _things(rng, len(by_image), by_image, side)
+    for source, thing in zip(truth, found[:: max(len(found) // len(truth), 1)], strict=False):
+        shift = int(rng.integers(-6, 7))
+        thing |= {k: source[k] for k in ("image_id", "category_id", "segmentation")}
+        thing["bbox"] = [source["bbox"][0] + shift, *source["bbox"][1:]]
+    for thing, score in zip(found, rng.random(len(found)).tolist(), strict=True):
+        thing["score"] = score
+    categories = [{"id": i + 1, "name": f"class {i + 1}"} for i in range(CLASSES)]
+    listed = [{"id": i, "width": side, "height": side, "file_name": ""} for i in range(images)]
+    return {"images": listed, "annotations": truth, "categories": categories}, found
+
+
+def _things(
+    rng: np.random.Generator, count: int, image_ids: np.ndarray, side: int
+) -> list[dict[str, Any]]:
+    """`count` objects: a box and one of 200 ellipses in it as its mask."""
+    stencils = [_ellipse(rng, side) for _ in range(200)]
+    chosen = rng.integers(0, len(stencils), count)
+    classes = rng.integers(1, CLASSES + 1, count)
+    return [
+        {
+            "image_id": int(image), "category_id": int(kind), "bbox": list(stencils[s]["bbox"]),
+            "area": stencils[s]["area"], "segmentation": dict(stencils[s]["segmentation"]),
+        }
+        for image, kind, s in zip(image_ids, classes, chosen, strict=True)
+    ]  # fmt: skip
+
+
+def _ellipse(rng: np.random.Generator, side: int) -> dict[str, Any]:
+    rows, columns = np.mgrid[:side, :side]
+    ry, rx = np.exp(rng.uniform(np.log(side / 60), np.log(side / 4), 2))
+    y, x = rng.uniform(ry, side - ry), rng.uniform(rx, side - rx)
+    inside = ((rows - y) / ry) ** 2 + ((columns - x) / rx) ** 2 <= 1
+    code = mask_api.encode(np.asfortranarray(inside.astype(np.uint8)))
+    return {
+        "bbox": mask_api.toBbox(code).tolist(),
+        "area": int(inside.sum()),
+        "segmentation": {"size": [side, side], "counts": code["counts"].decode()},
+    }

@@ -1,0 +1,132 @@
+"""Mask R-CNN: our ResNet-50 wrapper against Detectron2's own ResNet-50, interleaved.
+
+Both nets have the same heads, the same FPN and trainable BatchNorm, see the same batches, and take
+turns step by step, so that a busy machine slows both.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+CLASSES = 80
+PIXELS = {"pixel_mean": [123.675, 116.28, 103.53], "pixel_std": [58.395, 57.12, 57.375]}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Size of the batches; the defaults suit a GPU."""
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--height", type=int, default=800)
+    parser.add_argument("--width", type=int, default=1216)
+    parser.add_argument("--steps", type=int, default=20, help="rounds that are timed")
+    parser.add_argument("--warmup", type=int, default=3)
+    parser.add_argument("--amp", action="store_true", help="bfloat16")
+    parser.add_argument("--arch", default="resnet50", choices=("resnet50", "resnet101"))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Images a second of both, training and inference, and the ratios."""
+    from detectron2.utils.events import EventStorage
+
+    torch.manual_seed(0)
+    device = torch.device(args.device)
+    nets = {"ours": _ours(args.arch), "detectron2": _theirs(args.arch)}
+    for net in nets.values():
+        net.to(device)
+    batch = _batch(args.batch, args.height, args.width)
+    optimizers = {n: torch.optim.SGD(m.parameters(), lr=1e-5) for n, m in nets.items()}
+    result: dict[str, Any] = {"device": str(device), "batch": args.batch}
+
+    def train(name: str) -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=args.amp):
+            losses = nets[name](batch)
+        torch.stack(list(losses.values())).sum().backward()
+        optimizers[name].step()
+        optimizers[name].zero_grad()
+
+    def infer(name: str) -> None:
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=args.amp):
+            nets[name](batch)
+
+    for phase, call in (("training", train), ("inference", infer)):
+        for net in nets.values():
+            net.train(phase == "training")
+        with EventStorage():
+            seconds = _interleaved(call, list(nets), args.steps, args.warmup, device)
+        speed = {name: args.batch / statistics.median(times) for name, times in seconds.items()}
+        pairs = zip(seconds["detectron2"], seconds["ours"], strict=True)
+        ratio = statistics.median(theirs / ours for theirs, ours in pairs)
+        result[phase] = {"images_per_second": speed, "ratio": ratio}
+        print(
+            f"{phase:<10} ours {speed['ours']:8.2f} images/s   Detectron2's "
+            f"{speed['detectron2']:8.2f} images/s   ratio {ratio:.3f}"
+        )
+    return result
+
+
+def _interleaved(
+    call: Callable[[str], None], names: list[str], steps: int, warmup: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds of each call; the order changes from round to round."""
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(warmup + steps):
+        for name in names if turn % 2 else reversed(names):
+            start = time.perf_counter()
+            call(name)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if turn >= warmup:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def _ours(arch: str) -> nn.Module:
+    from transfer.detection.model import mask_rcnn
+    from transfer.features import TimmFeatures
+
+    return mask_rcnn(TimmFeatures(arch), num_classes=CLASSES, **PIXELS)
+
+
+def _theirs(arch: str) -> nn.Module:
+    """The same detector over Detectron2's ResNet, strides in the 3x3 convolution as timm's."""
+    from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
+    from detectron2.modeling.backbone.resnet import BasicStem, ResNet
+
+    net = _ours(arch)
+    depth = int(arch.removeprefix("resnet"))
+    bottom_up = ResNet(
+        BasicStem(in_channels=3, out_channels=64, norm="BN"),
+        ResNet.make_default_stages(depth=depth, stride_in_1x1=False, norm="BN"),
+        out_features=["res2", "res3", "res4", "res5"],
+    )
+    net.backbone = FPN(
+        bottom_up=bottom_up, in_features=["res2", "res3", "res4", "res5"], out_channels=256,
+        top_block=LastLevelMaxPool(),
+    )  # fmt: skip
+    return net
+
+
+def _batch(size: int, height: int, width: int) -> list[dict[str, Any]]:
+    """Noise with seven boxes of mixed sizes an image."""
+    from detectron2.structures import BitMasks, Boxes, Instances
+
+    images = []
+    for _ in range(size):
+        truth = Instances((height, width))
+        extent = torch.rand(7, 2) * 0.4 + 0.05
+        corner = torch.rand(7, 2) * (1 - extent)
+        scale = torch.tensor([width, height])
+        boxes = torch.cat([corner * scale, (corner + extent) * scale], 1)
+        masks = torch.zeros(7, height, width, dtype=torch.bool)
+        for mask, (x0, y0, x1, y1) in zip(masks, boxes.int().tolist(), strict=True):
+            mask[y0:y1, x0:x1] = True
+        truth.gt_boxes, truth.gt_masks = Boxes(boxes), BitMasks(masks)
+        truth.gt_classes = torch.randint(0, CLASSES, (7,))
+        pixels = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+        images.append({"image": pixels, "instances": truth, "height": height, "width": width})
+    return images

@@ -1,0 +1,58 @@
+"""Evaluate saved detections again, without the model.
+
+    python tools/evaluate.py RUN [--engine pycocotools] [--json FILE]
+    python tools/evaluate.py PREDICTIONS.json --annotations INSTANCES.json
+
+RUN is the output folder of tools/train_net.py; PREDICTIONS.json is in COCO's results format.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from transfer.detection.coco_eval import ENGINES, CocoMetrics, coco_metrics, tasks_of
+from transfer.detection.runs import read_predictions, read_truth
+
+
+def main() -> int:
+    """Print the figures; 2 on a user's error."""
+    usage, details = __doc__.split("\n", 1)
+    parser = argparse.ArgumentParser(
+        description=usage, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("predictions", type=Path, help="a run's folder, or a results file")
+    parser.add_argument("--annotations", type=Path, help="default: the run's validation file")
+    parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0])
+    parser.add_argument("--max-detections", type=int, default=100, help="counted an image")
+    parser.add_argument("--json", type=Path, help="write the figures there as well")
+    arguments = parser.parse_args()
+    try:
+        detections = read_predictions(arguments.predictions)
+        truth = read_truth(arguments.predictions, arguments.annotations)
+        metrics = coco_metrics(
+            truth, detections, tasks=tasks_of(detections), engine=arguments.engine,
+            max_detections=arguments.max_detections,
+        )  # fmt: skip
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(report(metrics, len(detections)))
+    if arguments.json:
+        found = {"metrics": metrics.metrics, "per_class": metrics.per_class}
+        arguments.json.write_text(json.dumps({**found, "evaluator": metrics.evaluator}, indent=1))
+    return 0
+
+
+def report(metrics: CocoMetrics, count: int) -> str:
+    """The figures as a table: one row a metric, then one a class."""
+    lines = [f"{count:,} detections, evaluated by {metrics.evaluator}"]
+    lines += [f"  {name:<12} {value:6.2f}" for name, value in metrics.metrics.items()]
+    for name, values in metrics.per_class.items():
+        told = "  ".join(f"{k} {v:6.2f}" for k, v in values.items())
+        lines.append(f"  {name:<24} {told or 'no ground truth'}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
