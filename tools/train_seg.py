@@ -11,71 +11,95 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
-from transfer.segmentation.run_folder import folder_state
+from transfer.segmentation.run_folder import RECORD, folder_state
 
 STOPPED = 128 + 15  # as a shell reports a process that SIGTERM ended
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", type=Path)
-    parser.add_argument("--work-dir", type=Path, help="default: outputs/segmentation/NAME")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --work-dir")
-    parser.add_argument("--eval-only", action="store_true", help="evaluate WORK_DIR/last.pth")
-    parser.add_argument(
-        "--launcher", choices=("none", "pytorch", "slurm"), help="default: torchrun's"
-    )
-    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE")
-    return parser.parse_args(arguments)
+    add = parser.add_argument
+    add("config", type=Path)
+    add("--work-dir", type=Path, help="default: outputs/segmentation/NAME")
+    add("--resume", action="store_true", help="go on with the run in --work-dir")
+    add("--eval-only", action="store_true", help="evaluate WORK_DIR/last.pth")
+    add("--score", action="store_true", help="figures of the label maps in WORK_DIR/predictions")
+    add("--dry-run", action="store_true", help="what the run would cost; starts nothing")
+    add("--launcher", choices=("none", "pytorch", "slurm"), help="default: torchrun's if it is")
+    add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE")
+    args = parser.parse_args()
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    args.launcher = args.launcher or ("pytorch" if several else "none")
+    args.work_dir = args.work_dir or Path("outputs/segmentation") / args.config.stem
+    args.first = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
+    return args
 
 
-def import_quietly() -> tuple[Callable[..., Any], Callable[..., Any]]:
+def import_quietly() -> tuple[ModuleType, ModuleType, ModuleType]:
     """MMSegmentation prints and warns about optional parts as it is imported and built."""
     warnings.filterwarnings("ignore", module=r"(mmcv|mmseg|mmengine)\.")
     with contextlib.redirect_stdout(io.StringIO()):
-        from transfer.segmentation.config import load_config
-        from transfer.segmentation.train import run
-    return load_config, run
+        from transfer.segmentation import config, estimate, train
+    return config, estimate, train
+
+
+def nothing_to_do(args: argparse.Namespace) -> bool:
+    """Whether the run is finished; only the first process judges the folder's other contents."""
+    if args.score or args.dry_run:
+        return False
+    if not args.first:
+        return args.resume and (args.work_dir / RECORD).is_file()
+    state = folder_state(args.work_dir, resume=args.resume, eval_only=args.eval_only)
+    return state == "finished"
+
+
+def line(metrics: Mapping[str, float]) -> str:
+    """Figures in one line."""
+    return "  ".join(f"{name} {value:.2f}" for name, value in metrics.items())
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Do what the command line says; raises what the user can mend."""
+    config, estimate, train = import_quietly()
+    cfg = config.load_config(args.config, args.cfg_options)
+    if args.dry_run:
+        print(estimate.estimate(config.fill_in(cfg)))
+        return 0
+    if args.score:
+        print(line(train.score(cfg, args.work_dir)))
+        return 0
+    result = train.run(
+        cfg, args.work_dir, resume=args.resume, eval_only=args.eval_only, launcher=args.launcher
+    )
+    if result is None:
+        print(f"stopped by SIGTERM; go on with --resume --work-dir {args.work_dir}")
+        return STOPPED
+    if args.first:
+        print(f"{result.backbone} ({result.method}): {line(result.metrics)}; {args.work_dir}")
+    return 0
 
 
 def main() -> int:
     """Exit status: 0 done, 2 an error that the user can mend, 143 stopped by SIGTERM."""
     args = parse_arguments()
-    work_dir = args.work_dir or Path("outputs/segmentation") / args.config.stem
-    launcher = args.launcher or (
-        "pytorch" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "none"
-    )
-    first = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
-    fresh = not work_dir.exists()
+    fresh = not args.work_dir.exists()
     try:
-        if (
-            first
-            and folder_state(work_dir, resume=args.resume, eval_only=args.eval_only) == "finished"
-        ):
-            print(f"{work_dir} holds a finished run: nothing to do")
+        if nothing_to_do(args):
+            print(f"{args.work_dir} holds a finished run: nothing to do")
             return 0
-        load_config, run = import_quietly()
-        cfg = load_config(args.config, args.cfg_options)
-        result = run(cfg, work_dir, resume=args.resume, eval_only=args.eval_only, launcher=launcher)
+        return execute(args)
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
-        if fresh and first and not isinstance(error, FloatingPointError):
-            shutil.rmtree(work_dir, ignore_errors=True)  # made by this call, and holds no state
+        if fresh and args.first and not isinstance(error, FloatingPointError):
+            shutil.rmtree(args.work_dir, ignore_errors=True)  # made just now, and holds no state
         return 2
-    if result is None:
-        print(f"stopped by SIGTERM; go on with --resume --work-dir {work_dir}")
-        return STOPPED
-    if first:
-        figures = "  ".join(f"{name} {value:.2f}" for name, value in result.metrics.items())
-        print(f"{result.backbone} ({result.method}): {figures}; {work_dir / 'result.json'}")
-    return 0
 
 
 if __name__ == "__main__":

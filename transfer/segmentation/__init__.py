@@ -8,6 +8,7 @@ labels.py       the one place that knows ADE20K's label offset
 backbone.py     transfer.features as a backbone
 segmentor.py    EncoderDecoder, told its channels and pixel statistics by the backbone
 optim.py        layer-wise learning-rate decay; a stop at NaN
+norm.py         BatchNorm over all processes
 hooks.py        seeds, checkpoints, SIGTERM
 runner.py       MMEngine's Runner with exact resume
 checkpoint.py   tensors only, and whole files only

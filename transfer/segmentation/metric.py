@@ -12,9 +12,9 @@ from mmseg.registry import METRICS
 from PIL import Image
 from torch import Tensor
 
-from transfer.segmentation.labels import IGNORED, to_labels
+from transfer.segmentation.labels import IGNORED, read_labels, to_classes, to_labels
 
-EVALUATOR = "transfer.segmentation.metric.ExactIoU"
+PREDICTIONS = "predictions"
 
 
 @METRICS.register_module()
@@ -83,3 +83,18 @@ def save_prediction(predicted: Tensor, sample: dict[str, Any], folder: Path) -> 
         folder.mkdir(parents=True, exist_ok=True)
     labels = to_labels(predicted.cpu().numpy().astype(np.uint8), sample["reduce_zero_label"])
     Image.fromarray(labels).save(folder / f"{Path(sample['img_path']).stem}.png")
+
+
+def score_folder(folder: Path, data: Any) -> dict[str, float]:
+    """mIoU, mAcc and aAcc of saved predictions against the labels of an evaluation set."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no {folder}: evaluate with save_predictions=True first")
+    classes, counts = len(data.metainfo["classes"]), []
+    for index in range(len(data)):
+        info = data.get_data_info(index)
+        truth, predicted = (
+            torch.from_numpy(to_classes(read_labels(path), info["reduce_zero_label"]))
+            for path in (info["seg_map_path"], folder / f"{Path(info['img_path']).stem}.png")
+        )
+        counts.append(count_pixels(predicted, truth, classes))
+    return figures(torch.stack(counts).sum(0))[0]

@@ -17,6 +17,7 @@ from torch import nn
 # Imported for what they register: the names that configs use.
 from transfer.segmentation import backbone, data, hooks, labels, metric, optim, segmentor  # noqa: F401
 from transfer.segmentation.checkpoint import FORMAT, read_tensors, write_tensors
+from transfer.segmentation.norm import has_batch_norm, synchronise_batch_norm
 from transfer.segmentation.run_folder import LAST
 
 
@@ -144,6 +145,9 @@ def build_runner(cfg: Config, work_dir: Path, launcher: str = "none") -> Transfe
         **cfg["optim_wrapper"],
         "type": optim.wrapper_type(cfg["amp"], cfg["amp_dtype"]),
     }
+    evaluator = dict(cfg["val_evaluator"])
+    if cfg["save_predictions"]:
+        evaluator["output_dir"] = str(work_dir / metric.PREDICTIONS)
     backends = [{"type": "LocalVisBackend"}]
     if cfg["tensorboard"]:
         backends.append({"type": "TensorboardVisBackend"})
@@ -154,7 +158,7 @@ def build_runner(cfg: Config, work_dir: Path, launcher: str = "none") -> Transfe
         val_dataloader=cfg["val_dataloader"],
         train_cfg=cfg["train_cfg"],
         val_cfg=cfg["val_cfg"],
-        val_evaluator=cfg["val_evaluator"],
+        val_evaluator=evaluator,
         optim_wrapper=optim_wrapper,
         param_scheduler=cfg["param_scheduler"],
         default_hooks={
@@ -208,16 +212,6 @@ def check_finite(tensors: dict[str, Any]) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise FloatingPointError(f"{name} holds values that are not finite")
-
-
-def has_batch_norm(model: nn.Module) -> bool:
-    """Whether any layer's statistics are those of a batch."""
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
-
-
-def synchronise_batch_norm(model: nn.Module) -> nn.Module:
-    """BatchNorm -> statistics of all processes."""
-    return nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 
 def _device() -> torch.device:

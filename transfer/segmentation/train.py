@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.registry import DefaultScope
+from mmseg.registry import DATASETS
 from torch import distributed
 
 from pretrain.checkpoint import atomic_write
@@ -19,12 +21,15 @@ from transfer.segmentation.checkpoint import close_doors
 from transfer.segmentation.config import fill_in, protocol
 from transfer.segmentation.data import find_pairs
 from transfer.segmentation.data_checks import check_data, folder_pairs
+from transfer.segmentation.metric import PREDICTIONS, score_folder
 from transfer.segmentation.optim import NotFiniteError
 from transfer.segmentation.pictures import draw_predictions
 from transfer.segmentation.run_folder import LAST
 from transfer.segmentation.runner import TransferRunner, build_runner, net_of, read_about
 from transfer.segmentation.segmentor import set_pixels
 from transfer.weights.identity import PixelStats, transfer_arch_args
+
+PICTURE = "predictions.png"
 
 
 def run(
@@ -46,16 +51,18 @@ def run(
     former = read_about(last) if (resume or eval_only) and last.is_file() else None
     if former and not eval_only:
         require_same_run(cfg, former, work_dir)
-    filled = fill_in(
-        Config({**cfg, **(net_of(former) if former else {})}, filename=cfg.filename), world_size
-    )
+    net = net_of(former) if former else {}
+    if eval_only:
+        net["ema"] = None  # last.pth holds the average as the weights
+    filled = fill_in(Config({**cfg, **net}, filename=cfg.filename), world_size)
     if former is None and is_main_process():
         check_data(filled)
-    runner = build_runner(filled, work_dir, launcher)
+    folder = evaluation_folder(cfg, former, work_dir) if former and eval_only else work_dir
+    runner = build_runner(filled, folder, launcher)
     runner.about = former or about_run(cfg, runner)
     if former and filled["pixels"] == "weights":
         set_pixels(runner.core.data_preprocessor, PixelStats(**former["pixels"]))
-    write_config(filled, work_dir)
+    write_config(filled, folder)
     if eval_only:
         runner.load_weights(last)
     else:
@@ -65,11 +72,16 @@ def run(
     metrics = runner.evaluate()
     result = record(cfg, filled, runner, metrics)
     if is_main_process():
-        draw_predictions(
-            runner.core, runner.val_dataloader.dataset, work_dir / "predictions.png", 4
-        )
-        write_result(result, work_dir)
+        runner.load_weights(last)  # the average, where one is kept
+        draw_predictions(runner.core, runner.val_dataloader.dataset, folder / PICTURE, 4)
+        write_result(result, folder)
     return result
+
+
+def evaluation_folder(cfg: Config, former: dict[str, Any], work_dir: Path) -> Path:
+    """Where --eval-only writes: the run's own folder, or one beside for another protocol."""
+    new = json.loads(json.dumps(protocol(cfg)))
+    return work_dir if new == former["protocol"] else work_dir / f"eval-{protocol_hash(new)}"
 
 
 def start_processes(launcher: str) -> int:
@@ -80,6 +92,14 @@ def start_processes(launcher: str) -> int:
     if launcher == "pytorch" and not torch.cuda.is_available() and not distributed.is_initialized():
         distributed.init_process_group("gloo")  # MMEngine's own start needs a GPU
     return int(os.environ["SLURM_NTASKS"]) if launcher == "slurm" else world_size
+
+
+def score(cfg: Config, work_dir: Path) -> dict[str, float]:
+    """The figures of the label maps saved in WORK_DIR/predictions (save_predictions=True)."""
+    filled = fill_in(cfg)
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        data = DATASETS.build(filled["val_dataloader"]["dataset"])
+    return score_folder(work_dir / PREDICTIONS, data)
 
 
 def about_run(cfg: Config, runner: TransferRunner) -> dict[str, Any]:
