@@ -111,11 +111,13 @@ def plain(node: Any) -> Any:
 
 def _notes(config: DictConfig, model: nn.Module) -> tuple[str, ...]:
     """What a reader of the figures should know of this process' BatchNorm."""
+    if not has_batchnorm(model):
+        return ()
     asked = {config.model.fpn_norm, config.model.head_norm, config.backbone_norm}
     notes = []
     if "SyncBN" in asked and (comm.get_world_size() == 1 or not torch.cuda.is_available()):
         notes.append("SyncBN ran as BatchNorm: one process, or no GPU")
-    if config.train.accumulate > 1 and has_batchnorm(model):
+    if config.train.accumulate > 1:
         notes.append(
             f"gradients of {config.train.accumulate} micro-batches are accumulated, but BatchNorm "
             "saw one micro-batch at a time"

@@ -1,0 +1,99 @@
+"""Options of a run beyond the plain one, each on a run of a step or two."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.layers import FrozenBatchNorm2d
+from detectron2.utils.events import EventStorage
+from omegaconf import DictConfig
+from torch import nn
+
+from transfer.detection import checkpoint
+from transfer.detection.build import build_detector
+from transfer.detection.config import ConfigError
+from transfer.detection.estimate import dry_run
+from transfer.detection.precision import precise_bn
+from transfer.detection.run import eval_only, run
+from transfer.detection.setup import prepare, training_batches
+
+Tiny = Callable[..., DictConfig]
+RESNET = ["arch=resnet26", 'arch_args={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}']
+
+
+def test_a_trained_detector_is_evaluated_in_other_ways(tiny: Tiny) -> None:
+    run(tiny("out", *RESNET, "schedule.steps=2", "test.precise_bn=2", "test.pictures=0"))
+    plain = eval_only(tiny("out", *RESNET))
+    soft = '{"method": "gaussian", "iou_threshold": 0.5, "sigma": 0.5, "min_score": 0.001}'
+    more = 'test.tta={"sizes": [64, 96], "max_size": 128, "flip": True}'
+    for override in (f"model.soft_nms={soft}", more, "model.masks=true"):
+        assert eval_only(tiny("out", *RESNET, override)).keys() == plain.keys()
+
+
+def test_a_cascade_trains_on_boxes_alone(tiny: Tiny) -> None:
+    result = run(
+        tiny("out", "model.cascade=true", "model.masks=false", "model.head_norm=SyncBN", "model.box_convs=[16]",
+             "schedule.steps=1", "train.accumulate=2")
+    )  # fmt: skip
+    assert result is not None
+    assert set(result.metrics) == {"AP_box", "AP50_box", "AP75_box", "APs_box"}
+    assert result.notes[0].startswith("SyncBN ran as BatchNorm")
+    assert "micro-batches are accumulated" in result.notes[1]
+
+
+def test_a_dry_run_says_the_cost_and_writes_nothing(tiny: Tiny) -> None:
+    lines = dry_run(tiny("out"))
+    told = "\n".join(lines)
+    assert "12 training and 4 validation images, 2 classes" in told
+    assert "4 steps of 2 images (0.7 epochs)" in told
+    assert "images/s" in told
+    assert "|" + 4 * "█" not in told  # the learning rate warms up and falls
+    assert not Path(tiny().output_dir).exists()
+
+
+@pytest.mark.parametrize("kind", ["BN", "SyncBN", "FrozenBN"])
+def test_the_backbones_norm_can_be_chosen(tiny: Tiny, kind: str) -> None:
+    encoder = build_detector(tiny("out", *RESNET, f"backbone_norm={kind}"), 2).features.encoder
+    frozen = [m for m in encoder.modules() if isinstance(m, FrozenBatchNorm2d)]
+    trained = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert bool(frozen) == (kind == "FrozenBN")
+    assert bool(trained) == (kind != "FrozenBN")
+
+
+def test_wrong_options_are_refused(tiny: Tiny) -> None:
+    with pytest.raises(ValueError, match="backbone_norm must be one of"):
+        build_detector(tiny("out", "backbone_norm=GN"), 2)
+    with pytest.raises(ConfigError, match="for ResNets"):
+        build_detector(tiny("out", "freeze_stages=2"), 2)
+
+
+def test_losses_are_computed_in_float32_under_bfloat16(tiny: Tiny) -> None:
+    setup = prepare(tiny())
+    batch = next(iter(training_batches(setup, 0)))
+    seen = []
+    head = setup.detector.model.proposal_generator.rpn_head
+    head.register_forward_hook(lambda _m, _i, out: seen.extend(t.dtype for t in out[0] + out[1]))
+    with EventStorage(), torch.autocast("cpu", torch.bfloat16):
+        losses = setup.detector.model(batch)
+        inner = head.conv(torch.zeros(1, 16, 4, 4)).dtype
+    assert inner == torch.bfloat16
+    assert set(seen) == {torch.float32} == {v.dtype for v in losses.values()}
+
+
+def test_precise_batchnorm_is_the_average_over_batches() -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(2)
+    batches = [torch.randn(50, 2) + i for i in range(4)]
+    precise_bn(norm, iter(batches), 4)
+    mean = torch.stack([b.mean(0) for b in batches]).mean(0)
+    assert torch.allclose(norm.running_mean, mean, atol=1e-5)
+
+
+def test_a_compiled_encoder_keeps_its_names(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **_: called.append(type(self).__name__))
+    run(tiny("out", "train.compile=true", "schedule.steps=1", "test.pictures=0"))
+    assert called == ["TimmFeatures"]
+    names = checkpoint.load(Path(tiny().output_dir) / "model_final.pth")["model"]
+    assert not [n for n in names if "_orig_mod" in n]
