@@ -42,7 +42,7 @@ class TokenizerSettings:
     tokenizer_n_blk_per_group: int = 1  # residual blocks a group; DALL-E 2, here small; ours
     tokenizer_group_count: int = 4  # each but the last halves the resolution; dall_e/encoder.py
     tokenizer_n_init: int = 32  # channels at the decoder's input; DALL-E 128, here small; ours
-    tokenizer_steps: int = 600  # optimizer steps; DALL-E 3,000,000; ours
+    tokenizer_steps: int = 400  # optimizer steps; DALL-E 3,000,000; ours
     tokenizer_batch_size: int = 16  # images a step, over all devices; DALL-E 512; ours
     tokenizer_crop_px: int = 32  # side of the window of each image trained on, 0: all of it; ours
     tokenizer_lr: float = 4e-3  # peak; DALL-E 1e-4; ours
@@ -57,6 +57,10 @@ class TokenizerSettings:
     tokenizer_beta_steps: int = 100  # DALL-E 5,000; ours
     # start each code at the features of a random patch: a short training uses more codes; ours
     tokenizer_place_codes: bool = True
+    # the encoder's share of the learning rate, and the share of the steps before it moves: a fast
+    # encoder leaves the codes that its decoder does not know yet; DALL-E 1 and 0, ours
+    tokenizer_encoder_lr: float = 0.01
+    tokenizer_encoder_wait: float = 0.33
     tokenizer_ema: float = 0.0  # decay of the average of weights that is kept, 0: none; ours
 
     def __post_init__(self) -> None:
@@ -93,6 +97,11 @@ class TokenizerSettings:
         steps = self.tokenizer_lr_steps or self.tokenizer_steps
         return _cosine(self.tokenizer_lr, self.tokenizer_lr_end, step / steps)
 
+    def encoder_lr(self, step: int) -> float:
+        """The encoder's learning rate of step `step`."""
+        waits = step < self.tokenizer_encoder_wait * self.tokenizer_steps
+        return 0.0 if waits else self.lr(step) * self.tokenizer_encoder_lr
+
     def temperature(self, step: int) -> float:
         """The temperature of the Gumbel relaxation."""
         steps = self.tokenizer_temperature_steps or 0.9 * self.tokenizer_steps
@@ -120,6 +129,8 @@ FULL = TokenizerSettings(
     tokenizer_temperature_steps=150_000,  # A.2
     tokenizer_beta_steps=5_000,  # A.2
     tokenizer_place_codes=False,  # DALL-E's random start
+    tokenizer_encoder_lr=1.0,  # as the decoder
+    tokenizer_encoder_wait=0.0,  # moves from the start
     tokenizer_ema=0.999,  # A.2
 )
 SIZES = {"small": SMALL, "full": FULL}

@@ -121,11 +121,8 @@ class TokenizerTraining:
         self.vae = DiscreteVAE(settings.sizes).to(memory_format=torch.channels_last)
         if settings.tokenizer_place_codes:
             place_codes(self.vae, central_squares(images, PLACING_IMAGES, image_size))
-        optimizer = torch.optim.AdamW(
-            self.vae.parameters(),
-            lr=settings.tokenizer_lr,
-            weight_decay=settings.tokenizer_weight_decay,
-        )
+        groups = [{"params": list(part.parameters())} for part in self.vae.children()]
+        optimizer = torch.optim.AdamW(groups, weight_decay=settings.tokenizer_weight_decay)
         self.model, self.optimizer = fabric.setup(self.vae, optimizer)
         self.average = {
             n: p.detach().clone() for n, p in self.vae.named_parameters() if settings.tokenizer_ema
@@ -192,7 +189,9 @@ class TokenizerTraining:
     def train_step(self, step: int, batches: Iterator[Batch]) -> None:
         """One optimizer step, and the average of weights."""
         settings, split = self.settings, self.split
-        self.optimizer.param_groups[0]["lr"] = settings.lr(step)
+        rates = (settings.encoder_lr(step), settings.lr(step))  # of encoder and decoder
+        for group, lr in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = lr
         for micro in range(split.accumulation):
             images = next(batches).images.to(self.fabric.device, non_blocking=True)
             seed_draws(self.seed, step, micro, split.rank)
