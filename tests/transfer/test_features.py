@@ -94,6 +94,30 @@ def test_pyramids_reach_the_strides_at_any_size(patch, pyramid):
             )
 
 
+def test_simple_pyramid_has_vitdets_layers():
+    """detectron2 modeling/backbone/vit.py SimpleFeaturePyramid, scales 4, 2, 1 and 0.5."""
+    args = {"img_size": 64, "depth": 1, "embed_dim": 48, "num_heads": 3}
+    features = TimmFeatures("vit_tiny_patch16_224", args, pyramid="simple", pyramid_channels=32)
+    kinds = {
+        name: [type(m).__name__ for m in level.modules() if not list(m.children())]
+        for name, level in features.pyramid.named_children()
+    }
+    out = ["Conv2d", "LayerNorm2d", "Conv2d", "LayerNorm2d"]
+    up = "ConvTranspose2d"
+    assert kinds == {
+        "res2": [up, "LayerNorm2d", "GELU", up, *out],
+        "res3": [up, *out],
+        "res4": ["Identity", *out],
+        "res5": ["MaxPool2d", *out],
+    }
+    shapes = {n: tuple(p.shape) for n, p in features.pyramid.res2.named_parameters()}
+    assert shapes["0.0.weight"] == (48, 24, 2, 2)
+    assert shapes["0.3.weight"] == (24, 12, 2, 2)
+    assert shapes["1.weight"] == (32, 12, 1, 1)
+    assert shapes["3.weight"] == (32, 32, 3, 3)
+    assert "1.bias" not in shapes
+
+
 def test_blocks_pyramid_takes_raw_blocks():
     args = {"img_size": 64, "depth": 4, "embed_dim": 48, "num_heads": 3}
     features = TimmFeatures("vit_tiny_patch16_224", args, pyramid="blocks", blocks=(0, 1, 2, 3))

@@ -176,6 +176,7 @@ RUNNING: dict[str, tuple[Callable[[Path], None], str]] = {
     "zip eval": (zipped(lambda _: Call(eval, "1 + 1")), "eval"),
     "pickle exec": (pickled(lambda _: Call(exec, "import os")), "exec"),
     "zip getattr": (zipped(lambda _: Call(getattr, "text", "upper")), "getattr"),
+    "zip getattr of a harmless name": (zipped(lambda _: Call(getattr, "text", "min")), "getattr"),
     "pickle getattr": (pickled(lambda _: Call(getattr, dict, "clear")), "getattr"),
     "zip popen": (zipped(lambda f: Call(subprocess.Popen, ["touch", str(f / "ran")])), "Popen"),
     "zip import": (zipped(lambda _: Call(__import__, "antigravity")), "import"),
