@@ -1,10 +1,17 @@
 """Every public checkpoint -> timm names, strictly: nothing lost, nothing run.
 
-reader.py     the one door to a file: tensors only, whatever its format
-arrays.py     the door for pickles of numpy arrays
-convert.py    recognise the source, rename, find the timm architecture
-identity.py   architecture, pixel statistics, colour order
-load.py       weights -> TimmFeatures, every tensor accounted for, with a report
+Follow a file through the package:
+
+    manifest.py      the official releases by name
+    reader.py        the one door to a file: tensors only (arrays.py: out of pickles of arrays)
+    unwrap.py        the containers around a state dict
+    sources/         one file a family of layouts -> timm names
+    architecture.py  tensors -> the timm architecture
+    convert.py       all of that: read_weights
+    identity.py      architecture, pixel statistics, colour order
+    load.py          into TimmFeatures, every tensor accounted for, with a report
+    export.py        timm names -> Detectron2's and MMSegmentation's
+    prove.py         both sides built, the features compared (reference.py: a second way)
 """
 
 from transfer.weights.convert import Weights, read_weights
