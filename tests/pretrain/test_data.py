@@ -230,6 +230,17 @@ def test_both_crops_of_beit_show_the_same_box() -> None:
     assert abs(shrunk - np.asarray(small).astype(int)).max() <= 3
 
 
+def test_images_are_resized_bicubic_and_token_images_with_lanczos() -> None:
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 255, (90, 80, 3), dtype=np.uint8))
+    settings = Augmentation(flip=0.0)
+    large, small = augment(np.random.default_rng(4), image, settings, (64, 32))
+    rng = np.random.default_rng(4)
+    rng.random()  # the flip's
+    crop = image.crop(random_box(rng, image.size, settings.crop_scale, settings.crop_ratio))
+    assert large.tobytes() == crop.resize((64, 64), Image.Resampling.BICUBIC).tobytes()
+    assert small.tobytes() == crop.resize((32, 32), Image.Resampling.LANCZOS).tobytes()
+
+
 def test_flips_happen_as_often_as_told() -> None:
     ramp = np.linspace(0, 255, 64, dtype=np.uint8)
     image = Image.fromarray(np.stack([np.tile(ramp, (64, 1))] * 3, axis=-1))
