@@ -33,8 +33,8 @@ def test_a_trained_detector_is_evaluated_in_other_ways(tiny: Tiny) -> None:
 
 def test_a_cascade_trains_on_boxes_alone(tiny: Tiny) -> None:
     result = run(
-        tiny("out", "model.cascade=true", "model.masks=false", "model.head_norm=SyncBN", "model.box_convs=[16]",
-             "schedule.steps=1", "train.accumulate=2")
+        tiny("out", "model.cascade=true", "model.masks=false", "model.head_norm=SyncBN",
+             "model.box_convs=[16]", "schedule.steps=1", "train.accumulate=2")
     )  # fmt: skip
     assert result is not None
     assert set(result.metrics) == {"AP_box", "AP50_box", "AP75_box", "APs_box"}
