@@ -1,0 +1,40 @@
+"""Turn DALL-E's released files into a tokenizer file for BEiT, without unpickling them:
+python tools/convert_dalle.py encoder.pkl [--decoder decoder.pkl] --out tokenizers/dalle.safetensors
+
+Download them yourself: https://cdn.openai.com/dall-e/encoder.pkl and .../decoder.pkl. The decoder
+is needed for pictures only.
+"""
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from pretrain.convert_dalle import convert
+from pretrain.tokenizer import write_tokenizer
+
+
+def run(
+    encoder: Annotated[Path, tyro.conf.Positional], out: Path, decoder: Path | None = None
+) -> None:
+    """Read, check, write, and say what was found."""
+    vae = convert(encoder, decoder)
+    sources = [path for path in (encoder, decoder) if path]
+    sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sources}
+    write_tokenizer(out, vae, {"converted_from_sha256": sums})
+    print(f"{out}: {vae.sizes}, {'with' if decoder else 'without'} decoder")
+
+
+def main() -> int:
+    try:
+        tyro.cli(run, description=__doc__)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
