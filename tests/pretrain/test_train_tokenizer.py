@@ -1,7 +1,7 @@
 """Training a tokenizer: the loss falls, a stopped run ends bit-identical, errors come first."""
 
+import importlib.util
 import json
-import runpy
 import signal
 import sys
 from dataclasses import replace
@@ -135,7 +135,14 @@ def test_schedules_reach_what_the_paper_states() -> None:
 def test_the_tool_explains_user_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tool = runpy.run_path(str(ROOT / "tools/train_tokenizer.py"))
+    spec = importlib.util.spec_from_file_location(
+        "train_tokenizer_tool", ROOT / "tools/train_tokenizer.py"
+    )
+    assert spec
+    assert spec.loader
+    tool = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "train_tokenizer_tool", tool)
+    spec.loader.exec_module(tool)
     out = str(tmp_path / "t.safetensors")
     for arguments, error in (
         (["--data", str(tmp_path / "none"), "--out", out], "error: no data at"),
@@ -143,5 +150,5 @@ def test_the_tool_explains_user_errors(
         (["--data", str(tmp_path), "--out", out, "--image-size", "60"], "multiple of 8"),
     ):
         monkeypatch.setattr(sys, "argv", ["train_tokenizer.py", *arguments])
-        assert tool["main"]() == 2
+        assert tool.main() == 2
         assert error in capsys.readouterr().err
