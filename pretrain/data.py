@@ -8,6 +8,7 @@ A resumed run asks for the next step and reads nothing twice; two processes take
 what one process takes.
 """
 
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -186,8 +187,18 @@ def loader(
             num_workers=workers,
             collate_fn=collate,
             pin_memory=pin,
+            worker_init_fn=outlive_signals,
         )
     )
+
+
+def outlive_signals(_worker: int) -> None:
+    """Let a data process survive what asks the whole process group to end: the run saves first.
+
+    A second SIGTERM ends it, as the loader's own clean-up needs.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))
 
 
 def seed_draws(seed: int, step: int, micro: int, rank: int) -> None:

@@ -123,7 +123,7 @@ class Training:
         """Train from step `first` to the end of the run, and finish it."""
         if self.fabric.is_global_zero:
             self.report = Report(self.out, first, self.length.steps, self.log_bytes)
-        self.catch_signals()
+        before = self.catch_signals()
         self.model.train()
         batches = self.batches(first)
         try:
@@ -134,6 +134,8 @@ class Training:
                     log.info("stopped by a signal after step %d; --resume goes on", step + 1)
                     return 128 + (self.stop_signal or signal.SIGTERM)
         finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
             if self.report:
                 self.report.close()
         self.finish()
@@ -284,12 +286,16 @@ class Training:
             log.info("encoder: %s", self.out / folder.ENCODER)
         self.fabric.barrier()
 
-    def catch_signals(self) -> None:
-        """SIGTERM and SIGINT ask for an end after the step at hand; a second one is not caught."""
+    def catch_signals(self) -> dict[int, Any]:
+        """SIGTERM and SIGINT ask for an end after the step at hand; the handlers of before.
+
+        A second Ctrl-C ends at once; a second SIGTERM does not, since a launcher may send one to
+        the process and one to its group.
+        """
 
         def note(number: int, _frame: FrameType | None) -> None:
             self.stop_signal = number
-            signal.signal(number, signal.SIG_DFL)
+            if number == signal.SIGINT:
+                signal.signal(number, signal.SIG_DFL)
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, note)
+        return {n: signal.signal(n, note) for n in (signal.SIGTERM, signal.SIGINT)}

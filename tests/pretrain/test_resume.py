@@ -90,8 +90,8 @@ def test_sigterm_saves_and_ends(
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
-def test_sigkill_with_workers(photos: Path, tmp_path: Path) -> None:
-    """A process killed outright, with data workers reading ahead."""
+def test_killed_and_terminated_with_workers(photos: Path, tmp_path: Path) -> None:
+    """Killed outright, then SIGTERM to the whole group, data workers included, as launchers do."""
     recipe = tmp_path / "recipe.py"
     recipe.write_text(KILLED_RECIPE)
     command = [sys.executable, str(ROOT / "tools" / "pretrain.py"), str(recipe)]
@@ -101,15 +101,26 @@ def test_sigkill_with_workers(photos: Path, tmp_path: Path) -> None:
     def run(*more: str) -> subprocess.Popen:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
-            [*command, *more], env=environment, stdout=subprocess.DEVNULL, cwd=tmp_path
-        )
+            [*command, *more], env=environment, stdout=subprocess.DEVNULL, cwd=tmp_path,
+            start_new_session=True,
+        )  # fmt: skip
 
-    killed = run()
+    def after_the_next_checkpoint(process: subprocess.Popen) -> None:
+        before = state.stat().st_mtime_ns if state.is_file() else 0
+        while process.poll() is None:
+            if state.is_file() and state.stat().st_mtime_ns != before:
+                return
+            time.sleep(0.005)
+
     state = out / folder.STATE
-    while not state.is_file() and killed.poll() is None:
-        time.sleep(0.02)
+    killed = run()
+    after_the_next_checkpoint(killed)
     killed.kill()
     killed.wait()
+    terminated = run("--resume")
+    after_the_next_checkpoint(terminated)
+    os.killpg(terminated.pid, signal.SIGTERM)
+    assert terminated.wait() == 128 + signal.SIGTERM
     assert not (out / folder.ENCODER).exists()
     assert run("--resume").wait() == 0
     train(load_recipe(recipe), data=photos, out=tmp_path / "whole")
@@ -127,7 +138,7 @@ recipe = Recipe(
     drop_path_rate=0.2,
     batch_size=8,
     optimizer=Optimizer(base_lr=1e-3, lr_batch_size=0),
-    schedule=Schedule(steps=40, warmup_steps=2),
+    schedule=Schedule(steps=60, warmup_steps=2),
     run=Run(workers=2, log_steps=3, checkpoint_steps=10, device="cpu"),
 )
 """
