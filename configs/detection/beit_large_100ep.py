@@ -7,6 +7,6 @@ its own (ViT with FPN, section A.3). Everything here is ours, after ViTDet.
 from .base.vitdet import config
 
 config.arch = "beit_large_patch16_224"
-config.output_dir = "output/beit_large_100ep"
+config.output_dir = "outputs/beit_large_100ep"
 config.features.drop_path_rate = 0.4
 config.decay.layers = 0.8

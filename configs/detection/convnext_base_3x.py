@@ -9,7 +9,7 @@ from .base.cascade import cascade
 from .base.convnext_3x import config
 
 config.arch = "convnext_base"
-config.output_dir = "output/convnext_base_3x"
+config.output_dir = "outputs/convnext_base_3x"
 cascade(config)
 config.features.drop_path_rate = 0.7
 config.optimizer.lr = 2e-4

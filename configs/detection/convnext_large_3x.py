@@ -9,7 +9,7 @@ from .base.cascade import cascade
 from .base.convnext_3x import config
 
 config.arch = "convnext_large"
-config.output_dir = "output/convnext_large_3x"
+config.output_dir = "outputs/convnext_large_3x"
 cascade(config)
 config.features.drop_path_rate = 0.7
 config.optimizer.lr = 1e-4

@@ -7,7 +7,7 @@ mask_rcnn_convnext_tiny_*_3x_coco_in1k.py.
 from .base.convnext_3x import config
 
 config.arch = "convnext_tiny"
-config.output_dir = "output/convnext_tiny_3x"
+config.output_dir = "outputs/convnext_tiny_3x"
 config.features.drop_path_rate = 0.4
 config.optimizer.lr = 1e-4
 config.decay.layers = 0.95

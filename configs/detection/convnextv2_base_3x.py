@@ -8,6 +8,6 @@ MMDetection's re-run reached 52.9 / 46.4 with these two (paper: 52.9 / 46.6).
 from .base.convnextv2_3x import config
 
 config.arch = "convnextv2_base"
-config.output_dir = "output/convnextv2_base_3x"
+config.output_dir = "outputs/convnextv2_base_3x"
 config.decay.layers = 0.95  # MMDetection's re-run
 config.features.drop_path_rate = 0.4  # MMDetection's re-run

@@ -7,6 +7,6 @@ swept over 0.9, 0.95 and drop path over 0.2, 0.3, 0.4, 0.5, the choice a model i
 from .base.convnextv2_3x import config
 
 config.arch = "convnextv2_huge"
-config.output_dir = "output/convnextv2_huge_3x"
+config.output_dir = "outputs/convnextv2_huge_3x"
 config.decay.layers = 0.95  # not stated in the paper; ours
 config.features.drop_path_rate = 0.5  # not stated in the paper; ours

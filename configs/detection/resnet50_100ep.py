@@ -12,7 +12,7 @@ from .base.mask_rcnn import config
 IMAGE_PX = 1024
 
 config.arch = "resnet50"
-config.output_dir = "output/resnet50_100ep"
+config.output_dir = "outputs/resnet50_100ep"
 config.backbone_norm = "SyncBN"
 config.model.update(
     fpn_norm="SyncBN",

@@ -11,7 +11,7 @@ from detectron2.config import LazyCall as L
 from .base.mask_rcnn import config
 
 config.arch = "resnet50"
-config.output_dir = "output/resnet50_1x"
+config.output_dir = "outputs/resnet50_1x"
 config.backbone_norm = "FrozenBN"
 config.freeze_stages = 2
 config.optimizer = L(torch.optim.SGD)(lr=0.02, momentum=0.9, weight_decay=1e-4)

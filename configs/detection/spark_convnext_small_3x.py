@@ -7,7 +7,7 @@ names what it changes in ConvNeXt's own recipe.
 from .base.convnext_3x import config
 
 config.arch = "convnext_small"
-config.output_dir = "output/spark_convnext_small_3x"
+config.output_dir = "outputs/spark_convnext_small_3x"
 config.features.drop_path_rate = 0.5  # not stated in the paper; ours: as ConvNeXt-B
 config.optimizer.lr = 2e-4
 config.decay.layers = 0.65

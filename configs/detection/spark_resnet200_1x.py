@@ -3,4 +3,4 @@
 from .base.spark_resnet import config
 
 config.arch = "resnet200"
-config.output_dir = "output/spark_resnet200_1x"
+config.output_dir = "outputs/spark_resnet200_1x"

@@ -7,4 +7,4 @@ supervised initialisation, in the same protocol.
 from .base.spark_resnet import config
 
 config.arch = "resnet50"
-config.output_dir = "output/spark_resnet50_1x"
+config.output_dir = "outputs/spark_resnet50_1x"

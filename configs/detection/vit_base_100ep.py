@@ -6,6 +6,6 @@ Source: facebookresearch/detectron2 projects/ViTDet/configs/COCO/mask_rcnn_vitde
 from .base.vitdet import config
 
 config.arch = "vit_base_patch16_224"
-config.output_dir = "output/vit_base_100ep"
+config.output_dir = "outputs/vit_base_100ep"
 config.features.drop_path_rate = 0.1
 config.decay.layers = 0.7

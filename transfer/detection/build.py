@@ -48,6 +48,7 @@ def build_detector(
         config.weights,
         config.arch,
         plain(config.arch_args) or None,
+        source=config.weights_source,
         fresh=tuple(config.fresh),
         unused=tuple(config.unused),
         freeze=config.freeze,

@@ -28,8 +28,11 @@ def load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     state = safe_read(path)
-    if not isinstance(state, dict) or "model" not in state:
-        raise ValueError(f"{path}: not a checkpoint of this suite, which holds 'model'")
+    model = state.get("model") if isinstance(state, dict) else None
+    if not isinstance(model, dict) or not all(isinstance(t, torch.Tensor) for t in model.values()):
+        raise ValueError(
+            f"{path}: not a checkpoint of this suite, which holds 'model', its tensors"
+        )
     return state
 
 

@@ -16,13 +16,16 @@ import yaml
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from transfer.detection.coco_eval import ENGINES
+from transfer.detection.soft_nms import METHODS
+
 # below these keys any name goes: they are arguments of timm and of the encoder's wrapper
 OPEN_KEYS = ("arch_args",)
 DATA_ROOT = "DETECTRON2_DATASETS"
 
 # what a run is made of and where it lies, but not how: no part of the protocol
-NOT_PROTOCOL = ("weights", "fresh", "unused", "arch", "arch_args", "seed", "output_dir", "data",
-                "checkpoint", "allow")  # fmt: skip
+NOT_PROTOCOL = ("weights", "weights_source", "fresh", "unused", "arch", "arch_args", "seed",
+                "output_dir", "data", "checkpoint", "allow")  # fmt: skip
 NOT_PROTOCOL_TRAIN = ("workers", "log_period", "checkpoint_period", "eval_period", "compile",
                       "device", "accumulate", "checkpointing")  # fmt: skip
 
@@ -41,6 +44,9 @@ ELSEWHERE = {
     "train.checkpointer.period": "train.checkpoint_period",
     "SEED": "seed",
 }
+
+TTA = ("sizes", "max_size", "flip")
+SOFT = ("method", "iou_threshold", "sigma", "min_score")
 
 
 class ConfigError(ValueError):
@@ -118,9 +124,21 @@ def resolve(config: DictConfig) -> DictConfig:
         raise ConfigError(
             f"train.batch ({batch}) and train.accumulate ({parts}) must be at least 1"
         )
+    _check_test(config.test, config.model.soft_nms)
     if config.freeze not in ("none", "backbone"):
         raise ConfigError(f"freeze must be none or backbone, got {config.freeze!r}")
     return config
+
+
+def _check_test(test: DictConfig, soft_nms: DictConfig | None) -> None:
+    """What is used only after training must not fail then."""
+    if test.engine not in ENGINES:
+        raise ConfigError(f"test.engine must be one of {', '.join(ENGINES)}, got {test.engine!r}")
+    for key, value, wanted in (("test.tta", test.tta, TTA), ("model.soft_nms", soft_nms, SOFT)):
+        if value is not None and set(value) != set(wanted):
+            raise ConfigError(f"{key} needs exactly {', '.join(wanted)}, got {', '.join(value)}")
+    if soft_nms is not None and soft_nms.method not in METHODS:
+        raise ConfigError(f"model.soft_nms.method must be one of {', '.join(METHODS)}")
 
 
 def _apply_budget(config: DictConfig) -> None:
@@ -142,6 +160,7 @@ def protocol_of(config: DictConfig) -> dict[str, Any]:
     plain = _plain(config)
     kept = {k: v for k, v in plain.items() if k not in NOT_PROTOCOL}
     kept["train"] = {k: v for k, v in plain["train"].items() if k not in NOT_PROTOCOL_TRAIN}
+    kept["test"] = {k: v for k, v in plain["test"].items() if k not in ("batch", "pictures")}
     kept["features"] = {k: v for k, v in plain["features"].items() if k not in NOT_PROTOCOL_TRAIN}
     return {"framework": "detectron2", **kept}
 

@@ -1,5 +1,6 @@
 """A config -> everything a run needs, checked: data, detector, device, batches."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from transfer.detection.coco import Split, read_pair, register
 from transfer.detection.config import ConfigError
 from transfer.detection.loader import train_loader, trainable
 from transfer.weights import PixelStats
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,10 @@ def prepare(config: DictConfig, pixels: PixelStats | None = None) -> Run:
         CocoSplit(name, Path(data[f"{name}_json"]), Path(data[f"{name}_images"]))
         for name in ("train", "val")
     ]
-    refuse_errors(check_coco(parts), allow=tuple(config.allow))
+    findings = check_coco(parts)
+    refuse_errors(findings, allow=tuple(config.allow))
+    for finding in findings:
+        logger.warning("%s", finding)
     train_split, val_split = read_pair(data)
     masks = config.model.masks
     if masks and not (train_split.has_masks and val_split.has_masks):

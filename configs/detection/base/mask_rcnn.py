@@ -11,13 +11,14 @@ from transfer.detection.model import mask_rcnn
 
 config = dict(
     weights="none",  # a weights file, or "none" for training from scratch
+    weights_source=None,  # the file's layout, where it cannot be told by its tensors
     fresh=[],  # encoder tensors the file may lack (patterns); anything else missing is an error
     unused=[],  # tensors of the file that may be left over (patterns)
     arch=None,  # a timm architecture; None takes it from the weights file
     arch_args={},  # its arguments
     checkpoint=None,  # a trained detector for --eval-only; None: output_dir/model_final.pth
     seed=0,
-    output_dir="output/detection",
+    output_dir="outputs/detection",
     budget="full",  # full | quarter (a quarter of the steps) | debug (20 steps)
     freeze="none",  # none | backbone (the encoder is fixed; its pyramid and the heads learn)
     freeze_stages=0,  # ResNets: Detectron2's FREEZE_AT (2 fixes the stem and res2)
