@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pretrain.encoders import FeatureMap, feature_maps, run_encoder
 from pretrain.sparse.dense import use_dense
-from pretrain.sparse.patches import use_patches
+from pretrain.sparse.patches import use_patches, use_plain
 from pretrain.sparse.view import DenseView, MaskSlot, PatchView, View
 
 Sparse = Literal["patches", "dense"]
@@ -41,7 +41,7 @@ class MaskedEncoder:
         if not on_meta:
             _compare(plain, _outputs(encoder, self, _all_visible(self.patch)), encoder)
         if sparse == "dense":
-            _unmask(encoder)
+            use_plain(encoder)
             mask_layers(encoder, self.slot, "dense")
 
     def view(self, visible: Tensor, count: int) -> View:
@@ -81,13 +81,6 @@ def visible_count(visible: Tensor, expected: int) -> int:
 
 def _all_visible(patch: int) -> PatchView:
     return PatchView(torch.ones(1, 1, 2, 2, dtype=torch.bool), patch, 4)
-
-
-def _unmask(root: nn.Module) -> None:
-    for module in root.modules():
-        plain = type(module).__mro__[2] if hasattr(module, "slot") else None
-        if plain is not None:
-            module.__class__ = plain
 
 
 def _outputs(encoder: nn.Module, masked: MaskedEncoder, view: PatchView | None) -> Outputs:

@@ -13,7 +13,14 @@ from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pretrain.kernels import supports
+from pretrain.kernels.ops import MAX_TAPS
+from pretrain.sparse.depthwise import visible_depthwise
+from pretrain.sparse.products import pointwise, window_product
+from pretrain.sparse.response_norm import ResponseNorm
 from pretrain.sparse.view import Halo, MaskSlot, PatchView, as_rows
+
+NO_HALO = ((0, 0), (0, 0))
 
 
 def window_halo(kernel: int, stride: int, padding: int, dilation: int) -> Halo:
@@ -41,26 +48,52 @@ class PatchLayer:
         return self.slot.view  # type: ignore[return-value]
 
 
-class PatchConv2d(PatchLayer, nn.Conv2d):
-    """A convolution whose windows reach past the patch."""
+class PatchConvolution(PatchLayer):
+    """What the two kinds of convolution share."""
+
+    @property
+    def centred_depthwise(self: Any) -> bool:
+        """One filter a channel, as wide as high, stride 1, the same reach on all sides."""
+        (before, after), horizontal = self.halo
+        return (
+            self.groups == self.in_channels == self.out_channels
+            and self.stride == self.dilation == (1, 1)
+            and before == after == horizontal[0] == horizontal[1] > 0
+            and self.weight[0].numel() <= MAX_TAPS
+        )
+
+    def convolve(self: Any, x: Tensor, view: PatchView) -> Tensor:
+        """With a halo where the windows reach past the patch; small maps as a matrix product."""
+        kernel, stride, size = self.kernel_size, self.stride, x.shape[2]
+        if x.is_cpu and self.groups == 1 and size == x.shape[3]:
+            if kernel == (1, 1) and (size <= 4 or stride != (1, 1)):
+                return pointwise(x, self.weight, self.bias, stride)
+            small = size // stride[0] <= 2 and max(kernel) > 1 and stride[0] == stride[1]
+            if small and self.dilation == (1, 1):
+                taps = view.taps(size, *self.halo, kernel, stride[0])
+                return window_product(x, self.weight, self.bias, taps)
+        if self.centred_depthwise and supports(x) and size == x.shape[3]:
+            entries = view.entries(size, self.halo[0])
+            return visible_depthwise(x, self.weight, self.bias, entries)
+        if self.halo != NO_HALO:
+            x = with_halo(x, view, *self.halo)
+        return F.conv2d(x, self.weight, self.bias, stride, 0, self.dilation, self.groups)
+
+
+class PatchConv2d(PatchConvolution, nn.Conv2d):
+    """A convolution; its windows may reach past the patch."""
 
     def forward(self, x: Tensor) -> Tensor:
         view = self.view()
-        if view is None:
-            return super().forward(x)
-        x = with_halo(x, view, *self.halo)
-        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        return super().forward(x) if view is None else self.convolve(x, view)
 
 
-class PatchConv2dSame(PatchLayer, Conv2dSame):
+class PatchConv2dSame(PatchConvolution, Conv2dSame):
     """TensorFlow's "same" padding: timm's Conv2dSame pads the smaller half before."""
 
     def forward(self, x: Tensor) -> Tensor:
         view = self.view()
-        if view is None:
-            return super().forward(x)
-        x = with_halo(x, view, *self.halo)
-        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        return super().forward(x) if view is None else self.convolve(x, view)
 
 
 class PatchMaxPool2d(PatchLayer, nn.MaxPool2d):
@@ -92,11 +125,10 @@ class PatchGlobalResponseNorm(PatchLayer, GlobalResponseNorm):
         view = self.view()
         if view is None:
             return super().forward(x)
-        if self.channel_dim == 1:
-            rows = x.permute(0, 2, 3, 1).reshape(view.batch, -1, 1, x.shape[1])
-            out = super().forward(rows.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-            return out.reshape(x.shape[0], *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
-        return super().forward(x.reshape(view.batch, -1, 1, x.shape[3])).view(x.shape)
+        last = x.permute(0, 2, 3, 1) if self.channel_dim == 1 else x  # (n, P, P, C)
+        rows = last.reshape(view.batch, -1, last.shape[3])
+        out = ResponseNorm.apply(rows, self.weight, self.bias, self.eps).view(last.shape)
+        return out.permute(0, 3, 1, 2) if self.channel_dim == 1 else out
 
 
 class PatchDropPath(PatchLayer, DropPath):
@@ -159,8 +191,15 @@ def use_patches(root: nn.Module, slot: MaskSlot) -> None:
             continue
         if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
             halo = layer_halo(module)
-            if halo == ((0, 0), (0, 0)):
+            if halo == NO_HALO and not isinstance(module, nn.Conv2d):
                 continue
             module.halo = halo  # type: ignore[assignment]
         module.__class__ = layer
         module.slot = slot  # type: ignore[assignment]
+
+
+def use_plain(root: nn.Module) -> None:
+    """Undo `use_patches`."""
+    plain = {layer: original for original, layer in PATCH_LAYERS.items()}
+    for module in root.modules():
+        module.__class__ = plain.get(type(module), type(module))

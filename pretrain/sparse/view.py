@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from pretrain.kernels import window_entries
+
 Halo = tuple[int, int]  # cells a window reaches before and after the patch along one axis
 
 
@@ -95,6 +97,8 @@ class PatchView(View):
         self.slot = self.index.new_full((self.batch * self.h * self.w,), self.n)
         self.slot[self.index] = torch.arange(self.n, device=visible.device)
         self._windows: dict[tuple[int, Halo, Halo], Tensor] = {}
+        self._entries: dict[tuple[int, Halo], tuple[Tensor, Tensor, Tensor]] = {}
+        self._taps: dict[tuple[object, ...], Tensor] = {}
         self._cells: dict[int, Tensor] = {}
 
     def inputs(self, images: Tensor) -> Tensor:
@@ -137,6 +141,26 @@ class PatchView(View):
             row = self.cells(size)[image, y, x]
             self._windows[key] = torch.where(inside, row, self.n * size * size + 1)
         return self._windows[key]
+
+    def taps(
+        self, size: int, vertical: Halo, horizontal: Halo, kernel: tuple[int, int], stride: int
+    ) -> Tensor:
+        """The rows of each output cell's window: (n, P', P', k k); n * P * P where none is."""
+        key = (size, vertical, horizontal, kernel, stride)
+        if key not in self._taps:
+            windows = self.windows(size, vertical, horizontal).clamp(max=self.n * size * size)
+            taps = windows.unfold(1, kernel[0], stride).unfold(2, kernel[1], stride)
+            self._taps[key] = taps.flatten(3)
+        return self._taps[key]
+
+    def entries(self, size: int, halo: Halo) -> tuple[Tensor, Tensor, Tensor]:
+        """The visible cells of each cell's centred window, for `kernels.depthwise`."""
+        key = (size, halo)
+        if key not in self._entries:
+            kernel = 2 * halo[0] + 1
+            taps = self.taps(size, halo, halo, (kernel, kernel), 1).flatten(0, 2)
+            self._entries[key] = window_entries(taps, self.n * size * size)
+        return self._entries[key]
 
     def _axis(self, size: int, halo: Halo = (0, 0)) -> Tensor:
         return torch.arange(-halo[0], size + halo[1], device=self.index.device)
