@@ -29,7 +29,8 @@ def load(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no checkpoint at {path}")
     state = safe_read(path)
     model = state.get("model") if isinstance(state, dict) else None
-    if not isinstance(model, dict) or not all(isinstance(t, torch.Tensor) for t in model.values()):
+    tensors = model.values() if isinstance(model, dict) else ()
+    if not tensors or not all(isinstance(t, torch.Tensor) for t in tensors):
         raise ValueError(
             f"{path}: not a checkpoint of this suite, which holds 'model', its tensors"
         )

@@ -74,4 +74,4 @@ def maps_of_file(
     left = load(net, path)
     if left:
         raise ValueError(f"{path}: Detectron2 has no place for {', '.join(left[:5])}")
-    return list(net(images).values())
+    return list(net.to(images.dtype)(images).values())
