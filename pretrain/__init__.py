@@ -10,7 +10,9 @@ Follow one image through the package:
     encoders.py    a timm encoder by name -> its stages, channels and strides
     sparse/        the visible patches as the batch
     spark.py, fcmae.py, beit.py    one method a file: the paper, its equations, its loss
-    tokenizer.py   the discrete VAE behind BEiT's tokens
+    tokenizer.py   the discrete VAE behind BEiT's tokens: dalle.py its networks,
+                   train_tokenizer.py its loop, codebook.py the codes in use,
+                   convert_dalle.py DALL-E's released files
     methods.py     the methods by name
     optim.py, schedule.py    parameter groups; learning rate and weight decay by step
     start.py       devices, checked images and first weights, before the first step
