@@ -169,8 +169,8 @@ def _draw(
     for thing, color in objects:
         x, y, w, h = (v * scale for v in thing["bbox"])
         draw.rectangle((x, y, x + w, y + h), outline=color)
-        label = names[thing["category_id"]]
+        label = [names[thing["category_id"]]] if len(names) > 1 else []
         if "score" in thing:
-            label += f" {thing['score']:.2f}"
-        draw.text((x + 2, y + 1), label, fill=color)
+            label.append(f"{thing['score']:.2f}")
+        draw.text((x + 2, y + 1), " ".join(label), fill=color)
     return shown
