@@ -133,9 +133,10 @@ def test_a_missing_release_says_where_to_get_it(run, tmp_path):
     assert code == 2
     assert "mae_pretrain_vit_large.pth" in error
     assert "https://" in error
-    code, _, error = run(convert_weights, "no_such_release", *arguments)
+    code, _, error = run(convert_weights, "mae_vit_bass", *arguments)
     assert code == 2
-    assert "neither a file nor a release" in error
+    assert "neither a file nor one of the" in error
+    assert "near: mae_vit_base" in error
 
 
 def test_manifest_is_sound():

@@ -71,7 +71,7 @@ def maps_of_file(
         raise ValueError(f"{path}: MMSegmentation has no place for {', '.join(left[:5])}")
     net.init_weights()
     net.eval()
-    maps = list(net(images))
+    maps = list(net.to(images.dtype)(images))
     if hasattr(net, "layers"):  # a plain net of few blocks gives one map for a block asked twice
         blocks = spread_blocks(len(net.layers))
         maps = [maps[sorted(set(blocks)).index(i)] for i in blocks]

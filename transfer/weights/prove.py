@@ -1,4 +1,7 @@
-"""A conversion proved: both sides built, the same random images in, the features compared."""
+"""A conversion proved: both sides built, the same random images in, the features compared.
+
+In float64: deep nets of random weights blow rounding up, and a proof must not hang on that.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -42,10 +45,10 @@ class Proof:
 
 
 def random_images(weights: Weights, size: int | None = None) -> Tensor:
-    """(2, 3, size, size), by default at the size of the encoder's position parameters."""
+    """(2, 3, size, size) float64, by default at the size of the encoder's position parameters."""
     side = size or int(weights.identity.arch_args.get("img_size") or weights.identity.input_size)
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(2, 3, side, side, generator=generator)
+    return torch.randn(2, 3, side, side, generator=generator, dtype=torch.float64)
 
 
 def dense_features(weights: Weights) -> TimmFeatures:
@@ -53,7 +56,7 @@ def dense_features(weights: Weights) -> TimmFeatures:
     identity = weights.identity
     features = TimmFeatures(identity.arch, identity.arch_args, norm_outputs=False)
     load_encoder(features, weights)
-    return features.eval()
+    return features.eval().double()
 
 
 @torch.no_grad()
@@ -80,7 +83,7 @@ def against_timm_net(weights: Weights, features: TimmFeatures, images: Tensor) -
     lost = [n for n in result.missing_keys if not _harmless(n)] + result.unexpected_keys
     if lost:
         return Proof(what, float("inf"))
-    return compare(what, maps_of(features, images), _timm_maps(net, features, images))
+    return compare(what, maps_of(features, images), _timm_maps(net.double(), features, images))
 
 
 def against_timm_loader(weights: Weights, features: TimmFeatures, images: Tensor) -> Proof:
@@ -91,7 +94,7 @@ def against_timm_loader(weights: Weights, features: TimmFeatures, images: Tensor
     adapt = getattr(module, "checkpoint_filter_fn", None)
     try:
         content = safe_read(weights.file)
-        state = adapt(content, net) if adapt else content.get("state_dict", content)
+        state = adapt(content, net) if adapt else unwrap(content, weights.file).tensors
         state = {n: t for n, t in state.items() if isinstance(t, Tensor)}
         result = net.load_state_dict(state, strict=False)
     except Exception as error:  # timm's filters fail in many ways on layouts they do not know
@@ -99,7 +102,7 @@ def against_timm_loader(weights: Weights, features: TimmFeatures, images: Tensor
     lost = [n for n in result.missing_keys if not _harmless(n)]
     if lost:
         return Proof(what, not_possible=f"timm does not read this layout ({len(lost)} left empty)")
-    return compare(what, maps_of(features, images), _timm_maps(net, features, images))
+    return compare(what, maps_of(features, images), _timm_maps(net.double(), features, images))
 
 
 def against_official_names(weights: Weights, features: TimmFeatures, images: Tensor) -> Proof:
@@ -109,7 +112,7 @@ def against_official_names(weights: Weights, features: TimmFeatures, images: Ten
         tensors = unwrap(safe_read(weights.file), weights.file).tensors
         if not is_official_convnext(tensors):
             return Proof(what, not_possible="there is a second way for ConvNeXt only")
-        maps = convnext_maps(tensors, images)
+        maps = convnext_maps({n: t.double() for n, t in tensors.items()}, images)
     except (WeightsError, StopIteration, KeyError) as error:
         return Proof(what, not_possible=f"it cannot be computed ({type(error).__name__})")
     return compare(what, maps_of(features, images), maps)
@@ -119,7 +122,9 @@ def against_written(weights: Weights, written: Path, images: Tensor) -> Proof:
     """The written encoder file, read back through the front door."""
     again, _, _ = features_for(written, norm_outputs=False)
     what = "features of the written file read back"
-    return compare(what, maps_of(again.eval(), images), maps_of(dense_features(weights), images))
+    return compare(
+        what, maps_of(again.eval().double(), images), maps_of(dense_features(weights), images)
+    )
 
 
 @torch.no_grad()

@@ -59,6 +59,7 @@ def test_timm_loads_it(kind, ending, tmp_path):
     assert result.unexpected_keys == []
     assert all(FINAL_NORM.match(name) for name in result.missing_keys)
     images = prove.random_images(weights, None if kind not in ("resnet", "bottleneck") else 64)
+    images = images.float()
     wanted = net.forward_intermediates(images, intermediates_only=True)
     for ours, theirs in zip(
         other.forward_intermediates(images, intermediates_only=True), wanted, strict=True
@@ -83,7 +84,8 @@ def test_detectron2_loads_it(kind, norm, tmp_path):
     assert exported.load(net, out) == []
     images = prove.random_images(weights, 64)
     ours = prove.maps_of(prove.dense_features(weights), images)
-    proof = prove.compare("detectron2", list(net.eval()(images).values()), ours)
+    maps = list(net.eval().double()(images).values())
+    proof = prove.compare("detectron2", maps, ours)
     assert proof.largest_difference < 1e-5
 
 
