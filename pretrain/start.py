@@ -21,6 +21,7 @@ from pretrain.schedule import Plan
 from pretrain.sources import Images, digest, open_images, readable
 
 log = logging.getLogger(__name__)
+SHOW_PROGRESS_FROM = 10_000  # images
 
 
 def launch(settings: Run) -> Fabric:
@@ -53,7 +54,8 @@ def checked_images(
     images = open_images(data, workers)
     record = out / folder.DATA
     if fabric.is_global_zero and not resume:
-        good, skipped = readable(images, skip=skip_unreadable, workers=workers)
+        progress = "checking images" if len(images) > SHOW_PROGRESS_FROM else None
+        good, skipped = readable(images, skip=skip_unreadable, workers=workers, progress=progress)
         for name in skipped[:10]:
             log.warning("left out, unreadable: %s", name)
         if skipped:
