@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS, MODELS
 from numpy.typing import NDArray
@@ -71,11 +72,9 @@ def predict_one(
     model: Any, data: Any, index: int
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """RGB image (H, W, 3), true and predicted classes (H, W) of one evaluation image."""
-    sample = data[index]
     was_training = model.training
     model.eval()
-    batch = {"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}
-    (result,) = model.test_step(batch)
+    (result,) = model.test_step(pseudo_collate([data[index]]))
     model.train(was_training)
     predicted = result.pred_sem_seg.data.squeeze(0).cpu().numpy().astype(np.uint8)
     truth = result.gt_sem_seg.data.squeeze(0).cpu().numpy().astype(np.uint8)

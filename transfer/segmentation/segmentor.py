@@ -42,10 +42,11 @@ class TransferSegmentor(EncoderDecoder):
 
     def test_step(self, data: Any) -> Any:
         """Predictions for a batch; several views of an image (TestTimeAug) give one."""
+        predict = super().test_step
         if isinstance(data["inputs"][0], torch.Tensor):
-            return super().test_step(data)
+            return predict(data)
         views = [
-            super().test_step({"inputs": inputs, "data_samples": samples})
+            predict({"inputs": inputs, "data_samples": samples})
             for inputs, samples in zip(data["inputs"], data["data_samples"], strict=True)
         ]
         return [merge_views(image) for image in zip(*views, strict=True)]

@@ -22,6 +22,7 @@ from transfer.segmentation.config import fill_in, protocol
 from transfer.segmentation.data import find_pairs
 from transfer.segmentation.data_checks import check_data, folder_pairs
 from transfer.segmentation.metric import PREDICTIONS, score_folder
+from transfer.segmentation.norm import has_batch_norm
 from transfer.segmentation.optim import NotFiniteError
 from transfer.segmentation.pictures import draw_predictions
 from transfer.segmentation.run_folder import LAST
@@ -59,6 +60,11 @@ def run(
         check_data(filled)
     folder = evaluation_folder(cfg, former, work_dir) if former and eval_only else work_dir
     runner = build_runner(filled, folder, launcher)
+    if not eval_only and filled["device_batch"] * world_size < 2 and has_batch_norm(runner.core):
+        raise ValueError(
+            "one image a forward pass has no batch statistics for BatchNorm: raise batch_size, or "
+            "lower accumulation"
+        )
     runner.about = former or about_run(cfg, runner)
     if former and filled["pixels"] == "weights":
         set_pixels(runner.core.data_preprocessor, PixelStats(**former["pixels"]))

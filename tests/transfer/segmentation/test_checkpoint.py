@@ -51,11 +51,12 @@ def test_init_cfg_pretrained(hostile):
 
 
 def test_mmengines_own_functions(hostile):
-    from mmengine.runner import CheckpointLoader, load_checkpoint
+    from mmengine.runner import CheckpointLoader, checkpoint, load_checkpoint
 
     for read in (
         lambda: CheckpointLoader.load_checkpoint(str(hostile)),
         lambda: load_checkpoint(torch.nn.Linear(2, 2), str(hostile)),
+        lambda: checkpoint._safe_torch_load(str(hostile)),
     ):
         with pytest.raises(ValueError, match="holds more than tensors"):
             read()

@@ -130,3 +130,47 @@ def test_resuming_with_other_settings_is_refused(segment, tiny, tmp_path, monkey
             segment(tiny, tmp_path)
     with pytest.raises(ValueError, match=r"other settings: lr was 0.002, is 0.1"):
         segment([*tiny, "lr=0.1"], tmp_path, resume=True)
+
+
+def test_saved_predictions_give_the_figures_again(segment, tiny, tmp_path):
+    from transfer.segmentation.config import load_config
+    from transfer.segmentation.train import score
+
+    options = [*tiny, "save_predictions=True", "max_iters=3", "ema=0.5"]
+    result = segment(options, tmp_path)
+    cfg = load_config("configs/segmentation/custom.py", options)
+    assert score(cfg, tmp_path) == pytest.approx(result.metrics)
+    views = segment(
+        [*options, "views=multiscale", "test_ratios=(0.75, 1.0)"], tmp_path, eval_only=True
+    )
+    assert views.protocol_hash != result.protocol_hash
+    assert read_result(tmp_path).metrics == result.metrics
+    (other,) = tmp_path.glob("eval-*/result.json")
+    assert read_result(other).metrics == views.metrics
+    again = segment(options, tmp_path, eval_only=True)
+    assert again.metrics == pytest.approx(result.metrics)
+
+
+def test_the_mean_of_views_decides():
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    from transfer.segmentation.segmentor import merge_views
+
+    logits = torch.tensor([[[2.0, 0.0]], [[0.0, 3.0]]]), torch.tensor([[[-5.0, 0.0]], [[0.0, 0.0]]])
+    views = [
+        SegDataSample(seg_logits=PixelData(data=x), pred_sem_seg=PixelData(data=x.argmax(0, True)))
+        for x in logits
+    ]
+    assert merge_views(views).pred_sem_seg.data.tolist() == [[[1, 1]]]
+
+
+def test_the_cost_is_estimated_before_the_run(tiny):
+    from transfer.segmentation.config import fill_in, load_config
+    from transfer.segmentation.estimate import estimate
+
+    cost = estimate(fill_in(load_config("configs/segmentation/custom.py", tiny)))
+    assert cost.images == 24
+    assert cost.parameters > 1000
+    assert cost.seconds_per_image > 0
+    assert "multiply-adds" in str(cost)
