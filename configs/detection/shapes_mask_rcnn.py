@@ -14,20 +14,22 @@ from .base.mask_rcnn import config
 config.data.name = "shapes"
 
 config.model.update(
-    channels=64,
+    channels=32,
+    fpn_norm="BN",  # with norms a few hundred steps at a high rate suffice
+    head_norm="BN",
     anchor_sizes=[8, 16, 32, 64, 128],
     rpn_batch=64,
     pre_nms_topk=[200, 100],
     post_nms_topk=[100, 50],
     roi_batch=32,
-    box_fcs=[128, 128],
-    mask_convs=[64, 64],
+    box_fcs=[128],
+    mask_convs=[32, 32],
     max_detections=50,
 )
 config.input.train = [L(T.RandomFlip)()]
 config.input.test = []
-config.optimizer.lr = 1e-3
+config.optimizer.lr = 2e-3
 config.decay.update(layers=0.8, no_weight_decay="vectors")
-config.schedule.update(steps=200, milestones=[150], warmup_steps=20, warmup_factor=0.1)
+config.schedule.update(steps=220, milestones=[180], warmup_steps=20, warmup_factor=0.1)
 config.train.update(batch=4, clip_norm=5.0, workers=0, log_period=10, checkpoint_period=50)
 config.test.batch = 4
