@@ -87,7 +87,9 @@ def apply_override(config: DictConfig, override: str) -> None:
 
 
 def parse_value(text: str) -> Any:
-    """`1e-4`, `[1, 2]`, `{"depths": [1, 1]}`, `true`, `None`, or a word."""
+    """`1e-4`, `[1, 2]`, `{"depths": [1, 1]}`, `true`, `None`, or a word (possibly empty)."""
+    if not text:
+        return ""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

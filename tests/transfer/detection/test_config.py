@@ -16,6 +16,8 @@ CONFIG = Path(__file__).parents[3] / "configs/detection/shapes_mask_rcnn.py"
         ("1e-4", 1e-4),
         ("none", "none"),
         ("None", None),
+        ("", ""),
+        ("''", ""),
         ("true", True),
         ("False", False),
         ("[1, 2]", [1, 2]),
