@@ -14,16 +14,25 @@ label_suffix = ".png"
 classes = []  # names in the order of the label values, or a text file with one name a line
 reduce_zero_label = False  # True: label 0 is ignored and label 1 is the first class
 
-crop_size = (128, 128)  # height, width
-scale = (1024, 128)  # images are resized to fit: longest side, shortest side
+# Small crops of many images: with few steps that learns sooner than whole images do.
+crop_size = (64, 64)  # height, width
+scale = (1024, 256)  # images are resized to fit: longest side, shortest side
 scale_range = (0.75, 1.5)
+train_pipeline = [  # without PhotoMetricDistortion, which a short run does not need
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadLabels"),
+    dict(type="RandomResize", scale="${scale}", ratio_range="${scale_range}", keep_ratio=True),
+    dict(type="RandomCrop", crop_size="${crop_size}", cat_max_ratio=0.75),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PackSegInputs"),
+]
 head_channels = 32
 aux_channels = 64
 
-batch_size = 4
-max_iters = 400
-warmup_iters = 40
-lr = 2e-3
+batch_size = 8
+max_iters = 300
+warmup_iters = 30
+lr = 3e-3
 layer_decay = 1.0
 weight_decay = 0.05
 workers = 0

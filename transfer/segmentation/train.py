@@ -175,7 +175,7 @@ def record(
         dataset=Dataset(
             name=filled["dataset"] or Path(filled["data_root"]).resolve().name,
             train_images=counts[0],
-            val_images=counts[1],
+            val_images=min(counts[1], filled["val_limit"] or counts[1]),
             classes=list(filled["classes"]),
         ),
         protocol=settings,

@@ -46,7 +46,7 @@ def test_options_of_every_kind():
     cfg = load_config(CUSTOM)
     for option in (
         "classes=sky,sea", "lr=1", 'arch_args={"depths": [1, 1], "flag": true}', "arch=resnet18",
-        "optim_wrapper.optimizer.betas=(0.9, 0.95)", "train_pipeline.5.type=RandomFlip",
+        "optim_wrapper.optimizer.betas=(0.9, 0.95)", "train_pipeline.4.type=Flip",
         "arch_args.drop=0.5", "reduce_zero_label=true",
     ):  # fmt: skip
         apply_option(cfg, option)
@@ -55,7 +55,7 @@ def test_options_of_every_kind():
     assert isinstance(cfg.lr, float)
     assert cfg.arch_args == {"depths": [1, 1], "flag": True, "drop": 0.5}
     assert cfg.reduce_zero_label is True
-    assert cfg.train_pipeline[5].type == "RandomFlip"
+    assert cfg.train_pipeline[4].type == "Flip"
     assert parse_value("none") == "none"
 
 
@@ -66,7 +66,7 @@ def test_options_of_every_kind():
         (["data_root=/x"], "at least two different names, got"),
         (["data_root=/x", "classes=a,a"], "at least two different names"),
         (["data_root=/x", "classes=nowhere.txt"], "text file"),
-        ([*DATA, "max_iters=30"], "warmup_iters=40 must lie between"),
+        ([*DATA, "max_iters=20"], "warmup_iters=30 must lie between"),
         ([*DATA, "arch=${learning}"], "refers to"),
     ],
 )

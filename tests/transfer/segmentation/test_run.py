@@ -128,7 +128,7 @@ def test_resuming_with_other_settings_is_refused(segment, tiny, tmp_path, monkey
         stop_after(patch, 3, kill)
         with pytest.raises(KilledError):
             segment(tiny, tmp_path)
-    with pytest.raises(ValueError, match=r"other settings: lr was 0.002, is 0.1"):
+    with pytest.raises(ValueError, match=r"other settings: lr was 0.003, is 0.1"):
         segment([*tiny, "lr=0.1"], tmp_path, resume=True)
 
 
