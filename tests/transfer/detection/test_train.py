@@ -91,7 +91,7 @@ def test_an_occupied_folder_and_another_run_are_refused(
         run(tiny())
     with pytest.raises(ValueError, match="not empty"):
         run(tiny())
-    with pytest.raises(ValueError, match=r"optimizer.lr: 0.001 -> 0.5"):
+    with pytest.raises(ValueError, match=r"optimizer\.lr: [\d.]+ -> 0\.5"):
         run(tiny("out", "optimizer.lr=0.5"), resume=True)
 
 
