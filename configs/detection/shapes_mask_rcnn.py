@@ -15,8 +15,6 @@ config.data.name = "shapes"
 
 config.model.update(
     channels=32,
-    fpn_norm="BN",  # with norms a few hundred steps at a high rate suffice
-    head_norm="BN",
     anchor_sizes=[8, 16, 32, 64, 128],
     rpn_batch=64,
     pre_nms_topk=[200, 100],
@@ -28,8 +26,8 @@ config.model.update(
 )
 config.input.train = [L(T.RandomFlip)()]
 config.input.test = []
-config.optimizer.lr = 2e-3
-config.decay.update(layers=0.8, no_weight_decay="vectors")
-config.schedule.update(steps=220, milestones=[180], warmup_steps=20, warmup_factor=0.1)
+config.optimizer.lr = 1e-3
+config.decay.update(layers=1.0, no_weight_decay="vectors")
+config.schedule.update(steps=180, milestones=[150], warmup_steps=20, warmup_factor=0.1)
 config.train.update(batch=4, clip_norm=5.0, workers=0, log_period=10, checkpoint_period=50)
 config.test.batch = 4

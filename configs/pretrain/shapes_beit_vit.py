@@ -18,7 +18,7 @@ recipe = Recipe(
         smallest_block=16,  # of 14 x 14, here 5 of 64; run_beit_pretraining.py
         tokenizer="",  # trained first; ours
         tokenizer_training=TokenizerSettings(
-            tokenizer_steps=400,  # ours
+            tokenizer_steps=300,  # ours
         ),
     ),
     batch_size=16,  # ours
@@ -35,7 +35,7 @@ recipe = Recipe(
         no_decay=("pos_embed", "cls_token"),  # optim_factory.py
     ),
     schedule=Schedule(
-        steps=200,  # ours
+        steps=160,  # ours
         warmup_steps=20,  # ours
         final=1e-5 / 1.5e-3,  # run_beit_pretraining.py, --min_lr 1e-5
         curve="beit",  # utils.py cosine_scheduler

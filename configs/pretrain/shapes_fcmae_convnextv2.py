@@ -27,7 +27,7 @@ recipe = Recipe(
         decay=(".grn.",),  # as the release does, by the shape of its tensors
     ),
     schedule=Schedule(
-        steps=300,  # ours
+        steps=220,  # ours
         warmup_steps=30,  # ours
         curve="mae",  # main_pretrain.py
     ),

@@ -29,7 +29,7 @@ recipe = Recipe(
         no_decay=("cls_token", "pos_embed", "mask_token", "gamma"),  # SparK main.py
     ),
     schedule=Schedule(
-        steps=250,  # ours
+        steps=180,  # ours
         warmup_steps=25,  # ours
         warmup_start=0.005,  # SparK utils/lr_control.py
         final=0.001,  # SparK utils/lr_control.py

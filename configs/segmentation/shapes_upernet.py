@@ -20,7 +20,7 @@ head_channels = 32
 aux_channels = 64
 
 batch_size = 4
-max_iters = 300
+max_iters = 240
 warmup_iters = 30
 lr = 3e-3
 layer_decay = 1.0

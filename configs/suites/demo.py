@@ -16,7 +16,7 @@ TASKS = {
 }
 
 suite = Suite(
-    shapes=("--unlabelled", "3000", "--train", "300", "--val", "100"),
+    shapes=("--unlabelled", "2000", "--train", "300", "--val", "100"),
     cells=tuple(
         cell
         for task, options in TASKS.items()
