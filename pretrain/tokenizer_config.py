@@ -60,7 +60,7 @@ class TokenizerSettings:
     # the encoder's share of the learning rate, and the share of the steps before it moves: a fast
     # encoder leaves the codes that its decoder does not know yet; DALL-E 1 and 0, ours
     tokenizer_encoder_lr: float = 0.01
-    tokenizer_encoder_wait: float = 0.33
+    tokenizer_encoder_wait: float = 0.33  # share of the steps the encoder stands still first; ours
     tokenizer_ema: float = 0.0  # decay of the average of weights that is kept, 0: none; ours
 
     def __post_init__(self) -> None:
