@@ -1,0 +1,55 @@
+"""Measure speed: python tools/benchmark.py pretrain|detection|segmentation|coco-eval [--json FILE]
+
+Two sides take turns within one run, so that a busy machine slows both; ratios are reported. Each
+benchmark has its own options (--help).
+"""
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+
+sys.path[0] = str(
+    Path(__file__).resolve().parent.parent
+)  # not tools/pretrain.py
+
+BENCHMARKS = {
+    "pretrain": "whole pretraining steps: visible patches, dense-masked, unmasked",
+    "detection": "Mask R-CNN: our ResNet-50 wrapper beside Detectron2's own",
+    "segmentation": "UperNet: our BEiT-B beside MMSegmentation's own",
+    "coco-eval": "COCO evaluation: faster-coco-eval beside pycocotools",
+}
+
+
+def main() -> int:
+    """0 when measured; 2 on a user's error."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name not in BENCHMARKS:
+        rows = "\n".join(f"  {key:14}{text}" for key, text in BENCHMARKS.items())
+        print(f"{__doc__}\n{rows}", file=sys.stdout if name in ("-h", "--help") else sys.stderr)
+        return 0 if name in ("-h", "--help") else 2
+    if "--threads" in sys.argv:  # before the libraries start their pools
+        os.environ["OMP_NUM_THREADS"] = sys.argv[sys.argv.index("--threads") + 1]
+    module = importlib.import_module(f"tools.benchmarks.{name.replace('-', '_')}")
+    parser = argparse.ArgumentParser(
+        prog=f"tools/benchmark.py {name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    module.add_arguments(parser)
+    arguments = parser.parse_args(sys.argv[2:])
+    figures = module.run(arguments)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
