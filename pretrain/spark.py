@@ -15,6 +15,8 @@ import torch
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
+from pretrain.decoder import Decoder
+from pretrain.densify import densify
 from pretrain.encoders import build_encoder
 from pretrain.masking import spark_visible_count
 from pretrain.patchify import masked_patch_loss, unnormalise_patches
@@ -58,7 +60,7 @@ class SparK(nn.Module):
         self.densify_projs = nn.ModuleList(
             _densify_proj(i, width, decoder_width // 2**i) for i, width in enumerate(widths)
         )
-        self.decoder = Decoder(decoder_width, self.masked.patch)
+        self.decoder = Decoder(decoder_width, self.masked.patch, merge=sparse == "patches")
 
     def forward(self, images: Tensor, visible: Tensor) -> Tensor:
         """The loss, a scalar; images (B, 3, H, W) normalised, visible (B, 1, h, w) bool."""
@@ -77,7 +79,7 @@ class SparK(nn.Module):
                 self.densify_projs,
                 strict=True,
             ):
-                densified.append(proj(view.densify(norm(feature), token)))
+                densified.append(densify(norm(feature), token, proj, view))
         return self.decoder(densified)
 
     def features(self, images: Tensor, visible: Tensor) -> list[Tensor]:
@@ -95,57 +97,6 @@ class SparK(nn.Module):
     def encoder_state(self) -> dict[str, Tensor]:
         """The encoder file's tensors, timm-named."""
         return dict(self.encoder.state_dict())
-
-
-class Decoder(nn.Module):
-    """The light UNet decoder: each block doubles the map and halves the channels."""
-
-    def __init__(self, width: int, upsampling: int) -> None:
-        super().__init__()
-        blocks = upsampling.bit_length() - 1
-        if width % 2**blocks:
-            raise ValueError(f"decoder_width={width} must be a multiple of {2**blocks}")
-        self.blocks = nn.ModuleList(DecoderBlock(width // 2**i) for i in range(blocks))
-        self.proj = nn.Conv2d(width // 2**blocks, 3, kernel_size=1)
-        init_decoder(self)
-
-    def forward(self, densified: list[Tensor]) -> Tensor:
-        """`densified` (B, width / 2^i, ...), smallest map first -> (B, 3, H, W)."""
-        x = torch.zeros_like(densified[0])
-        for i, block in enumerate(self.blocks):
-            x = block(x + densified[i] if i < len(densified) else x)
-        return self.proj(x)
-
-
-class DecoderBlock(nn.Module):
-    """(B, C, H, W) -> (B, C / 2, 2H, 2W)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.up = nn.ConvTranspose2d(channels, channels, kernel_size=4, stride=2, padding=1)
-        self.conv1 = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(channels)
-        self.act = nn.ReLU6(inplace=True)
-        self.conv2 = nn.Conv2d(channels, channels // 2, kernel_size=3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(channels // 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.act(self.norm1(self.conv1(self.up(x))))
-        return self.norm2(self.conv2(x))
-
-
-def init_decoder(decoder: nn.Module) -> None:
-    """Convolutions truncated normal 0.02, transposed ones Kaiming by fan-out, biases zero.
-
-    What SparK's `decoder.py` does; its branch for both kinds is reached by the transposed only.
-    """
-    for module in decoder.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.trunc_normal_(module.weight, std=0.02)
-        elif isinstance(module, nn.ConvTranspose2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 def patch_grid(image_size: int, patch: int) -> tuple[int, int]:

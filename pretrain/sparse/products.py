@@ -44,6 +44,66 @@ class WindowProduct(torch.autograd.Function):
         return grad_rows, grad_weight, None
 
 
+class ScatterProduct(torch.autograd.Function):
+    """out = base; out[places[r, t]] += rows[r] @ weight[:, t] for each row r and tap t.
+
+    rows (R, C); weight (C, k k, C'); places (R, k k), indices into out, len(out) for nowhere;
+    base (O / repeats, C'), repeated along the rows of out.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, weight: Tensor, places: Tensor, base: Tensor, repeats: int
+    ) -> Tensor:
+        ctx.save_for_backward(rows, weight, places)
+        ctx.repeats = repeats
+        parts = (rows @ weight.flatten(1)).unflatten(1, weight.shape[1:])  # (R, k k, C')
+        out = torch.cat((base.repeat(repeats, 1), base.new_empty(1, base.shape[1])))
+        for tap in range(places.shape[1]):
+            out.index_add_(0, places[:, tap], parts[:, tap])
+        return out[:-1]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad = grads[0]
+        rows, weight, places = ctx.saved_tensors
+        parts = _windows(grad, places)  # (R, k k C')
+        grad_rows = grad_weight = grad_base = None
+        if ctx.needs_input_grad[0]:
+            grad_rows = parts @ weight.flatten(1).t()
+        if ctx.needs_input_grad[1]:
+            grad_weight = (rows.t() @ parts).view(weight.shape)
+        if ctx.needs_input_grad[3]:
+            grad_base = grad.unflatten(0, (ctx.repeats, -1)).sum(0)
+        return grad_rows, grad_weight, None, grad_base, None
+
+
+def transposed_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A transposed convolution 4 x 4, stride 2, padding 1, as a product: (B, C', 2H, 2W).
+
+    weight (C, C', 4, 4), as in nn.ConvTranspose2d.
+    """
+    batch, _, height, width = x.shape
+    taps = torch.arange(4, device=x.device)
+    y = 2 * torch.arange(height, device=x.device)[:, None] - 1 + taps  # (H, 4) of the output
+    x_ = 2 * torch.arange(width, device=x.device)[:, None] - 1 + taps
+    places = _places(batch, (y, x_), (2 * height, 2 * width)).flatten(0, 2)
+    matrix = weight.permute(0, 2, 3, 1).flatten(1, 2)
+    base = bias.expand(4 * height * width, -1)
+    out = ScatterProduct.apply(as_rows(x), matrix, places, base, batch)
+    return out.view(batch, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
+
+
+def _places(batch: int, cells: tuple[Tensor, Tensor], size: tuple[int, int]) -> Tensor:
+    """Rows (B, H, W, k k) of a map of `size` from its coordinates y (H, k) and x (W, k)."""
+    (y, x), (height, width) = cells, size
+    inside_y, inside_x = (y >= 0) & (y < height), (x >= 0) & (x < width)
+    row = y[:, None, :, None] * width + x[None, :, None]  # (H, W, k, k)
+    inside = inside_y[:, None, :, None] & inside_x[None, :, None]
+    image = torch.arange(batch, device=y.device)[:, None, None, None, None] * (height * width)
+    return torch.where(inside, row + image, batch * height * width).flatten(3)
+
+
 def window_product(x: Tensor, weight: Tensor, bias: Tensor | None, taps: Tensor) -> Tensor:
     """A convolution of x (n, C, P, P) by its windows' taps (n, P', P', k k) -> (n, C', P', P')."""
     rows = as_rows(x)

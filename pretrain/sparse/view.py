@@ -77,7 +77,9 @@ class DenseView(View):
 
     def densify(self, feature: Tensor, fill: Tensor | None = None) -> Tensor:
         mask = self.mask_of(feature.shape[2])
-        return feature * mask if fill is None else torch.where(mask, feature, fill)
+        # Channels first: whole maps train quicker that way by oneDNN (gradient by the weights).
+        dense = feature * mask if fill is None else torch.where(mask, feature, fill)
+        return dense.contiguous()
 
 
 class PatchView(View):
@@ -98,6 +100,7 @@ class PatchView(View):
         self.slot[self.index] = torch.arange(self.n, device=visible.device)
         self._windows: dict[tuple[int, Halo, Halo], Tensor] = {}
         self._entries: dict[tuple[int, Halo], tuple[Tensor, Tensor, Tensor]] = {}
+        self._places: dict[int, Tensor] = {}
         self._taps: dict[tuple[object, ...], Tensor] = {}
         self._cells: dict[int, Tensor] = {}
 
@@ -152,6 +155,28 @@ class PatchView(View):
             taps = windows.unfold(1, kernel[0], stride).unfold(2, kernel[1], stride)
             self._taps[key] = taps.flatten(3)
         return self._taps[key]
+
+    def places(self, size: int) -> Tensor:
+        """Where each visible cell goes in a 3 x 3 convolution of the whole map, padding 1.
+
+        (n * P * P, 9): the output rows of the map (B * H' * W',) to which tap t carries the cell;
+        one past the last where that is outside.
+        """
+        if size not in self._places:
+            height, width = self.h * size, self.w * size
+            inside = self._axis(size)
+            place, image = self.index % (self.h * self.w), self.index // (self.h * self.w)
+            around = -self._axis(1, (1, 1))  # tap t carries a cell by -t
+            y = ((place // self.w * size)[:, None] + inside)[:, :, None] + around  # (n, P, 3)
+            x = ((place % self.w * size)[:, None] + inside)[:, :, None] + around
+            valid = ((y >= 0) & (y < height))[:, :, None, :, None] & ((x >= 0) & (x < width))[
+                :, None, :, None, :
+            ]
+            row = y[:, :, None, :, None] * width + x[:, None, :, None, :]
+            row = row + image[:, None, None, None, None] * (height * width)
+            row = torch.where(valid, row, self.batch * height * width)
+            self._places[size] = row.flatten(3).flatten(0, 2)
+        return self._places[size]
 
     def entries(self, size: int, halo: Halo) -> tuple[Tensor, Tensor, Tensor]:
         """The visible cells of each cell's centred window, for `kernels.depthwise`."""
