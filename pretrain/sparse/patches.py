@@ -70,7 +70,7 @@ class PatchConvolution(PatchLayer):
                 return pointwise(x, self.weight, self.bias, stride)
             small = size // stride[0] <= 2 and max(kernel) > 1 and stride[0] == stride[1]
             if small and self.dilation == (1, 1):
-                taps = view.taps(size, *self.halo, kernel, stride[0])
+                taps = view.taps(size, self.halo[0], self.halo[1], kernel, stride[0])
                 return window_product(x, self.weight, self.bias, taps)
         if self.centred_depthwise and supports(x) and size == x.shape[3]:
             entries = view.entries(size, self.halo[0])

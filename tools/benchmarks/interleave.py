@@ -1,0 +1,41 @@
+"""Time several ways to do one thing, taking turns, so that a busy machine slows all of them."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+Seconds = dict[str, list[float]]
+
+
+def interleave(
+    calls: Mapping[str, Callable[[], object]], rounds: int, warmup: int, device: torch.device
+) -> Seconds:
+    """Seconds of each call in each of `rounds`, after `warmup` rounds that are not counted.
+
+    CPU seconds on one CPU thread, so that waiting for other programs does not count; else wall
+    clock, a GPU's queue emptied first.
+    """
+    own = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if own else time.perf_counter
+    seconds: Seconds = {name: [] for name in calls}
+    for turn in range(warmup + rounds):
+        for name, call in calls.items():
+            synchronize(device)
+            start = clock()
+            call()
+            synchronize(device)
+            if turn >= warmup:
+                seconds[name].append(clock() - start)
+    return seconds
+
+
+def median_ratio(seconds: Seconds, slow: str, fast: str) -> float:
+    """How many times quicker `fast` is than `slow`: the median over the rounds."""
+    return statistics.median(a / b for a, b in zip(seconds[slow], seconds[fast], strict=True))
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
