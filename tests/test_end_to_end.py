@@ -9,7 +9,7 @@ import pytest
 from transfer.record import find_results, read_result
 
 ROOT = Path(__file__).resolve().parent.parent
-SUITE = '''
+SUITE = """
 from transfer.suite import Cell, Suite
 
 RECIPE = "configs/pretrain/shapes_fcmae_convnextv2.py"
@@ -29,7 +29,7 @@ suite = Suite(
         )
     ),
 )
-'''
+"""
 
 
 def run_suite(suite: Path, out: Path) -> str:

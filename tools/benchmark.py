@@ -11,9 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-sys.path[0] = str(
-    Path(__file__).resolve().parent.parent
-)  # not tools/pretrain.py
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not tools/pretrain.py
 
 BENCHMARKS = {
     "pretrain": "whole pretraining steps: visible patches, dense-masked, unmasked",

@@ -1,6 +1,6 @@
 """The demo: three methods, and their backbones from scratch, on two tasks: 12 records.
 
-    python tools/run_suite.py configs/suites/demo.py --out outputs/demo --jobs 2
+python tools/run_suite.py configs/suites/demo.py --out outputs/demo --jobs 2
 """
 
 from transfer.suite import Cell, Suite

@@ -5,13 +5,13 @@ turns step by step, so that a busy machine slows both.
 """
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+
+from tools.benchmarks.interleave import beside
 
 CLASSES = 80
 PIXELS = {"pixel_mean": [123.675, 116.28, 103.53], "pixel_std": [58.395, 57.12, 57.375]}
@@ -57,32 +57,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         for net in nets.values():
             net.train(phase == "training")
         with EventStorage():
-            seconds = _interleaved(call, list(nets), args.steps, args.warmup, device)
-        speed = {name: args.batch / statistics.median(times) for name, times in seconds.items()}
-        pairs = zip(seconds["detectron2"], seconds["ours"], strict=True)
-        ratio = statistics.median(theirs / ours for theirs, ours in pairs)
-        result[phase] = {"images_per_second": speed, "ratio": ratio}
-        print(
-            f"{phase:<10} ours {speed['ours']:8.2f} images/s   Detectron2's "
-            f"{speed['detectron2']:8.2f} images/s   ratio {ratio:.3f}"
-        )
+            result[phase] = beside(
+                phase,
+                partial(call, "ours"),
+                partial(call, "detectron2"),
+                "detectron2",
+                args.batch,
+                args.steps,
+                args.warmup,
+                device,
+            )
     return result
-
-
-def _interleaved(
-    call: Callable[[str], None], names: list[str], steps: int, warmup: int, device: torch.device
-) -> dict[str, list[float]]:
-    """Seconds of each call; the order changes from round to round."""
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(warmup + steps):
-        for name in names if turn % 2 else reversed(names):
-            start = time.perf_counter()
-            call(name)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if turn >= warmup:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
 
 
 def _ours(arch: str) -> nn.Module:

@@ -36,6 +36,25 @@ def median_ratio(seconds: Seconds, slow: str, fast: str) -> float:
     return statistics.median(a / b for a, b in zip(seconds[slow], seconds[fast], strict=True))
 
 
+def beside(
+    phase: str,
+    ours: Callable[[], object],
+    theirs: Callable[[], object],
+    name: str,
+    images: int,
+    rounds: int,
+    warmup: int,
+    device: torch.device,
+) -> dict[str, object]:
+    """Images a second of both and their ratio (above 1: ours is quicker); prints a line."""
+    seconds = interleave({"ours": ours, name: theirs}, rounds, warmup, device)
+    speed = {side: images / statistics.median(times) for side, times in seconds.items()}
+    ratio = median_ratio(seconds, name, "ours")
+    sides = "   ".join(f"{side} {value:8.2f} images/s" for side, value in speed.items())
+    print(f"{phase:<10} {sides}   ratio {ratio:.3f}")
+    return {"images_per_second": speed, "ratio": ratio}
+
+
 def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
