@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pretrain.beit import BEiT
 from pretrain.config import BeitSettings, FcmaeSettings, Recipe, SparkSettings
@@ -13,14 +14,21 @@ from pretrain.spark import SparK
 from pretrain.tokenizer import read_tokenizer
 
 
+def _encoder(recipe: Recipe) -> dict[str, Any]:
+    """What every method asks of its encoder."""
+    return {
+        "arch": recipe.arch,
+        "arch_args": recipe.arch_args,
+        "image_size": recipe.image_size,
+        "drop_path_rate": recipe.drop_path_rate,
+    }
+
+
 def build_spark(recipe: Recipe, _tokenizer: Path | None) -> SparK:
     assert isinstance(recipe.method, SparkSettings)
     settings = recipe.method
     return SparK(
-        arch=recipe.arch,
-        arch_args=recipe.arch_args,
-        image_size=recipe.image_size,
-        drop_path_rate=recipe.drop_path_rate,
+        **_encoder(recipe),
         mask_ratio=settings.mask_ratio,
         decoder_width=settings.decoder_width,
         densify_norm=None if settings.densify_norm == "auto" else settings.densify_norm,
@@ -32,10 +40,7 @@ def build_fcmae(recipe: Recipe, _tokenizer: Path | None) -> FCMAE:
     assert isinstance(recipe.method, FcmaeSettings)
     settings = recipe.method
     return FCMAE(
-        arch=recipe.arch,
-        arch_args=recipe.arch_args,
-        image_size=recipe.image_size,
-        drop_path_rate=recipe.drop_path_rate,
+        **_encoder(recipe),
         mask_ratio=settings.mask_ratio,
         decoder_width=settings.decoder_width,
         decoder_depth=settings.decoder_depth,
@@ -48,10 +53,7 @@ def build_beit(recipe: Recipe, tokenizer: Path | None) -> BEiT:
     if tokenizer is None:
         raise ValueError("BEiT needs a tokenizer: give its file with --tokenizer")
     return BEiT(
-        arch=recipe.arch,
-        arch_args=recipe.arch_args,
-        image_size=recipe.image_size,
-        drop_path_rate=recipe.drop_path_rate,
+        **_encoder(recipe),
         tokenizer=read_tokenizer(tokenizer),
         pixel_mean=recipe.augmentation.pixel_mean,
         pixel_std=recipe.augmentation.pixel_std,

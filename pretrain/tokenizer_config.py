@@ -1,7 +1,9 @@
 """Settings of a tokenizer's training, small and full; nothing here imports torch.
 
 Sources: the DALL-E paper (Ramesh et al. 2021, arXiv 2102.12092), A.2, and openai/DALL-E
-`dall_e/encoder.py`. The defaults are for some thousand small images and a minute on one core.
+`dall_e/encoder.py`. Of what is marked A.2 only batch and steps have been checked against a source;
+read the others there before a full-size run. The defaults are for some thousand small images and a
+minute on one core.
 """
 
 import math

@@ -18,8 +18,9 @@ from rich.live import Live
 from rich.markdown import Markdown
 from rich.table import Table
 
+from transfer.record import RECORD_NAME
 from transfer.runner import Runner, exclusive
-from transfer.suite import RECORD_NAME, load_suite, plan
+from transfer.suite import load_suite, plan
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "configs" / "published.json"
 COLORS = {"done": "green", "failed": "red", "running": "yellow", "blocked": "red", "waiting": "dim"}

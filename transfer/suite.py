@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from transfer.record import RECORD_NAME
 from transfer.runner import ROOT, Step
 
 ENCODER_NAME = "encoder.safetensors"
-RECORD_NAME = "result.json"
 
 
 @dataclass(frozen=True)
