@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.convolution import conv3x3
+from pretrain.convolution import conv3x3, norm_conv
+from pretrain.kernels import on_cpu
 from pretrain.sparse.products import transposed_conv
 
 
@@ -38,8 +39,10 @@ class Decoder(nn.Module):
         """`densified` (B, width / 2^i, ...), smallest map first -> (B, 3, H, W)."""
         x = densified[0]
         for i, block in enumerate(self.blocks):
-            x = block(x + densified[i] if 0 < i < len(densified) else x)
-        return self.proj(x)
+            last = i + 1 == len(self.blocks)
+            x = x + densified[i] if 0 < i < len(densified) else x
+            x = block(x, self.proj if last else None)
+        return x
 
 
 class DecoderBlock(nn.Module):
@@ -55,16 +58,19 @@ class DecoderBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels // 2, kernel_size=3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(channels // 2)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, proj: nn.Conv2d | None = None) -> Tensor:
+        """With `proj`, what that convolution makes of the block's output."""
         if not self.merge:
-            return self.norm2(self.conv2(self.act(self.norm1(self.conv1(self.up(x))))))
+            x = self.norm2(self.conv2(self.act(self.norm1(self.conv1(self.up(x))))))
+            return x if proj is None else proj(x)
         if worth_merging(x):
             x = self.up_conv(x)
-        elif x.is_cpu and self.up.bias is not None:
+        elif on_cpu(x) and self.up.bias is not None:
             x = conv3x3(transposed_conv(x, self.up.weight, self.up.bias), self.conv1.weight)
         else:
             x = self.conv1(self.up(x))
-        return self.norm2(conv3x3(self.act(self.norm1(x)), self.conv2.weight))
+        x = norm_conv(x, self.norm1, self.conv2, relu6=True)
+        return self.norm2(x) if proj is None else norm_conv(x, self.norm2, proj, relu6=False)
 
     def up_conv(self, x: Tensor) -> Tensor:
         """`conv1(up(x))` as one convolution, and the ring of outermost pixels in two."""
@@ -109,7 +115,7 @@ def worth_merging(x: Tensor) -> bool:
     Measured on CPUs; a GPU's libraries run the two convolutions as quickly.
     """
     batch, channels, height, width = x.shape
-    return x.is_cpu and 16 * batch * height * width > 4 * 144 * channels
+    return on_cpu(x) and 16 * batch * height * width > 4 * 144 * channels
 
 
 def merged_weights(up: Tensor, bias: Tensor | None, conv: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pretrain.kernels import on_cpu
 from pretrain.sparse import PatchView, View
 from pretrain.sparse.products import ScatterProduct
 from pretrain.sparse.view import as_rows
@@ -21,7 +22,7 @@ def densify(feature: Tensor, token: Tensor, proj: nn.Module, view: View) -> Tens
 
     `proj`: the 1 x 1 or 3 x 3 convolution (padding 1) of SparK, or nothing (nn.Identity).
     """
-    if not isinstance(view, PatchView) or not feature.is_cpu or isinstance(proj, nn.Identity):
+    if not isinstance(view, PatchView) or not on_cpu(feature) or isinstance(proj, nn.Identity):
         return proj(view.densify(feature, token))
     if not isinstance(proj, nn.Conv2d) or proj.kernel_size == (1, 1):
         return view.densify(proj(feature), proj(token))

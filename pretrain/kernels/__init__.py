@@ -13,6 +13,7 @@ from pretrain.kernels.ops import (
     conv3x3_weight_grad,
     depthwise,
     depthwise_weight_grad,
+    on_cpu,
     supports,
     window_entries,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "conv3x3_weight_grad",
     "depthwise",
     "depthwise_weight_grad",
+    "on_cpu",
     "supports",
     "window_entries",
 ]

@@ -17,9 +17,14 @@ from pretrain.kernels.build import available, library
 MAX_TAPS = 289  # as in convolutions.c
 
 
+def on_cpu(x: Tensor) -> bool:
+    """Whether `x` is computed on the CPU in its own type, where products beat the library's."""
+    return x.is_cpu and not torch.is_autocast_enabled("cpu")
+
+
 def supports(x: Tensor) -> bool:
     """Whether the kernels run here and take tensors like `x`."""
-    return x.is_cpu and x.dtype in (torch.float32, torch.float64) and available()
+    return on_cpu(x) and x.dtype in (torch.float32, torch.float64) and available()
 
 
 @custom_op("mim_transfer::window_entries", mutates_args=())

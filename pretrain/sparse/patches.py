@@ -6,19 +6,19 @@ the patch gets a halo of neighbouring cells, zero where masked or outside of the
 
 from typing import Any
 
-import torch
 from timm.layers import DropPath
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.kernels import supports
+from pretrain.kernels import on_cpu, supports
 from pretrain.kernels.ops import MAX_TAPS
 from pretrain.sparse.depthwise import visible_depthwise
+from pretrain.sparse.halo import halo_conv, halo_max_pool, with_halo
 from pretrain.sparse.products import pointwise, window_product
 from pretrain.sparse.response_norm import ResponseNorm
-from pretrain.sparse.view import Halo, MaskSlot, PatchView, as_rows
+from pretrain.sparse.view import Halo, MaskSlot, PatchView
 
 NO_HALO = ((0, 0), (0, 0))
 
@@ -26,16 +26,6 @@ NO_HALO = ((0, 0), (0, 0))
 def window_halo(kernel: int, stride: int, padding: int, dilation: int) -> Halo:
     """Cells a window reaches before the first and after the last cell of a patch."""
     return padding, max(0, dilation * (kernel - 1) - padding - stride + 1)
-
-
-def with_halo(
-    x: Tensor, view: PatchView, vertical: Halo, horizontal: Halo, outside: float = 0.0
-) -> Tensor:
-    """(n, C, P, P) -> (n, C, P + before + after, ...); 0 where masked, `outside` off the image."""
-    rows = as_rows(x)
-    missing = torch.stack((torch.zeros_like(rows[0]), torch.full_like(rows[0], outside)))
-    windows = view.windows(x.shape[2], vertical, horizontal)
-    return torch.cat((rows, missing))[windows].permute(0, 3, 1, 2)
 
 
 class PatchLayer:
@@ -65,7 +55,7 @@ class PatchConvolution(PatchLayer):
     def convolve(self: Any, x: Tensor, view: PatchView) -> Tensor:
         """With a halo where the windows reach past the patch; small maps as a matrix product."""
         kernel, stride, size = self.kernel_size, self.stride, x.shape[2]
-        if x.is_cpu and self.groups == 1 and size == x.shape[3]:
+        if on_cpu(x) and self.groups == 1 and size == x.shape[3]:
             if kernel == (1, 1) and (size <= 4 or stride != (1, 1)):
                 return pointwise(x, self.weight, self.bias, stride)
             small = size // stride[0] <= 2 and max(kernel) > 1 and stride[0] == stride[1]
@@ -76,7 +66,7 @@ class PatchConvolution(PatchLayer):
             entries = view.entries(size, self.halo[0])
             return visible_depthwise(x, self.weight, self.bias, entries)
         if self.halo != NO_HALO:
-            x = with_halo(x, view, *self.halo)
+            return halo_conv(x, self, view, self.halo)
         return F.conv2d(x, self.weight, self.bias, stride, 0, self.dilation, self.groups)
 
 
@@ -97,14 +87,13 @@ class PatchConv2dSame(PatchConvolution, Conv2dSame):
 
 
 class PatchMaxPool2d(PatchLayer, nn.MaxPool2d):
-    """Masked cells compete as zeros, as in a dense map times the mask; the border does not."""
+    """Masked cells compete as zeros, as in a dense map times the mask."""
 
     def forward(self, x: Tensor) -> Tensor:
         view = self.view()
         if view is None:
             return super().forward(x)
-        x = with_halo(x, view, *self.halo, outside=float("-inf"))
-        return F.max_pool2d(x, self.kernel_size, self.stride, 0, self.dilation)
+        return halo_max_pool(x, self, view, self.halo)
 
 
 class PatchAvgPool2d(PatchLayer, nn.AvgPool2d):
@@ -114,7 +103,7 @@ class PatchAvgPool2d(PatchLayer, nn.AvgPool2d):
         view = self.view()
         if view is None:
             return super().forward(x)
-        x = with_halo(x, view, *self.halo)
+        x = with_halo(x, view, self.halo)
         return F.avg_pool2d(x, self.kernel_size, self.stride, 0)
 
 

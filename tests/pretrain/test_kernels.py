@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pretrain import kernels
-from pretrain.convolution import conv3x3
+from pretrain.convolution import conv3x3, norm_conv
 from pretrain.decoder import DecoderBlock
 from pretrain.fcmae import FCMAE
 from pretrain.kernels import build
@@ -54,6 +54,28 @@ def test_conv3x3(shape: tuple[int, ...]) -> None:
         (out * torch.randn(out.shape).double()).sum().backward()
         results.append((out, x.grad, weight.grad, bias.grad))
     for ours, reference in zip(*results, strict=True):
+        assert gap(ours, reference) < 1e-12
+
+
+@pytest.mark.parametrize(("kernel", "relu6"), [(3, True), (1, False)])
+def test_norm_conv_is_the_norm_then_the_convolution(kernel: int, relu6: bool) -> None:
+    results = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        norm = torch.nn.BatchNorm2d(6).double()
+        torch.nn.init.normal_(norm.weight, std=3)  # so that ReLU6 cuts at both ends
+        torch.nn.init.normal_(norm.bias)
+        conv = torch.nn.Conv2d(6, 4, kernel, padding=kernel // 2).double()
+        x = torch.randn(2, 6, 5, 4).double().requires_grad_()
+        if fused:
+            out = norm_conv(x, norm, conv, relu6=relu6)
+        else:
+            out = conv(F.relu6(norm(x)) if relu6 else norm(x))
+        (out * torch.randn(out.shape).double()).sum().backward()
+        parameters = (*norm.parameters(), *conv.parameters())
+        results.append([out, x.grad, *(p.grad for p in parameters), *norm.buffers()])
+    for ours, reference in zip(*results, strict=True):
+        assert ours.dtype == reference.dtype
         assert gap(ours, reference) < 1e-12
 
 
