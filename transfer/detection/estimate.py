@@ -8,10 +8,11 @@ from detectron2.engine import HookBase
 from omegaconf import DictConfig
 
 from transfer.detection.build import plain
+from transfer.detection.counts import Counts, count, counting_size
 from transfer.detection.loader import trainable
 from transfer.detection.optimizer import lr_factor
 from transfer.detection.run import make_trainer, peak_memory_mib
-from transfer.detection.setup import prepare
+from transfer.detection.setup import Run, prepare
 
 PROBE_STEPS, WARMUP_STEPS = 8, 3
 BARS = " ▁▂▃▄▅▆▇█"
@@ -31,13 +32,14 @@ def dry_run(config: DictConfig) -> list[str]:
     trainer.train(0, steps)
     step_s = statistics.median(seconds[WARMUP_STEPS:] or seconds)
     encoder = sum(p.numel() for p in setup.detector.features.encoder.parameters())
-    whole = sum(p.numel() for p in setup.detector.model.parameters())
+    counts = _counts(setup)
     epochs = schedule["steps"] * batch / images
     return [
         f"data: {config.data.name}, {images:,} training and {len(setup.val.records):,} validation "
         f"images, {len(setup.val.classes)} classes",
         f"model: {setup.detector.features.arch}, {encoder / 1e6:.2f} M parameters in the encoder, "
-        f"{whole / 1e6:.2f} M in all",
+        f"{sum(counts.parameters.values()) / 1e6:.2f} M in all",
+        f"forward pass: {counts}",
         f"weights: {setup.detector.report or 'none, from scratch'}",
         f"schedule: {schedule['steps']:,} steps of {batch} images ({epochs:.1f} epochs)",
         f"learning rate: {config.optimizer.lr:g} at most",
@@ -46,6 +48,16 @@ def dry_run(config: DictConfig) -> list[str]:
         f"memory {peak_memory_mib(setup.device):,.0f} MiB",
         f"training would take {schedule['steps'] * step_s / 3600:.2f} hours without evaluation",
     ]
+
+
+def _counts(setup: Run) -> Counts:
+    """At the size the papers count at, or that of an image where tests do not resize."""
+    sides = [step for step in setup.config.input.test if "short_edge_length" in step]
+    image = setup.val.records[0]
+    size = (image["height"], image["width"])
+    if sides:
+        size = counting_size(sides[0].short_edge_length, sides[0].max_size)
+    return count(setup.detector.model, size)
 
 
 class _Clock(HookBase):

@@ -48,6 +48,8 @@ def test_a_dry_run_says_the_cost_and_writes_nothing(tiny: Tiny) -> None:
     assert "12 training and 4 validation images, 2 classes" in told
     assert "4 steps of 2 images (0.7 epochs)" in told
     assert "images/s" in told
+    assert "forward pass: 0." in told
+    assert "multiply-adds an image of" in told
     assert "|" + 4 * "█" not in told  # the learning rate warms up and falls
     assert not Path(tiny().output_dir).exists()
 
