@@ -23,12 +23,14 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.conv2d(x, weight, bias, padding=1)
 
 
-def norm_conv(x: Tensor, norm: nn.Module, conv: nn.Conv2d, *, relu6: bool) -> Tensor:
+def norm_conv(x: Tensor, norm: nn.Module, conv: nn.Conv2d, relu6: nn.ReLU6 | None = None) -> Tensor:
     """conv(norm(x)), or conv(relu6(norm(x))), where conv keeps the size of the map."""
-    if own_backward(x) and type(norm) is nn.BatchNorm2d and norm.training:
-        return NormConv.apply(x, norm.weight, norm.bias, conv.weight, conv.bias, norm, relu6)
+    hooked = relu6 is not None and relu6._forward_hooks
+    if own_backward(x) and type(norm) is nn.BatchNorm2d and norm.training and not hooked:
+        parameters = (norm.weight, norm.bias, conv.weight, conv.bias)
+        return NormConv.apply(x, *parameters, norm, relu6 is not None)
     x = norm(x)
-    x = F.relu6(x) if relu6 else x
+    x = x if relu6 is None else relu6(x)
     return conv3x3(x, conv.weight, conv.bias) if conv.kernel_size == (3, 3) else conv(x)
 
 

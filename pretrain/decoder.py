@@ -54,7 +54,7 @@ class DecoderBlock(nn.Module):
         self.up = nn.ConvTranspose2d(channels, channels, kernel_size=4, stride=2, padding=1)
         self.conv1 = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(channels)
-        self.act = nn.ReLU6(inplace=True)
+        self.act = nn.ReLU6()
         self.conv2 = nn.Conv2d(channels, channels // 2, kernel_size=3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(channels // 2)
 
@@ -69,8 +69,8 @@ class DecoderBlock(nn.Module):
             x = conv3x3(transposed_conv(x, self.up.weight, self.up.bias), self.conv1.weight)
         else:
             x = self.conv1(self.up(x))
-        x = norm_conv(x, self.norm1, self.conv2, relu6=True)
-        return self.norm2(x) if proj is None else norm_conv(x, self.norm2, proj, relu6=False)
+        x = norm_conv(x, self.norm1, self.conv2, self.act)
+        return self.norm2(x) if proj is None else norm_conv(x, self.norm2, proj)
 
     def up_conv(self, x: Tensor) -> Tensor:
         """`conv1(up(x))` as one convolution, and the ring of outermost pixels in two."""

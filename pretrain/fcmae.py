@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pretrain.encoders import build_encoder
 from pretrain.masking import fcmae_visible_count
-from pretrain.patchify import masked_patches, patch_statistics, unnormalise_patches, unpatchify
+from pretrain.patchify import masked_patch_loss, unnormalise_patches, unpatchify
 from pretrain.spark import patch_grid
 from pretrain.sparse import MaskedEncoder, View
 from pretrain.sparse.masked import Sparse, visible_count
@@ -68,21 +68,18 @@ class FCMAE(nn.Module):
 
     def forward(self, images: Tensor, visible: Tensor) -> Tensor:
         """The loss, a scalar; images (B, 3, H, W) normalised, visible (B, 1, h, w) bool."""
-        target = masked_patches(images, visible)  # (m, p p 3)
-        mean, std = patch_statistics(target)
-        hidden = self.decode(images, visible).permute(0, 2, 3, 1)[~visible[:, 0]]  # (m, C)
-        prediction = nn.functional.linear(hidden, self.pred.weight.flatten(1), self.pred.bias)
-        return (prediction - (target - mean) / std).square().mean()
-
-    def decode(self, images: Tensor, visible: Tensor) -> Tensor:
-        """The decoder's output before the prediction, (B, decoder_width, h, w)."""
-        view = self.view(visible)
-        (feature,) = self.masked(images, view, self.masked.maps[-1:])
-        return self.decoder(view.densify(self.proj(feature), self.mask_token))
+        return masked_patch_loss(self.predict(images, visible), images, visible)
 
     def predict(self, images: Tensor, visible: Tensor) -> Tensor:
-        """(B, p p 3, h, w) in units of each patch's own mean and standard deviation."""
-        return self.pred(self.decode(images, visible))
+        """(B, h w, p p 3) in units of each patch's own mean and standard deviation."""
+        view = self.view(visible)
+        (feature,) = self.masked(images, view, self.masked.maps[-1:])
+        return self.decode(view.densify(self.proj(feature), self.mask_token))
+
+    def decode(self, x: Tensor) -> Tensor:
+        """(B, decoder_width, h, w) -> (B, h w, p p 3)."""
+        rows = self.decoder(x).permute(0, 2, 3, 1).flatten(1, 2)
+        return nn.functional.linear(rows, self.pred.weight.flatten(1), self.pred.bias)
 
     def features(self, images: Tensor, visible: Tensor) -> list[Tensor]:
         """The encoder's maps (B, C, H', W'), zero where masked, high resolution first."""
@@ -94,7 +91,7 @@ class FCMAE(nn.Module):
     @torch.no_grad()
     def reconstruct(self, images: Tensor, visible: Tensor) -> Tensor:
         """The prediction in the pixel space of `images`, with the true patches' mean and std."""
-        rows = self.predict(images, visible).flatten(2).transpose(1, 2)  # (B, h w, p p 3)
+        rows = self.predict(images, visible)
         grid = visible.shape[2], visible.shape[3]
         return unnormalise_patches(unpatchify(rows, self.patch, grid), images, self.patch)
 

@@ -22,17 +22,16 @@ def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (var + 1e-6).sqrt()
 
 
-def masked_patches(images: Tensor, visible: Tensor) -> Tensor:
-    """The masked patches of the batch (m, p p 3), images in order, patches in raster order."""
-    patches = patchify(images, images.shape[2] // visible.shape[2])
-    return patches[~visible.flatten(1)]
-
-
 def masked_patch_loss(prediction: Tensor, images: Tensor, visible: Tensor) -> Tensor:
-    """Mean squared error on the masked patches, each normalised by its own mean and std."""
-    target = masked_patches(images, visible)
+    """Mean squared error on the masked patches, each normalised by its own mean and std.
+
+    prediction (B, h w, p p 3), images (B, 3, h p, w p), visible (B, 1, h, w).
+    """
+    target = patchify(images, images.shape[2] // visible.shape[2])
     mean, std = patch_statistics(target)
-    return (masked_patches(prediction, visible) - (target - mean) / std).square().mean()
+    error = (prediction - (target - mean) / std).square().mean(-1)  # (B, h w)
+    masked = ~visible.flatten(1)  # weighed, not gathered: shapes stay static
+    return (error * masked).sum() / masked.sum()
 
 
 def unnormalise_patches(prediction: Tensor, images: Tensor, patch: int) -> Tensor:

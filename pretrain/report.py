@@ -28,7 +28,7 @@ class Report:
         self._log = _open_log(out / LOG, log_bytes)
         from torch.utils.tensorboard import SummaryWriter
 
-        self._board = SummaryWriter(str(out / TENSORBOARD), purge_step=first)
+        self._board = SummaryWriter(str(out / TENSORBOARD), purge_step=first + 1)
         self._first, self._steps = first, steps
         self._start = self._last = self._printed = time.monotonic()
         self._images = 0
@@ -66,6 +66,7 @@ class Report:
 
     def sync(self) -> int:
         """Put the log on disk; its length in bytes."""
+        self._board.flush()
         self._log.flush()
         os.fsync(self._log.fileno())
         return self._log.tell()

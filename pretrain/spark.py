@@ -19,7 +19,7 @@ from pretrain.decoder import Decoder
 from pretrain.densify import densify
 from pretrain.encoders import build_encoder
 from pretrain.masking import spark_visible_count
-from pretrain.patchify import masked_patch_loss, unnormalise_patches
+from pretrain.patchify import masked_patch_loss, patchify, unnormalise_patches
 from pretrain.sparse import MaskedEncoder, View, mask_layers
 from pretrain.sparse.masked import Sparse, visible_count
 
@@ -64,7 +64,8 @@ class SparK(nn.Module):
 
     def forward(self, images: Tensor, visible: Tensor) -> Tensor:
         """The loss, a scalar; images (B, 3, H, W) normalised, visible (B, 1, h, w) bool."""
-        return masked_patch_loss(self.predict(images, visible), images, visible)
+        rows = patchify(self.predict(images, visible), self.masked.patch)
+        return masked_patch_loss(rows, images, visible)
 
     def predict(self, images: Tensor, visible: Tensor) -> Tensor:
         """(B, 3, H, W) in units of each patch's own mean and standard deviation."""

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from pretrain import folder
-from pretrain.checkpoint import atomic_write, read_encoder, read_state
+from pretrain.checkpoint import atomic_write, read_encoder, read_state, remove_unfinished
 from pretrain.config import BeitSettings, Recipe, Run
 from pretrain.data import Split
 from pretrain.explain import lr_rule
@@ -49,7 +49,12 @@ def launch(settings: Run) -> Fabric:
 def checked_images(
     fabric: Fabric, data: Path, out: Path, resume: bool, skip_unreadable: bool
 ) -> Images:
-    """The images, all of them readable. The first process checks; a resumed run trusts it."""
+    """The images, all of them readable. The first process checks; a resumed run trusts it.
+
+    Clears what a killed process left half-written in `out`: this is the first use of the folder.
+    """
+    if fabric.is_global_zero:
+        remove_unfinished(out)
     workers = max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     images = open_images(data, workers)
     record = out / folder.DATA

@@ -281,8 +281,8 @@ class Training:
             batch = picture_batch(self.images, numbers, self.recipe, self.method)
             sheet = reconstructions(self.method, batch, self.recipe)
             atomic_write(self.out / folder.PICTURE, lambda p: sheet.save(p, "png"))
-            self.write_encoder(self.out / folder.ENCODER, self.length.steps)
             (self.out / folder.LATEST_ENCODER).unlink(missing_ok=True)
+            self.write_encoder(self.out / folder.ENCODER, self.length.steps)
             log.info("encoder: %s", self.out / folder.ENCODER)
         self.fabric.barrier()
 

@@ -86,7 +86,8 @@ def train_tokenizer(
     SIGINT: saves and raises SystemExit. ArithmeticError if the loss is not finite.
     """
     fabric.barrier()
-    if path.is_file():
+    if path.is_file():  # with a state beside it if killed at that moment
+        (path.with_suffix("") / folder.STATE).unlink(missing_ok=True)
         return path
     if fabric.is_global_zero:
         log.info("training a tokenizer of %d codes: %s", settings.tokenizer_vocab_size, path)

@@ -68,7 +68,7 @@ def test_norm_conv_is_the_norm_then_the_convolution(kernel: int, relu6: bool) ->
         conv = torch.nn.Conv2d(6, 4, kernel, padding=kernel // 2).double()
         x = torch.randn(2, 6, 5, 4).double().requires_grad_()
         if fused:
-            out = norm_conv(x, norm, conv, relu6=relu6)
+            out = norm_conv(x, norm, conv, torch.nn.ReLU6() if relu6 else None)
         else:
             out = conv(F.relu6(norm(x)) if relu6 else norm(x))
         (out * torch.randn(out.shape).double()).sum().backward()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pretrain.encoders import run_encoder
 from pretrain.fcmae import FCMAE
 from pretrain.masking import random_visible
-from pretrain.patchify import masked_patch_loss, unpatchify
+from pretrain.patchify import masked_patch_loss, patchify
 from pretrain.spark import SparK
 from tools.benchmarks.interleave import interleave, median_ratio
 
@@ -129,11 +129,11 @@ def _plain_loss(model: Any, images: Tensor, visible: Tensor) -> Tensor:
     """The same network and loss with every patch seen; the masked layers are then timm's own."""
     features = run_encoder(model.encoder, images, model.masked.maps)
     if isinstance(model, FCMAE):
-        rows = model.pred(model.decoder(model.proj(features[-1]))).flatten(2).transpose(1, 2)
-        prediction = unpatchify(rows, model.patch, model.grid)
+        prediction = model.decode(model.proj(features[-1]))
     else:
         layers = zip(reversed(features), model.densify_norms, model.densify_projs, strict=True)
-        prediction = model.decoder([proj(norm(feature)) for feature, norm, proj in layers])
+        decoded = model.decoder([proj(norm(feature)) for feature, norm, proj in layers])
+        prediction = patchify(decoded, model.masked.patch)
     return masked_patch_loss(prediction, images, visible)
 
 

@@ -59,7 +59,8 @@ def check_fcmae(case: Case) -> list[Check]:
             if f"masked_feature_{i}" in case.tensors:
                 checks.compare(f"masked_feature_{i}", feature)
         if "prediction" in case.tensors:
-            checks.compare("prediction", model.predict(images, visible))
+            rows = model.predict(images, visible)
+            checks.compare("prediction", rows.transpose(1, 2).unflatten(2, model.grid))
         if "logits_dense" in case.tensors:
             checks.compare("logits_dense", _classifier(case)(images))
     return _train(case, renamed, checks)
