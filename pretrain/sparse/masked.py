@@ -46,9 +46,8 @@ class MaskedEncoder:
 
     def view(self, visible: Tensor, count: int) -> View:
         """`visible` (B, 1, h, w) bool with `count` visible patches an image, for one pass."""
-        if self.sparse == "dense":
-            return DenseView(visible, self.patch)
-        return PatchView(visible, self.patch, count)
+        kind = DenseView if self.sparse == "dense" else PatchView
+        return kind(visible, self.patch, count)
 
     def __call__(
         self, images: Tensor, view: View, maps: list[FeatureMap] | None = None

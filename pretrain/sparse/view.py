@@ -52,10 +52,11 @@ class View:
 
 
 class DenseView(View):
-    """The reference: the encoder's maps are whole, zero where masked."""
+    """The reference: the encoder's maps are whole, zero where masked; `count` visible patches."""
 
-    def __init__(self, visible: Tensor, patch: int) -> None:
+    def __init__(self, visible: Tensor, patch: int, count: int) -> None:
         super().__init__(visible, patch)
+        self.count = count
         self._masks: dict[tuple[int, torch.dtype], Tensor] = {}
         self._positions: dict[int, Tensor] = {}
 
@@ -69,7 +70,9 @@ class DenseView(View):
     def positions_of(self, height: int) -> Tensor:
         """Visible cells of a map of `height`, as indices into its flattened (B, H', W')."""
         if height not in self._positions:
-            self._positions[height] = self.mask_of(height).flatten().nonzero().squeeze(1)
+            size = self.batch * self.count * (height // self.h) ** 2
+            mask = self.mask_of(height).flatten()
+            self._positions[height] = mask.nonzero_static(size=size).squeeze(1)
         return self._positions[height]
 
     def inputs(self, images: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The two files of a run: written whole or not at all, read as tensors and nothing else."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pretrain.checkpoint import (
     read_encoder,
     read_identity,
     read_state,
+    remove_unfinished,
     suite_commit,
     write_encoder,
     write_state,
@@ -94,3 +96,20 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 def test_commit_of_the_checkout() -> None:
     commit = suite_commit()
     assert commit == "unknown" or len(commit.removesuffix("+changes")) == 40
+
+
+def test_what_a_killed_write_leaves_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    def killed_while_writing(path: Path) -> None:
+        path.write_text("half")
+        os._exit(9)
+
+    for _ in range(2):
+        if os.fork() == 0:
+            atomic_write(tmp_path / "part" / "state.pt", killed_while_writing)
+        os.wait()
+    atomic_write(tmp_path / "state.pt", lambda path: path.write_text("whole"))
+    (tmp_path / ".notes").write_text("not ours")
+    assert len(list((tmp_path / "part").iterdir())) == 2
+    remove_unfinished(tmp_path)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == [".notes", "part", "state.pt"]
+    remove_unfinished(tmp_path / "none")
