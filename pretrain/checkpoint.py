@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 ENCODER_FORMAT = "mim-transfer-encoder/1"
 STATE_FORMAT = "mim-transfer-state/1"
-UNFINISHED = ".tmp"  # ends the name of a file that is being written
+UNFINISHED = (".*.tmp", ".tmp??????")  # names of files at work: atomic_write's, safetensors'
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class EncoderIdentity:
 def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then move it there in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=UNFINISHED, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -92,8 +92,9 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what a killed process left half-written below `folder`; none may be at work there."""
-    for temporary in folder.rglob(f".*{UNFINISHED}"):
-        temporary.unlink(missing_ok=True)
+    for pattern in UNFINISHED:
+        for temporary in folder.rglob(pattern):
+            temporary.unlink(missing_ok=True)
 
 
 def write_encoder(

@@ -1,120 +1,218 @@
-"""Kill a pretraining run at random moments; it must end as one that was never killed.
+"""Kill a training at random moments; it must end as one that was never killed.
 
-    python tests/kill_and_resume.py RECIPE --data DIR --out DIR [--kills 20] [--option ...]
+    python tests/kill_and_resume.py --out DIR [--kills 20] -- TOOL ARGUMENT ... {out} ...
 
-Runs the recipe unbroken into OUT/whole. Then runs it into OUT/killed-1 with --resume, over and
-over, each time killed with SIGKILL after a random time, `--kills` times in all (at start, amid
-steps, amid checkpoints, whatever it hits; on to OUT/killed-2 should it get to its end), and lets
-every one finish. Compares weights, optimizer and log bit by
-bit; exit 1 if anything differs. Not collected by pytest: it takes minutes. Options after the known
-ones go to tools/pretrain.py.
+TOOL is tools/pretrain.py, tools/train_net.py or tools/train_seg.py with its arguments; {out} stands
+for the run's folder. Runs it unbroken into DIR/whole. Then runs it into DIR/killed-1 with --resume,
+over and over, each time killed with SIGKILL together with its data workers: soon after it wrote a
+checkpoint, in the middle of writing a file, or anywhen from start-up on; into DIR/killed-2 once
+killed-1 got to its end. Lets every folder finish and compares all files with those of DIR/whole:
+tensors bit by bit, logs line by line, but for what tells the time. Exit 1 if anything differs, a
+file is missing, or one is left over. Not collected by pytest: it takes minutes.
 """
 
 import argparse
 import json
+import logging
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import safe_open
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pretrain import folder
-from pretrain.checkpoint import read_encoder, read_state
+STATES = ("state.pt", "state.pth", "last.pth")  # training states of the three tools
+UNFINISHED = ".*.tmp"  # files that pretrain.checkpoint.atomic_write is at
+MOMENTS = ("saved", "any", "writing", "any")  # of the kills, in turn
+# What depends on the clock, or on commits to this repository while the test runs.
+TIMES = {
+    "time", "data_time", "eta_seconds", "rank_data_time", "seconds", "train_seconds",
+    "images_per_second", "hours", "peak_memory_mib", "log_bytes", "commit", "dirty",
+}  # fmt: skip
+NO_DATA = ("log.txt",)  # a text for people, one part a start
 
-TOOL = Path(__file__).resolve().parent.parent / "tools" / "pretrain.py"
 
-
-def parse() -> tuple[argparse.Namespace, list[str]]:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("recipe")
-    parser.add_argument("--data", required=True)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--kill-seed", type=int, default=0, help="of the random moments")
-    return parser.parse_known_args()
+    parser.add_argument("command", nargs="+", metavar="-- TOOL ARGUMENT ...")
+    options = parser.parse_args()
+    if not any("{out}" in argument for argument in options.command):
+        parser.error("no {out} among the arguments of the tool")
+    return options
 
 
-def start(options: argparse.Namespace, rest: list[str], name: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, str(TOOL), options.recipe, "--data", options.data, "--resume"]
-    out = options.out / name
-    return subprocess.Popen([*command, "--out", str(out), *rest], stdout=subprocess.DEVNULL)
+def start(command: list[str], out: Path, *more: str) -> subprocess.Popen[bytes]:
+    """The tool in a process group of its own; what it says goes to OUT.log."""
+    arguments = [argument.replace("{out}", str(out)) for argument in command]
+    with out.with_suffix(".log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, *arguments, *more], stdout=log, stderr=log, start_new_session=True
+        )
 
 
-def kill_often(options: argparse.Namespace, rest: list[str], whole_s: float) -> list[str]:
+def finish(command: list[str], out: Path, *more: str) -> None:
+    if start(command, out, *more).wait() != 0:
+        sys.exit(f"error: the run into {out} failed; see {out.with_suffix('.log')}")
+
+
+def saves(out: Path) -> list[tuple[Path, int]]:
+    """The training states below a run's folder, and when they were written."""
+    found = [path for name in STATES for path in out.rglob(name)]
+    return [(path, path.stat().st_mtime_ns) for path in found if path.exists()]
+
+
+def wait_for(happened: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    while process.poll() is None and not happened():
+        time.sleep(0.001)
+
+
+def kill_once(
+    command: list[str], out: Path, moment: str, draw: random.Random, whole_s: float
+) -> bool:
+    """Resume the run and kill it; False if it got to its end before."""
+    before, left = saves(out), set(out.rglob(UNFINISHED))
+    process = start(command, out, "--resume")
+    longest = 0.0  # seconds of random delay
+    if moment == "saved":
+        wait_for(lambda: saves(out) != before, process)
+        longest = whole_s / 40
+    elif moment == "writing":
+        wait_for(lambda: saves(out) != before, process)
+        wait_for(lambda: bool(set(out.rglob(UNFINISHED)) - left), process)
+    else:
+        longest = whole_s / 2
+    try:
+        status = process.wait(draw.uniform(0, longest))
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return True
+    if status != 0:
+        sys.exit(f"error: the run into {out} failed; see {out.with_suffix('.log')}")
+    return False
+
+
+def kill_often(options: argparse.Namespace, whole_s: float) -> list[Path]:
     """Kill `kills` times; the folders used, a new one whenever a run got to its end."""
     draw = random.Random(options.kill_seed)
-    names = ["killed-1"]
-    killed = 0
+    folders, killed, tried = [options.out / "killed-1"], 0, 0
     while killed < options.kills:
-        state = options.out / names[-1] / folder.STATE
-        before = state.stat().st_mtime_ns if state.is_file() else 0
-        process = start(options, rest, names[-1])
-        # half the time wait for a checkpoint first: else start-up would take every kill
-        waited = killed % 2 == 0
-        while waited and process.poll() is None:
-            if state.is_file() and state.stat().st_mtime_ns != before:
-                break
-            time.sleep(0.005)
-        try:
-            process.wait(draw.uniform(0, whole_s / (20 if waited else 3)))
-            names.append(f"killed-{len(names) + 1}")
-            continue
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        killed += 1
-        done = read_state(state).step if state.is_file() else 0
-        print(f"kill {killed}, {names[-1]}: the last checkpoint is of step {done}", flush=True)
-    return names
+        out, moment = folders[-1], MOMENTS[tried % len(MOMENTS)]
+        tried += 1
+        if kill_once(options.command, out, moment, draw, whole_s):
+            killed += 1
+            caught = len(list(out.rglob(UNFINISHED)))
+            steps = [torch.load(path, weights_only=True) for path, _ in saves(out)]
+            done = [s["step"] if "step" in s else s["meta"]["iter"] for s in steps]
+            print(f"kill {killed}, {out.name}, {moment}: saved step {done}, {caught} half-written",
+                  flush=True)  # fmt: skip
+        else:
+            folders.append(options.out / f"killed-{len(folders) + 1}")
+    return folders
 
 
-def log_lines(out: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (out / folder.LOG).read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+def content(path: Path, out: Path) -> Any:
+    """What a file holds, as nested containers; paths into `out` as "OUT"."""
+    if path.suffix in (".pt", ".pth"):
+        return torch.load(path, map_location="cpu", weights_only=True)
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            header = {k: as_json(v) for k, v in (file.metadata() or {}).items()}
+        return {**tensors, "header": header}
+    if path.suffix in (".json", ".jsonl"):
+        text = path.read_text().replace(str(out), "OUT")
+        if path.suffix == ".jsonl" or (path.name == "metrics.json" and path.parent == out):
+            return [json.loads(line) for line in text.splitlines()]
+        return json.loads(text)
+    return path.read_bytes()
 
 
-def equal(one: object, other: object) -> bool:
-    """Bit for bit, through nested containers."""
+def as_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows of a folder: tag -> (step, value)."""
+    board = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    return {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
+
+
+def contents(out: Path) -> dict[str, Any]:
+    """Everything a run left behind, by its path below `out`."""
+    found: dict[str, Any] = {}
+    for path in sorted(p for p in out.rglob("*") if p.is_file() and p.name not in NO_DATA):
+        if path.name.startswith("events.out.tfevents"):
+            found[str(path.parent.relative_to(out) / "tensorboard curves")] = path.parent
+        else:
+            found[str(path.relative_to(out))] = content(path, out)
+    return {k: curves(v) if isinstance(v, Path) else v for k, v in found.items()}
+
+
+def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
+    """Where two nested containers are not the same, bit for bit."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(equal(one[k], other[k]) for k in one)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(equal, one, other))
-    return one == other
+        same = one.dtype == other.dtype and one.shape == other.shape
+        if not same or one.numpy().tobytes() != other.numpy().tobytes():
+            yield where
+    elif isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted({*one, *other} - TIMES, key=str):
+            if key in one and key in other:
+                yield from differences(one[key], other[key], f"{where}/{key}")
+            else:
+                yield f"{where}/{key} (only in {'the unbroken' if key in one else 'this'} run)"
+    elif isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        if len(one) != len(other):
+            yield f"{where} ({len(one)} entries in the unbroken run, {len(other)} in this)"
+        for index, pair in enumerate(zip(one, other, strict=False)):
+            yield from differences(*pair, f"{where}/{index}")
+    elif type(one) is not type(other) or one != other:
+        yield where
 
 
-def compare(one: Path, other: Path) -> dict[str, bool]:
-    first, second = read_state(one / folder.STATE), read_state(other / folder.STATE)
-    encoders = [read_encoder(out / folder.ENCODER)[0] for out in (one, other)]
-    return {
-        "weights": equal(first.method, second.method),
-        "optimizer": equal(first.optimizer, second.optimizer),
-        "encoder file": equal(*encoders),
-        "log": log_lines(one) == log_lines(other),
-    }
+def report(whole: dict[str, Any], out: Path) -> bool:
+    """Say how the run in `out` compares; True if it is the same."""
+    found = list(differences(whole, contents(out)))
+    if not found:
+        kinds = Counter(Path(name).suffix or Path(name).name for name in whole)
+        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        print(f"{out.name}: identical ({listed})")
+        return True
+    print(f"{out.name}: DIFFERENT in {len(found)} places", *found[:20], sep="\n  ")
+    return False
 
 
 def main() -> int:
-    options, rest = parse()
+    options = parse()
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of each resume
+    options.out.mkdir(parents=True)
     began = time.monotonic()
-    if start(options, rest, "whole").wait() != 0:
-        return 2
+    whole = options.out / "whole"
+    finish(options.command, whole)
     whole_s = time.monotonic() - began
-    print(f"the unbroken run took {whole_s:.0f} s")
-    different = 0
-    for name in kill_often(options, rest, whole_s):
-        if start(options, rest, name).wait() != 0:
-            return 2
-        found = compare(options.out / "whole", options.out / name)
-        different += not all(found.values())
-        shown = ", ".join(f"{k} {'identical' if v else 'DIFFERENT'}" for k, v in found.items())
-        print(f"{name}: {shown}")
-    return min(different, 1)
+    print(f"the unbroken run took {whole_s:.0f} s", flush=True)
+    folders = kill_often(options, whole_s)
+    finish(options.command, folders[-1], "--resume")
+    expected = contents(whole)
+    same = [report(expected, out) for out in folders if out.exists()]
+    print(f"{time.monotonic() - began:.0f} s in all")
+    return 0 if all(same) else 1
 
 
 if __name__ == "__main__":

@@ -109,6 +109,7 @@ def test_what_a_killed_write_leaves_is_removed_and_nothing_else(tmp_path: Path) 
         os.wait()
     atomic_write(tmp_path / "state.pt", lambda path: path.write_text("whole"))
     (tmp_path / ".notes").write_text("not ours")
+    (tmp_path / ".tmpA1b2C3").write_text("as safetensors leaves it")
     assert len(list((tmp_path / "part").iterdir())) == 2
     remove_unfinished(tmp_path)
     assert sorted(p.name for p in tmp_path.rglob("*")) == [".notes", "part", "state.pt"]
