@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("predictions", type=Path, help="a run's folder, or a results file")
     parser.add_argument("--annotations", type=Path, help="default: the run's validation file")
     parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0])
-    parser.add_argument("--max-detections", type=int, default=100, help="counted an image")
+    parser.add_argument("--max-detections", type=int, help="counted (100; LVIS 300)")
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     arguments = parser.parse_args()
     try:

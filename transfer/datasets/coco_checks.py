@@ -14,6 +14,7 @@ from typing import Any
 from pretrain.findings import Finding, Findings
 from pretrain.image_checks import ImageFacts, read_images
 from transfer.datasets.instance_checks import check_annotation
+from transfer.datasets.lvis import name_files
 
 # COCO 2017 (cocodataset.org): images and instances of each split
 COCO2017 = {"train2017": (118_287, 860_001), "val2017": (5_000, 36_781)}
@@ -94,6 +95,7 @@ def _load(split: CocoSplit, findings: Findings) -> _Loaded | None:
         fix = "export COCO instances: {images: [...], annotations: [...], categories: [...]}"
         findings.error("annotations-format", path, f"no list of records {lacking}", fix)
         return None
+    name_files(content["images"])
     return _index(split, content, findings)
 
 

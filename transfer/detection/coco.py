@@ -15,6 +15,8 @@ import pycocotools.mask as mask_api
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
+from transfer.datasets.lvis import name_files
+
 logger = logging.getLogger(__name__)
 
 
@@ -111,6 +113,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     missing = [k for k in ("images", "annotations", "categories") if k not in data]
     if missing:
         raise ValueError(f"{path}: not a COCO instances file: {', '.join(missing)} missing")
+    name_files(data["images"])
     return data
 
 

@@ -1,7 +1,7 @@
 """COCO's average precision from ground truth and detections in COCO's own formats.
 
 One function, two engines: faster-coco-eval, and pycocotools to check it with. The engine and its
-version stand in every record.
+version stand in every record. Ground truth of LVIS is judged by LVIS' rules.
 """
 
 import copy
@@ -11,6 +11,13 @@ from importlib import metadata
 from typing import Any
 
 import numpy as np
+
+from transfer.datasets.lvis import (
+    DETECTIONS_AN_IMAGE,
+    FREQUENCIES,
+    best_of_each_image,
+    is_lvis,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -35,23 +42,32 @@ def coco_metrics(
     *,
     tasks: tuple[str, ...] = ("bbox", "segm"),
     engine: str = ENGINES[0],
-    max_detections: int = 100,
+    max_detections: int | None = None,
 ) -> CocoMetrics:
     """Evaluate `detections` (COCO results format) against `ground_truth` (COCO instances).
 
-    Without any detection every metric is 0. ValueError for an unknown engine.
+    `max_detections` count of a category on an image, by default 100; of an image for LVIS, by
+    default 300. LVIS adds APr, APc and APf over its rare, common and frequent categories.
+    Without any detection every metric is 0. ValueError for an engine that cannot.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"unknown COCO evaluation engine {engine!r}; choose from {ENGINES}")
+    check_engine(engine, ground_truth)
     evaluator = f"{engine} {metadata.version(engine)}"
+    federated = is_lvis(ground_truth)
+    most = max_detections or (DETECTIONS_AN_IMAGE if federated else 100)
+    if federated:
+        evaluator += ", LVIS"
+        detections = best_of_each_image(detections, most)
     names = {c["id"]: str(c["name"]) for c in ground_truth["categories"]}
     metrics: dict[str, float] = {}
     per_class: dict[str, dict[str, float]] = {name: {} for name in names.values()}
     precision = {}
     for task in tasks:
-        run = _evaluate(ground_truth, detections, task, engine, max_detections)
+        run = _evaluate(ground_truth, detections, task, engine, most)
         table = np.asarray(run.eval["precision"])  # (T thresholds, R recalls, K classes, A, M)
-        for name, value in _summary(table, run.params.iouThrs).items():
+        values = _summary(table, run.params.iouThrs)
+        if federated:
+            values |= _by_frequency(table, ground_truth["categories"], run.params.catIds)
+        for name, value in values.items():
             metrics[f"{name}_{TASKS[task]}"] = value
         for k, category in enumerate(run.params.catIds):
             mean = _mean(table[:, :, k, 0, -1])
@@ -59,6 +75,14 @@ def coco_metrics(
                 per_class[names[category]][f"AP_{TASKS[task]}"] = mean
         precision[task] = table[:, :, :, 0, -1]
     return CocoMetrics(metrics, per_class, evaluator, precision)
+
+
+def check_engine(engine: str, ground_truth: dict[str, Any]) -> None:
+    """ValueError for an unknown engine, or one that does not know LVIS' rules."""
+    if engine not in ENGINES:
+        raise ValueError(f"unknown COCO evaluation engine {engine!r}; choose from {ENGINES}")
+    if is_lvis(ground_truth) and engine != ENGINES[0]:
+        raise ValueError(f"{engine} has no federated ground truth: LVIS needs {ENGINES[0]}")
 
 
 def tasks_of(detections: list[dict[str, Any]]) -> tuple[str, ...]:
@@ -89,7 +113,8 @@ def _evaluate(
             truth, evaluate = REFERENCE(), COCOeval
             truth.dataset = ground_truth
             truth.createIndex()
-    run = evaluate(truth, _load_results(truth, detections, task), task)
+    federated = {"lvis_style": True} if is_lvis(ground_truth) else {}
+    run = evaluate(truth, _load_results(truth, detections, task), task, **federated)
     run.params.maxDets = [1, 10, max_detections]
     _quietly(run.evaluate)
     _quietly(run.accumulate)
@@ -128,6 +153,18 @@ def _summary(table: np.ndarray, thresholds: np.ndarray) -> dict[str, float]:
         "APl": table[:, :, :, 3, -1],
     }
     values = {name: _mean(part) for name, part in parts.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _by_frequency(
+    table: np.ndarray, categories: list[dict[str, Any]], order: list[Any]
+) -> dict[str, float]:
+    """AP over the categories of each frequency; `order` is that of the table's classes."""
+    frequency = {c["id"]: c["frequency"] for c in categories}
+    values = {}
+    for kind in FREQUENCIES:
+        chosen = [k for k, category in enumerate(order) if frequency[category] == kind]
+        values[f"AP{kind}"] = _mean(table[:, :, chosen, 0, -1])
     return {name: value for name, value in values.items() if value is not None}
 
 

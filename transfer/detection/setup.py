@@ -15,6 +15,7 @@ from pretrain.findings import refuse_errors
 from transfer.datasets.coco_checks import CocoSplit, check_coco
 from transfer.detection.build import Detector, build_detector
 from transfer.detection.coco import Split, read_pair, register
+from transfer.detection.coco_eval import check_engine
 from transfer.detection.config import ConfigError
 from transfer.detection.loader import train_loader, trainable
 from transfer.weights import PixelStats
@@ -58,6 +59,7 @@ def prepare(config: DictConfig, pixels: PixelStats | None = None) -> Run:
     for finding in findings:
         logger.warning("%s", finding)
     train_split, val_split = read_pair(data)
+    check_engine(config.test.engine, val_split.ground_truth)
     masks = config.model.masks
     if masks and not (train_split.has_masks and val_split.has_masks):
         raise ConfigError(

@@ -1,0 +1,35 @@
+"""LVIS: COCO's annotation format with a federated ground truth (arXiv 1908.03195, section 3).
+
+An image says which categories it certainly lacks and of which not every object is marked;
+detections of any other category are not judged there.
+"""
+
+from collections import defaultdict
+from typing import Any
+
+FREQUENCIES = ("r", "c", "f")  # categories on 1-10, 11-100 and more training images
+DETECTIONS_AN_IMAGE = 300  # LVIS API, LVISResults
+
+
+def is_lvis(data: dict[str, Any]) -> bool:
+    """Whether an annotation file is LVIS' and not plain COCO's."""
+    return any("neg_category_ids" in image for image in data["images"])
+
+
+def name_files(images: list[dict[str, Any]]) -> None:
+    """LVIS names no files: `train2017/NAME.jpg` from the address of COCO's image."""
+    for image in images:
+        if "file_name" not in image and "coco_url" in image:
+            image["file_name"] = "/".join(image["coco_url"].split("/")[-2:])
+
+
+def best_of_each_image(detections: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """The `most` detections of highest score an image, over all categories."""
+    by_image = defaultdict(list)
+    for detection in detections:
+        by_image[detection["image_id"]].append(detection)
+    return [
+        detection
+        for found in by_image.values()
+        for detection in sorted(found, key=lambda d: d["score"], reverse=True)[:most]
+    ]
