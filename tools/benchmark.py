@@ -16,7 +16,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not tools/pretrain.
 BENCHMARKS = {
     "pretrain": "whole pretraining steps: visible patches, dense-masked, unmasked",
     "detection": "Mask R-CNN: our ResNet-50 wrapper beside Detectron2's own",
-    "segmentation": "UperNet: our BEiT-B beside MMSegmentation's own",
+    "segmentation": "UperNet: our BEiT, ConvNeXt or ResNet beside OpenMMLab's own",
     "coco-eval": "COCO evaluation: faster-coco-eval beside pycocotools",
 }
 

@@ -1,10 +1,13 @@
-"""UperNet: our BEiT-B backbone against MMSegmentation's own BEiT, interleaved.
+"""UperNet: our backbones against those MMSegmentation's configs name, interleaved.
 
-Both nets have the same heads and see the same batches, and take turns step by step, so that a busy
-machine slows both.
+Both nets have the same weights and heads, see the same batches, and take turns step by step, so
+that a busy machine slows both. Their BEiT and ResNet are MMSegmentation's own, their ConvNeXt is
+mmpretrain's, which this project does not depend on: pip install onedl-mmpretrain model-index
 """
 
 import argparse
+import copy
+import re
 from functools import partial
 from typing import Any
 
@@ -13,11 +16,34 @@ from torch import nn
 
 from tools.benchmarks.interleave import beside
 
-CONFIG = "configs/segmentation/beit_base_pt_upernet_512.py"
+CONFIGS = {
+    "beit": "configs/segmentation/beit_base_pt_upernet_512.py",
+    "convnext": "configs/segmentation/convnext_tiny_upernet_512.py",
+    "convnextv2": "configs/segmentation/convnextv2_tiny_upernet_512.py",
+    "resnet": "configs/segmentation/resnet50_upernet_512.py",
+}
+NAMES = (  # (pattern of theirs, ours)
+    # BEiT
+    (r"^layers\.", "blocks."),
+    (r"\.ln(\d)\.", r".norm\1."),
+    (r"ffn\.layers\.0\.0", "mlp.fc1"),
+    (r"ffn\.layers\.1", "mlp.fc2"),
+    (r"patch_embed\.projection", "patch_embed.proj"),
+    # ConvNeXt
+    (r"^downsample_layers\.0\.", "stem."),
+    (r"^downsample_layers\.(\d)\.", r"stages.\1.downsample."),
+    (r"^stages\.(\d)\.(\d+)\.", r"stages.\1.blocks.\2."),
+    (r"depthwise_conv", "conv_dw"),
+    (r"pointwise_conv(\d)", r"mlp.fc\1"),
+    (r"grn\.gamma", "mlp.grn.weight"),
+    (r"grn\.beta", "mlp.grn.bias"),
+    *((rf"^norm{i}\.", f"res{i + 2}.") for i in range(4)),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Size of the batches; the defaults suit a GPU."""
+    parser.add_argument("--arch", default="beit", choices=CONFIGS)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--crop", type=int, default=512, help="pixels a side")
     parser.add_argument("--steps", type=int, default=20, help="rounds that are timed")
@@ -27,15 +53,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Images a second of both, training and inference, and the ratios."""
+    """Images a second of both, training and inference, the ratios, and that the nets agree."""
     from transfer.segmentation.estimate import random_batch
 
     torch.manual_seed(0)
     device = torch.device(args.device)
-    nets = {"ours": _ours(args.crop), "mmsegmentation": _theirs(args.crop)}
+    ours, theirs = segmentors(args.arch, args.crop)
+    nets = {"ours": ours, "openmmlab": theirs}
+    difference = largest_difference(ours, theirs, args.crop)
+    print(f"same weights: largest difference of the backbones' maps {difference:.1e} of their size")
     optimizers = {n: torch.optim.SGD(m.parameters(), lr=1e-5) for n, m in nets.items()}
     batch = random_batch(150, (args.crop, args.crop), args.batch)
-    result: dict[str, Any] = {"device": str(device), "batch": args.batch, "crop": args.crop}
+    result: dict[str, Any] = {"arch": args.arch, "device": str(device), "batch": args.batch,
+                              "crop": args.crop, "largest_difference": difference}  # fmt: skip
 
     def train(name: str) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=args.amp):
@@ -58,8 +88,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         result[phase] = beside(
             phase,
             partial(call, "ours"),
-            partial(call, "mmsegmentation"),
-            "mmsegmentation",
+            partial(call, "openmmlab"),
+            "openmmlab",
             args.batch,
             args.steps,
             args.warmup,
@@ -68,7 +98,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _ours(crop: int) -> nn.Module:
+def segmentors(arch: str, crop: int) -> tuple[nn.Module, nn.Module]:
+    """Ours as its config builds it, and the same over their backbone with our weights."""
     from mmengine.registry import DefaultScope
     from mmseg.registry import MODELS
 
@@ -76,19 +107,74 @@ def _ours(crop: int) -> nn.Module:
     from transfer.segmentation.config import fill_in, load_config
 
     options = [f"crop_size=({crop}, {crop})", f"image_size={crop}", "data_root=unused"]
+    config = fill_in(load_config(CONFIGS[arch], options))
     with DefaultScope.overwrite_default_scope("mmseg"):
-        return MODELS.build(fill_in(load_config(CONFIG, options)).model)
+        ours = MODELS.build(config.model)
+    theirs = copy.deepcopy(ours)
+    theirs.backbone = their_backbone(arch, config.drop_path, crop)
+    take_weights(theirs.backbone, ours.backbone.features)
+    if arch == "beit":
+        theirs.neck = their_pyramid(ours.backbone.features.pyramid)
+    return ours, theirs
 
 
-def _theirs(crop: int) -> nn.Module:
-    """The same segmentor over MMSegmentation's BEiT-B and its Feature2Pyramid."""
-    from mmseg.models.backbones import BEiT
+def their_backbone(arch: str, drop_path: float, crop: int) -> nn.Module:
+    """With random weights; ValueError where mmpretrain is needed and missing."""
+    from mmseg.models.backbones import BEiT, ResNet
+
+    if arch == "beit":
+        return BEiT(
+            img_size=(crop, crop), out_indices=(3, 5, 7, 11), qv_bias=True, init_values=0.1,
+            drop_path_rate=drop_path, norm_cfg={"type": "LN", "eps": 1e-6},
+        )  # fmt: skip
+    if arch == "resnet":
+        return ResNet(50, strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1))
+    try:
+        from mmpretrain.models.backbones import ConvNeXt
+    except ImportError as error:
+        raise ValueError(
+            f"the ConvNeXt of MMSegmentation's configs is mmpretrain's, which cannot be imported "
+            f"({error}): pip install onedl-mmpretrain model-index"
+        ) from error
+    second = arch == "convnextv2"
+    return ConvNeXt(
+        "tiny", out_indices=[0, 1, 2, 3], drop_path_rate=drop_path, gap_before_final_norm=False,
+        layer_scale_init_value=0.0 if second else 1.0, use_grn=second,
+    )  # fmt: skip
+
+
+def their_pyramid(ours: nn.Module) -> nn.Module:
+    """MMSegmentation's neck of BEiT, which our backbone holds itself, with the same weights."""
     from mmseg.models.necks import Feature2Pyramid
 
-    net = _ours(crop)
-    net.neck = Feature2Pyramid(768, rescales=[4, 2, 1, 0.5], norm_cfg={"type": "BN"})
-    net.backbone = BEiT(
-        img_size=(crop, crop), out_indices=(3, 5, 7, 11), qv_bias=True, drop_path_rate=0.1,
-        init_values=0.1, norm_cfg={"type": "LN", "eps": 1e-6},
-    )  # fmt: skip
-    return net
+    neck = Feature2Pyramid(768, rescales=[4, 2, 1, 0.5], norm_cfg={"type": "BN"})
+    neck.load_state_dict(dict(zip(neck.state_dict(), ours.state_dict().values(), strict=True)))
+    return neck
+
+
+def take_weights(theirs: nn.Module, ours: nn.Module) -> None:
+    """Copy the tensors of our features; KeyError for a parameter of theirs that ours lacks."""
+    own = {**ours.encoder.state_dict(), **ours.norms.state_dict()}
+    state = theirs.state_dict()
+    parameters = {name for name, _ in theirs.named_parameters()}
+    for name, tensor in state.items():
+        if name in parameters or our_name(name) in own:
+            state[name] = own[our_name(name)].reshape(tensor.shape)
+    theirs.load_state_dict(state)
+
+
+def our_name(name: str) -> str:
+    """Their name of a tensor in timm's words."""
+    for pattern, new in NAMES:
+        name = re.sub(pattern, new, name)
+    return name
+
+
+def largest_difference(ours: nn.Module, theirs: nn.Module, crop: int) -> float:
+    """Of the maps of both for one random image, relative to each map's largest value."""
+    image = torch.randn(1, 3, crop, crop)
+    ours.eval()
+    theirs.eval()
+    with torch.no_grad():
+        pairs = list(zip(ours.extract_feat(image), theirs.extract_feat(image), strict=True))
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
