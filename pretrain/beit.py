@@ -82,7 +82,11 @@ class BEiT(nn.Module):
         return self.loss_from_tokens(images, visible, self.tokens(token_images))
 
     def loss_from_tokens(self, images: Tensor, visible: Tensor, tokens: Tensor) -> Tensor:
-        """Cross entropy averaged over all masked patches of the batch; tokens (B, h*w) int64."""
+        """Cross entropy averaged over all masked patches of the batch; tokens (B, h*w) int64.
+
+        Block masks differ in size, so the mean of several processes' or accumulated losses is not
+        quite that of one; unilm beit `engine_for_pretraining.py` averages in the same way.
+        """
         masked = ~visible.flatten(1)  # (B, h*w)
         return F.cross_entropy(self.logits(images, visible), tokens[masked])
 

@@ -8,9 +8,11 @@ from typing import TypeVar
 
 import torch
 import torch.distributed.nn.functional as distributed
-from timm.layers import convert_sync_batchnorm
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from pretrain.sparse.dense import DenseLayer, over_visible
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -49,23 +51,45 @@ class CPUSyncBatchNorm(_BatchNorm):
             raise ValueError(f"batch normalisation needs (N, C, ...), got {tuple(x.shape)}")
 
 
+class CPUSyncBatchNormAct(CPUSyncBatchNorm):
+    """timm's BatchNormAct2d with the batch of all processes."""
+
+    act: nn.Module
+    drop: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.drop(super().forward(x)))
+
+
 def synchronised(method: M, device: torch.device) -> M:
     """`method` with every BatchNorm synchronised over the processes; the same tensors and names."""
+    modules = method.named_modules()
+    slots = {
+        n: m.slot for n, m in modules if isinstance(m, DenseLayer) and isinstance(m, _BatchNorm)
+    }
     if device.type == "cuda":
-        return convert_sync_batchnorm(method)
-    for parent in list(method.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, _BatchNorm):
-                setattr(parent, name, _on_cpu(child))
+        method = convert_sync_batchnorm(method)
+    else:
+        for parent in list(method.modules()):
+            for name, child in parent.named_children():
+                if isinstance(child, _BatchNorm):
+                    setattr(parent, name, _on_cpu(child))
+    for name, slot in slots.items():
+        over_visible(method.get_submodule(name), slot)
     return method
 
 
 def _on_cpu(norm: _BatchNorm) -> CPUSyncBatchNorm:
-    if type(norm) not in (nn.BatchNorm1d, nn.BatchNorm2d) or not norm.affine:
+    if not norm.affine:
         raise ValueError(
-            f"{type(norm).__name__} cannot be synchronised over processes on the CPU: run one "
-            "process there, or use GPUs"
+            f"{type(norm).__name__} without weights cannot be synchronised over processes on the "
+            "CPU: run one process there, or use GPUs"
         )
-    made = CPUSyncBatchNorm(norm.num_features, norm.eps, norm.momentum).to(norm.weight)
+    with_act = isinstance(norm, BatchNormAct2d)
+    kind = CPUSyncBatchNormAct if with_act else CPUSyncBatchNorm
+    made = kind(norm.num_features, norm.eps, norm.momentum).to(norm.weight)
+    if isinstance(norm, BatchNormAct2d):
+        made.act, made.drop = norm.act, norm.drop
     made.load_state_dict(norm.state_dict())
+    made.train(norm.training)
     return made

@@ -88,9 +88,6 @@ class DenseBatchNorm2d(OverVisible, nn.BatchNorm2d):
         """Rows (positions, C) are as good as maps."""
 
 
-class DenseSyncBatchNorm(OverVisible, nn.SyncBatchNorm): ...
-
-
 class DenseBatchNormAct2d(_AsMap, BatchNormAct2d): ...
 
 
@@ -128,7 +125,6 @@ DENSE_LAYERS: dict[type[nn.Module], Any] = {
     nn.MaxPool2d: DenseMaxPool2d,
     nn.AvgPool2d: DenseAvgPool2d,
     nn.BatchNorm2d: DenseBatchNorm2d,
-    nn.SyncBatchNorm: DenseSyncBatchNorm,
     BatchNormAct2d: DenseBatchNormAct2d,
     TimmLayerNorm2d: DenseLayerNorm2d,
     TimmLayerNorm: DenseLayerNorm,
@@ -147,3 +143,9 @@ def use_dense(root: nn.Module, slot: MaskSlot) -> None:
         if layer is not None:
             module.__class__ = layer
             module.slot = slot  # type: ignore[assignment]
+
+
+def over_visible(norm: nn.Module, slot: MaskSlot) -> None:
+    """Make a norm that takes (N, C), of whatever class, see the visible positions only."""
+    norm.__class__ = type(f"Dense{type(norm).__name__}", (OverVisible, type(norm)), {})
+    norm.slot = slot  # type: ignore[assignment]

@@ -11,12 +11,14 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pretrain import folder
 from pretrain.checkpoint import read_encoder, read_state
 from pretrain.config import Recipe, recipe_from_json
 from pretrain.fcmae import FCMAE
-from pretrain.methods import build_method
+from pretrain.spark import SparK
+from pretrain.sparse.dense import OverVisible
 from pretrain.sync_norm import CPUSyncBatchNorm, synchronised
 from pretrain.train import NonFiniteLossError, train
 
@@ -163,10 +165,12 @@ def test_batch_norm_over_processes_is_that_of_the_whole_batch() -> None:
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.parametrize("sparse", ["patches", "dense"])
 def test_two_processes_compute_what_one_does(
-    spark_recipe: Recipe, photos: Path, tmp_path: Path
+    spark_recipe: Recipe, photos: Path, tmp_path: Path, sparse: str
 ) -> None:
     """SparK on a ResNet: gradients averaged, BatchNorm over the visible patches of both."""
+    spark_recipe = replace(spark_recipe, method=replace(spark_recipe.method, sparse=sparse))
     path = tmp_path / "recipe.py"
     path.write_text("from pretrain.config import recipe_from_json\n"
                     f"recipe = recipe_from_json({spark_recipe.to_json()!r})\n")  # fmt: skip
@@ -183,7 +187,17 @@ def test_two_processes_compute_what_one_does(
     assert "8 images a step = 2 devices x 4" in done.stdout
 
 
-def test_dense_reference_over_processes_is_refused(spark_recipe: Recipe) -> None:
-    dense = replace(spark_recipe, method=replace(spark_recipe.method, sparse="dense"))
-    with pytest.raises(ValueError, match="cannot be synchronised"):
-        synchronised(build_method(dense), torch.device("cpu"))
+@pytest.mark.parametrize("arch", ["resnet18", "regnety_002"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_synchronised_norms_of_the_reference_stay_masked(arch: str, device: str) -> None:
+    """A swap alone: nothing is computed here, so the kind for GPUs can be looked at too."""
+    arch_args = {"se_ratio": 0} if arch == "regnety_002" else {}
+    method = SparK(arch=arch, arch_args=arch_args, image_size=64, decoder_width=32, sparse="dense")
+    before = dict(method.state_dict())
+    masked = {name for name, m in method.named_modules() if isinstance(m, OverVisible)}
+    method = synchronised(method, torch.device(device))
+    kind = torch.nn.SyncBatchNorm if device == "cuda" else CPUSyncBatchNorm
+    norms = {n: m for n, m in method.named_modules() if isinstance(m, _BatchNorm)}
+    assert all(isinstance(m, kind) for m in norms.values())
+    assert {n for n, m in norms.items() if isinstance(m, OverVisible)} == masked
+    assert method.state_dict().keys() == before.keys()
