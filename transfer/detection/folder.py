@@ -7,7 +7,7 @@ from typing import Any
 
 from detectron2.utils import comm
 
-from pretrain.checkpoint import atomic_write
+from pretrain.checkpoint import atomic_write, remove_unfinished
 from transfer.detection.build import plain
 from transfer.detection.config import ConfigError, protocol_of
 from transfer.detection.setup import Run
@@ -45,7 +45,10 @@ def identity_of(setup: Run) -> str:
 
 
 def claim(out: Path, identity: str, resume: bool) -> None:
-    """Note in the folder which run it holds; ConfigError when it holds another one."""
+    """Note in the folder which run it holds; ConfigError when it holds another one.
+
+    Clears what a killed process left half-written.
+    """
     path = out / RUN_NAME
     if resume and path.is_file():
         differing = _differences(json.loads(path.read_text()), json.loads(identity))
@@ -55,6 +58,7 @@ def claim(out: Path, identity: str, resume: bool) -> None:
                 "Give another output_dir"
             )
     if comm.is_main_process():
+        remove_unfinished(out)
         atomic_write(path, lambda p: p.write_text(identity + "\n"))
     comm.synchronize()
 

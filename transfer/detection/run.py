@@ -8,17 +8,11 @@ import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from detectron2.engine import hooks
 from detectron2.utils import comm
-from detectron2.utils.events import (
-    CommonMetricPrinter,
-    EventStorage,
-    JSONWriter,
-    TensorboardXWriter,
-)
+from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch.nn.parallel import DistributedDataParallel
 
@@ -29,6 +23,7 @@ from transfer.detection.config import protocol_of
 from transfer.detection.evaluation import CocoEvaluator, predict
 from transfer.detection.folder import backbone_args, claim, identity_of, log_to, refuse_occupied
 from transfer.detection.loader import test_loader, trainable
+from transfer.detection.log import Writers
 from transfer.detection.optimizer import lr_factor
 from transfer.detection.pictures import write_pictures
 from transfer.detection.precision import precise_bn
@@ -38,7 +33,6 @@ from transfer.detection.trainer import (
     SaveState,
     Trainer,
     save_last_good,
-    trim_metrics,
 )
 from transfer.detection.tta import with_tta
 from transfer.record import (
@@ -142,15 +136,16 @@ def train(setup: Run, identity: str) -> Trainer:
     if state.is_file():
         trainer.load_state_dict(checkpoint.load(state))
         logger.info("continuing after step %d", trainer.done)
-        trim_metrics(out / "metrics.json", trainer.done)
-    trainer.register_hooks(
-        [hooks.IterationTimer(warmup_iter=0), *_evaluation_hook(setup, trainer), saver]
-    )
+    trainer.register_hooks([hooks.IterationTimer(warmup_iter=0), *_evaluation_hook(setup, trainer)])
+    steps = setup.config.schedule.steps
     if comm.is_main_process():
-        trainer.register_hooks([hooks.PeriodicWriter(_writers(setup), settings.log_period)])
+        trainer.register_hooks(
+            [Writers(out, done=trainer.done, steps=steps, period=settings.log_period)]
+        )
+    trainer.register_hooks([saver])  # last: a saved step is in the log
     signal.signal(signal.SIGTERM, lambda *_: setattr(trainer, "stop_asked", True))
     try:
-        trainer.train(trainer.done, setup.config.schedule.steps)
+        trainer.train(trainer.done, steps)
     except NotFiniteError as error:
         kept = save_last_good(trainer, out, identity)
         last = f"step {trainer.done} is kept in {state}" if kept else f"see {state} for the last"
@@ -229,14 +224,6 @@ def _evaluation_hook(setup: Run, trainer: Trainer) -> list[hooks.EvalHook]:
             return
 
     return [Every(period, test)]
-
-
-def _writers(setup: Run) -> list[Any]:
-    return [
-        CommonMetricPrinter(setup.config.schedule.steps),
-        JSONWriter(str(setup.out / "metrics.json")),
-        TensorboardXWriter(str(setup.out)),
-    ]
 
 
 def _refresh_batchnorm(setup: Run, trainer: Trainer) -> None:

@@ -10,7 +10,6 @@ with BatchNorm an accumulated step is not the same as one large batch.
 """
 
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from transfer.detection import checkpoint
+from transfer.detection.log import restore_storage, storage_state
 from transfer.detection.optimizer import set_lr
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ class Trainer(TrainerBase):
         self.amp, self.clip_norm, self.ema_decay = amp, clip_norm, ema
         self.done = 0  # optimizer steps
         self.seconds = 0.0  # spent training, over all resumed parts
+        self.logged: dict[str, Any] = {}  # what the log was told before this part
         self.stop_asked = False
         self.bare = model.module if isinstance(model, DistributedDataParallel) else model
         self.ema = _float_copy(self.bare) if ema else None
@@ -73,6 +74,7 @@ class Trainer(TrainerBase):
         self.batches: Iterator[list[dict[str, Any]]] = iter(self.loader_from(start_iter))
         self.model.train()
         with EventStorage(start_iter) as self.storage:
+            restore_storage(self.storage, self.logged)
             try:
                 self.before_train()
                 for self.iter in range(start_iter, max_iter):
@@ -171,11 +173,12 @@ class Trainer(TrainerBase):
             "model": self.bare.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema,
+            "log": storage_state(self.storage, self.done),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a saved step."""
-        self.done, self.seconds = state["step"], state["seconds"]
+        self.done, self.seconds, self.logged = state["step"], state["seconds"], state["log"]
         self.bare.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.ema is not None:
@@ -227,18 +230,6 @@ def save_last_good(trainer: Trainer, folder: Path, identity: str) -> bool:
         state = {**trainer.state_dict(), "identity": identity}
         checkpoint.save(state, folder / checkpoint.STATE_NAME)
     return finite
-
-
-def trim_metrics(path: Path, steps: int) -> None:
-    """Drop lines of steps that a resumed run will do again, and a line cut short by a kill."""
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            if json.loads(line).get("iteration", steps) < steps:
-                kept.append(line)
-    path.write_text("".join(f"{line}\n" for line in kept))
 
 
 def _float_copy(model: nn.Module) -> dict[str, torch.Tensor]:
