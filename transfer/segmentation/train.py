@@ -1,7 +1,6 @@
 """One segmentation run: config -> training -> evaluation -> WORK_DIR/result.json."""
 
 import json
-import os
 import resource
 from dataclasses import asdict
 from importlib import metadata
@@ -13,14 +12,14 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS
-from torch import distributed
 
-from pretrain.checkpoint import atomic_write
+from pretrain.checkpoint import atomic_write, remove_unfinished
 from transfer.record import Cost, Dataset, Result, describe_environment, protocol_hash, write_result
 from transfer.segmentation.checkpoint import close_doors
 from transfer.segmentation.config import fill_in, protocol
 from transfer.segmentation.data import find_pairs
 from transfer.segmentation.data_checks import check_data, folder_pairs
+from transfer.segmentation.launch import join_processes
 from transfer.segmentation.metric import PREDICTIONS, score_folder
 from transfer.segmentation.norm import has_batch_norm
 from transfer.segmentation.optim import NotFiniteError
@@ -47,7 +46,7 @@ def run(
     training; NotFiniteError where the loss stops being a number.
     """
     close_doors()
-    world_size = start_processes(launcher)
+    world_size = join_processes(launcher)
     last = work_dir / LAST
     former = read_about(last) if (resume or eval_only) and last.is_file() else None
     if former and not eval_only:
@@ -59,6 +58,8 @@ def run(
     if former is None and is_main_process():
         check_data(filled)
     folder = evaluation_folder(cfg, former, work_dir) if former and eval_only else work_dir
+    if is_main_process():
+        remove_unfinished(folder)
     runner = build_runner(filled, folder, launcher)
     if not eval_only and filled["device_batch"] * world_size < 2 and has_batch_norm(runner.core):
         raise ValueError(
@@ -88,16 +89,6 @@ def evaluation_folder(cfg: Config, former: dict[str, Any], work_dir: Path) -> Pa
     """Where --eval-only writes: the run's own folder, or one beside for another protocol."""
     new = json.loads(json.dumps(protocol(cfg)))
     return work_dir if new == former["protocol"] else work_dir / f"eval-{protocol_hash(new)}"
-
-
-def start_processes(launcher: str) -> int:
-    """Join the other processes where there are any; returns how many there are."""
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    if launcher == "none":
-        return 1
-    if launcher == "pytorch" and not torch.cuda.is_available() and not distributed.is_initialized():
-        distributed.init_process_group("gloo")  # MMEngine's own start needs a GPU
-    return int(os.environ["SLURM_NTASKS"]) if launcher == "slurm" else world_size
 
 
 def score(cfg: Config, work_dir: Path) -> dict[str, float]:
