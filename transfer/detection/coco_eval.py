@@ -4,13 +4,15 @@ One function, two engines: faster-coco-eval, and pycocotools to check it with. T
 version stand in every record. Ground truth of LVIS is judged by LVIS' rules.
 """
 
-import copy
+import contextlib
+import io
 import logging
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
 import numpy as np
+import pycocotools.mask as mask_api
 
 from transfer.datasets.lvis import (
     DETECTIONS_AN_IMAGE,
@@ -101,42 +103,64 @@ def _evaluate(
     if engine == "faster-coco-eval":
         from faster_coco_eval import COCO, COCOeval_faster
 
-        truth, evaluate = COCO(ground_truth), COCOeval_faster
+        truth, evaluate, load = COCO(ground_truth), COCOeval_faster, _results
     else:
-        import contextlib
-        import io
-
         from pycocotools.coco import COCO as REFERENCE
         from pycocotools.cocoeval import COCOeval
 
-        with contextlib.redirect_stdout(io.StringIO()):
-            truth, evaluate = REFERENCE(), COCOeval
-            truth.dataset = ground_truth
-            truth.createIndex()
+        truth, evaluate, load = REFERENCE(), COCOeval, _reference_results
+        truth.dataset = ground_truth
+        _quietly(truth.createIndex)
     federated = {"lvis_style": True} if is_lvis(ground_truth) else {}
-    run = evaluate(truth, _load_results(truth, detections, task), task, **federated)
+    _check_images(ground_truth, detections)
+    run = evaluate(truth, load(truth, detections, task), task, **federated)
     run.params.maxDets = [1, 10, max_detections]
     _quietly(run.evaluate)
     _quietly(run.accumulate)
     return run
 
 
-def _load_results(truth: Any, detections: list[dict[str, Any]], task: str) -> Any:
+def _check_images(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> None:
+    unknown = {d["image_id"] for d in detections} - {i["id"] for i in ground_truth["images"]}
+    if unknown:
+        raise ValueError(
+            f"detections name images that the ground truth lacks: {sorted(unknown, key=str)[:5]}; "
+            "give the annotation file they were made for"
+        )
+
+
+def _results(truth: Any, detections: list[dict[str, Any]], task: str) -> Any:
+    """As COCO.loadRes of faster-coco-eval, which takes half of the time to measure masks."""
+    if task == "segm":
+        shapes = [d["segmentation"] for d in detections]
+        areas = [int(mask_api.area(shape)) for shape in shapes]
+    else:
+        shapes = [d["bbox"] for d in detections]
+        areas = [width * height for _, _, width, height in shapes]
+    key = "segmentation" if task == "segm" else "bbox"
+    results = type(truth)()
+    results.dataset = {**truth.dataset, "annotations": [
+        {"id": number, "image_id": d["image_id"], "category_id": d["category_id"],
+         "score": d["score"], "area": area, "iscrowd": 0, key: shape}
+        for number, (d, area, shape) in enumerate(zip(detections, areas, shapes, strict=True), 1)
+    ]}  # fmt: skip
+    results.createIndex()
+    return results
+
+
+def _reference_results(truth: Any, detections: list[dict[str, Any]], task: str) -> Any:
     # mask AP counts an object's size by its mask: COCO uses the box where one is given
-    drop = {"bbox"} if task == "segm" else {"segmentation"}
-    plain = [{k: copy.copy(v) for k, v in d.items() if k not in drop} for d in detections]
-    if not plain:
-        empty = type(truth)()
-        empty.dataset = {**truth.dataset, "annotations": []}
-        _quietly(empty.createIndex)
-        return empty
-    return _quietly(lambda: truth.loadRes(plain))
+    drop = "bbox" if task == "segm" else "segmentation"
+    plain = [{k: v for k, v in d.items() if k != drop} for d in detections]
+    if plain:
+        return _quietly(lambda: truth.loadRes(plain))
+    empty = type(truth)()
+    empty.dataset = {**truth.dataset, "annotations": []}
+    _quietly(empty.createIndex)
+    return empty
 
 
 def _quietly(call: Any) -> Any:
-    import contextlib
-    import io
-
     with contextlib.redirect_stdout(io.StringIO()):
         return call()
 

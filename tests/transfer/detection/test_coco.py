@@ -78,8 +78,10 @@ def test_both_engines_give_the_same_numbers(val: Split) -> None:
                     "segmentation": {"size": code["size"], "counts": code["counts"].decode()},
                 }
             )
-    fast = coco_metrics(val.ground_truth, copy.deepcopy(noisy))
+    before = copy.deepcopy(noisy)
+    fast = coco_metrics(val.ground_truth, noisy)
     slow = coco_metrics(val.ground_truth, noisy, engine="pycocotools")
+    assert noisy == before
     assert fast.metrics == pytest.approx(slow.metrics, abs=1e-9)
     assert 0 < fast.metrics["AP_mask"] < 100
     assert fast.per_class["disc"] == pytest.approx(slow.per_class["disc"], abs=1e-9)
@@ -90,6 +92,13 @@ def test_both_engines_give_the_same_numbers(val: Split) -> None:
 def test_no_detections_score_zero(val: Split) -> None:
     for engine in ("faster-coco-eval", "pycocotools"):
         assert set(coco_metrics(val.ground_truth, [], engine=engine).metrics.values()) == {0}
+
+
+def test_detections_of_other_images_are_refused(val: Split) -> None:
+    stray = {"image_id": 99, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 1.0}
+    for engine in ("faster-coco-eval", "pycocotools"):
+        with pytest.raises(ValueError, match=r"images that the ground truth lacks: \[99\]"):
+            coco_metrics(val.ground_truth, [stray], tasks=("bbox",), engine=engine)
 
 
 def test_an_unknown_engine_is_refused(val: Split) -> None:
