@@ -18,7 +18,7 @@ FULL = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("custom", "s
 GOLDEN = json.loads(Path("tests/golden/layer_decay_and_schedules.json").read_text())
 
 # Parameters (M) and multiply-adds (G) of a 512x2048 or 640x2560 input as published:
-# facebookresearch/ConvNeXt semantic_segmentation/README.md
+# facebookresearch/ConvNeXt semantic_segmentation/README.md, ConvNeXt V2 paper (2301.00808) table 7
 PUBLISHED = {
     "convnext_tiny_upernet_512": (60, 939),
     "convnext_small_upernet_512": (82, 1027),
@@ -26,6 +26,10 @@ PUBLISHED = {
     "convnext_base_22k_upernet_640": (122, 1828),
     "convnext_large_22k_upernet_640": (235, 2458),
     "convnext_xlarge_22k_upernet_640": (391, 3335),
+    "convnextv2_base_upernet_512": (122, 1170),
+    "convnextv2_large_upernet_512": (235, 1573),
+    "convnextv2_huge_upernet_512": (707, 3272),
+    "convnextv2_huge_upernet_640": (707, 5113),
 }
 DECAYS = {
     "convnext_tiny_upernet_512": "convnext_tiny_stage_wise_decay0.9_layers6",
