@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 # Imported for what they register: the names that configs use.
-from transfer.segmentation import backbone, data, hooks, labels, metric, optim, segmentor  # noqa: F401
+from transfer.segmentation import backbone, data, hooks, labels, log, metric, optim, segmentor  # noqa: F401
 from transfer.segmentation.checkpoint import FORMAT, read_tensors, write_tensors
 from transfer.segmentation.norm import has_batch_norm, synchronise_batch_norm
 from transfer.segmentation.run_folder import LAST
@@ -29,6 +29,7 @@ class TransferRunner(Runner):
     """
 
     stopped = False  # by SIGTERM, before the end
+    timestamp = ""  # MMEngine's folder for each start: WORK_DIR itself
     metrics: dict[str, float] | None = None  # of the last evaluation, if it was at the end
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -127,6 +128,10 @@ class TransferRunner(Runner):
         self.core.load_state_dict(checkpoint["state_dict"], strict=True)
         self._has_loaded = True
 
+    def build_logger(self, log_level: Any = "INFO", *_: Any, **more: Any) -> Any:
+        """As Runner's, into WORK_DIR/log.txt."""
+        return super().build_logger(log_level, str(Path(self.work_dir) / "log.txt"), **more)
+
     def _log_env(self, env_cfg: dict[str, Any]) -> None:
         """The record holds the environment, WORK_DIR/config.json the config."""
 
@@ -148,9 +153,6 @@ def build_runner(cfg: Config, work_dir: Path, launcher: str = "none") -> Transfe
     evaluator = dict(cfg["val_evaluator"])
     if cfg["save_predictions"]:
         evaluator["output_dir"] = str(work_dir / metric.PREDICTIONS)
-    backends = [{"type": "LocalVisBackend"}]
-    if cfg["tensorboard"]:
-        backends.append({"type": "TensorboardVisBackend"})
     return TransferRunner(
         model=cfg["model"],
         work_dir=str(work_dir),
@@ -169,6 +171,8 @@ def build_runner(cfg: Config, work_dir: Path, launcher: str = "none") -> Transfe
         },
         custom_hooks=[
             {"type": "StepHook"},
+            {"type": "LogHook", "interval": cfg["log_interval"], "accumulation": passes,
+             "tensorboard": cfg["tensorboard"]},
             {"type": "SaveHook", "interval": cfg["save_interval"], "accumulation": passes},
             *_average(cfg["ema"]),
             *cfg.get("custom_hooks", []),
@@ -177,7 +181,7 @@ def build_runner(cfg: Config, work_dir: Path, launcher: str = "none") -> Transfe
         env_cfg={"cudnn_benchmark": True, "mp_cfg": {"mp_start_method": "fork"},
                  "dist_cfg": {"backend": "nccl"}},
         log_processor={"by_epoch": False},
-        visualizer={"type": "Visualizer", "vis_backends": backends},
+        visualizer={"type": "Visualizer", "vis_backends": []},
         default_scope="mmseg",
         randomness={"seed": cfg["seed"]},
         experiment_name=f"{work_dir.name}-{os.urandom(4).hex()}",

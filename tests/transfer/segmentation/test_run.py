@@ -1,5 +1,6 @@
 """A run from config to record: interrupted runs equal unbroken ones, and nothing is overwritten."""
 
+import json
 import os
 import signal
 
@@ -19,6 +20,16 @@ def assert_same_weights(first, second):
     assert first.keys() == second.keys()
     for name, tensor in first.items():
         assert torch.equal(tensor, second[name]), name
+
+
+def assert_same_log(first, second, steps):
+    first, second = (
+        [json.loads(line) for line in (folder / "log.jsonl").open()] for folder in (first, second)
+    )
+    assert [line["step"] for line in second] == steps
+    for line in (*first, *second):
+        del line["seconds"]
+    assert first == second
 
 
 def stop_after(monkeypatch, steps, action):
@@ -75,19 +86,23 @@ def test_a_killed_run_goes_on_to_the_same_end(segment, tiny, whole, tmp_path, mo
             segment(tiny, tmp_path)
     resumed = segment(tiny, tmp_path, resume=True)
     assert_same_weights(whole, tmp_path)
+    assert_same_log(whole, tmp_path, steps=[2, 4, 6])
     assert resumed.metrics == read_result(whole).metrics
     assert resumed.per_class == read_result(whole).per_class
 
 
 def test_accumulation_resumes_exactly(segment, tiny, tmp_path, monkeypatch):
-    tiny = [*tiny, "accumulation=2"]
+    tiny = [*tiny, "accumulation=2", "log_interval=3"]
     segment(tiny, tmp_path / "whole")
     with monkeypatch.context() as patch:
         stop_after(patch, 7, kill)
         with pytest.raises(KilledError):
             segment(tiny, tmp_path / "broken")
+    with (tmp_path / "broken" / "log.jsonl").open("a") as log:
+        log.write('{"step": 3, "lo')
     segment(tiny, tmp_path / "broken", resume=True)
     assert_same_weights(tmp_path / "whole", tmp_path / "broken")
+    assert_same_log(tmp_path / "whole", tmp_path / "broken", steps=[3, 6])
 
 
 def test_sigterm_saves_and_stops(segment, tiny, whole, tmp_path, monkeypatch):
