@@ -89,8 +89,7 @@ def run(arguments: list[str]) -> int:
     if refuse_folder(command.out, command.recipe, command.resume):
         print(f"finished already: {command.out}")
         return 0
-    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
+    log_to_stdout()
     from pretrain.train import train  # after everything that needs no torch
 
     return train(
@@ -112,3 +111,10 @@ def main() -> int:
     except ArithmeticError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def log_to_stdout() -> None:
+    """What the first process says; of the others only errors."""
+    first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+    level = logging.INFO if first else logging.ERROR
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)

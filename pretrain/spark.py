@@ -15,6 +15,7 @@ import torch
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
+from pretrain.batch_norm import has_batch_norm
 from pretrain.decoder import Decoder
 from pretrain.densify import densify
 from pretrain.encoders import build_encoder
@@ -51,7 +52,7 @@ class SparK(nn.Module):
         self.grid = patch_grid(image_size, self.masked.patch)
         self.n_visible = spark_visible_count(self.grid[0] * self.grid[1], mask_ratio)
         widths = [m.channels for m in reversed(self.masked.maps)]  # smallest map first
-        norm = densify_norm or ("bn" if _has_batch_norm(self.encoder) else "ln")
+        norm = densify_norm or ("bn" if has_batch_norm(self.encoder) else "ln")
         self.densify_norms = nn.ModuleList(_densify_norm(norm, width) for width in widths)
         mask_layers(self.densify_norms, self.masked.slot, sparse)
         self.mask_tokens = nn.ParameterList(torch.zeros(1, width, 1, 1) for width in widths)
@@ -105,10 +106,6 @@ def patch_grid(image_size: int, patch: int) -> tuple[int, int]:
     if image_size % patch:
         raise ValueError(f"image_size={image_size} is no multiple of the patch, {patch} px")
     return image_size // patch, image_size // patch
-
-
-def _has_batch_norm(encoder: nn.Module) -> bool:
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.modules())
 
 
 def _densify_norm(kind: str, width: int) -> nn.Module:

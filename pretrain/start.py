@@ -9,6 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from torch import nn
 
 from pretrain import folder
@@ -25,9 +31,10 @@ SHOW_PROGRESS_FROM = 10_000  # images
 
 
 def launch(settings: Run) -> Fabric:
-    """Fabric on one device, or on those torchrun started this process for."""
-    world = int(os.environ.get("WORLD_SIZE", 1))
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    """Fabric on one device, or on those torchrun or Slurm's srun started this process for."""
+    cluster = cluster_environment()
+    world = cluster.world_size()
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", world)))
     cuda = torch.cuda.is_available() and settings.device != "cpu"
     if settings.device == "cuda" and not cuda:
         raise ValueError("device=cuda, but torch sees no CUDA device")
@@ -35,15 +42,31 @@ def launch(settings: Run) -> Fabric:
     half = settings.precision == "bf16" or bf16
     fabric = Fabric(
         accelerator="cuda" if cuda else "cpu",
-        devices=local,
-        num_nodes=world // local,
+        devices=min(local, world),
+        num_nodes=max(1, world // local),
         strategy="ddp" if world > 1 else "auto",
+        plugins=[cluster],
         precision="bf16-mixed" if half else "32-true",
     )
     fabric.launch()
     if cuda:
         torch.backends.cudnn.benchmark = True  # shapes are static
     return fabric
+
+
+def cluster_environment() -> ClusterEnvironment:
+    """Who started this process. torchrun first: it may itself be a task of Slurm's.
+
+    Raises ValueError where srun's tasks are not counted by node.
+    """
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    if not SLURMEnvironment.detect():
+        return LightningEnvironment()
+    try:
+        return SLURMEnvironment(auto_requeue=False)
+    except RuntimeError as error:  # --ntasks instead of --ntasks-per-node
+        raise ValueError(str(error)) from error
 
 
 def checked_images(

@@ -20,6 +20,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from pretrain import __version__, folder
+from pretrain.batch_norm import synchronised
 from pretrain.beit import BEiT
 from pretrain.checkpoint import (
     EncoderIdentity,
@@ -39,7 +40,6 @@ from pretrain.report import Report
 from pretrain.schedule import Plan, learning_rate, plan, weight_decay
 from pretrain.sources import Images, digest
 from pretrain.start import checked_images, initialise, introduce, launch, tokenizer_file
-from pretrain.sync_norm import synchronised
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-CONTRACT = ("pretrain.checkpoint", "pretrain.findings", "pretrain.image_checks")
+CONTRACT = (
+    "pretrain.batch_norm", "pretrain.checkpoint", "pretrain.findings", "pretrain.image_checks"
+)  # fmt: skip
 TABLES = ("transfer.table", "transfer.report")
 BRANCHES = (
     "transfer.detection", "transfer.segmentation", "transfer.classification",

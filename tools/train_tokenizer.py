@@ -7,8 +7,6 @@ torchrun --nproc-per-node N tools/train_tokenizer.py ...
 """
 
 import itertools
-import logging
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Literal
 
 import tyro
 
+from pretrain.command import log_to_stdout
 from pretrain.config import Augmentation, Run
 from pretrain.tokenizer_config import SIZES, TokenizerSettings
 
@@ -62,8 +61,7 @@ def run(command: Command) -> None:
     if command.out.is_file():
         print(f"finished already: {command.out}")
         return
-    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
+    log_to_stdout()
     from pretrain.start import checked_images, launch
     from pretrain.train_tokenizer import train_tokenizer
 

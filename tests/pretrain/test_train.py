@@ -14,12 +14,12 @@ from PIL import Image
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pretrain import folder
+from pretrain.batch_norm import CPUSyncBatchNorm, synchronised
 from pretrain.checkpoint import read_encoder, read_state
 from pretrain.config import Recipe, recipe_from_json
 from pretrain.fcmae import FCMAE
 from pretrain.spark import SparK
 from pretrain.sparse.dense import OverVisible
-from pretrain.sync_norm import CPUSyncBatchNorm, synchronised
 from pretrain.train import NonFiniteLossError, train
 
 ROOT = Path(__file__).resolve().parents[2]

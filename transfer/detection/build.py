@@ -4,15 +4,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling.meta_arch import GeneralizedRCNN
 from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
+from timm.layers import freeze_batch_norm_2d
 from torch import nn
 
+from pretrain.batch_norm import has_batch_norm
 from transfer.detection.config import ConfigError
 from transfer.detection.optimizer import parameter_groups
-from transfer.detection.precision import has_batchnorm, losses_in_float32, set_backbone_norm
+from transfer.detection.precision import losses_in_float32, set_backbone_norm
 from transfer.features import TimmFeatures
 from transfer.weights import LoadReport, PixelStats, features_for
 
@@ -83,7 +84,7 @@ def freeze_stages(features: TimmFeatures, count: int) -> None:
     for name in parts:
         part = getattr(features.encoder, name)
         part.requires_grad_(False)
-        setattr(features.encoder, name, FrozenBatchNorm2d.convert_frozen_batchnorm(part))
+        setattr(features.encoder, name, freeze_batch_norm_2d(part))
 
 
 def build_optimizer(config: DictConfig, model: nn.Module, arch: str) -> torch.optim.Optimizer:
@@ -112,7 +113,7 @@ def plain(node: Any) -> Any:
 
 def _notes(config: DictConfig, model: nn.Module) -> tuple[str, ...]:
     """What a reader of the figures should know of this process' BatchNorm."""
-    if not has_batchnorm(model):
+    if not has_batch_norm(model):
         return ()
     asked = {config.model.fpn_norm, config.model.head_norm, config.backbone_norm}
     notes = []

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling.meta_arch import GeneralizedRCNN
 from detectron2.utils import comm
 from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
+from timm.layers import convert_sync_batchnorm, freeze_batch_norm_2d
 from torch import Tensor, nn
 
 BACKBONE_NORMS = ("BN", "SyncBN", "FrozenBN")
@@ -34,15 +34,10 @@ def set_backbone_norm(encoder: nn.Module, kind: str) -> nn.Module:
     if kind not in BACKBONE_NORMS:
         raise ValueError(f"backbone_norm must be one of {BACKBONE_NORMS}, got {kind!r}")
     if kind == "FrozenBN":
-        return FrozenBatchNorm2d.convert_frozen_batchnorm(encoder)
+        return freeze_batch_norm_2d(encoder)
     if kind == "SyncBN" and comm.get_world_size() > 1 and torch.cuda.is_available():
-        return nn.SyncBatchNorm.convert_sync_batchnorm(encoder)
+        return convert_sync_batchnorm(encoder)
     return encoder
-
-
-def has_batchnorm(module: nn.Module) -> bool:
-    """Whether any layer's statistics depend on the batch."""
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())
 
 
 def precise_bn(model: nn.Module, batches: Iterable[Any], count: int) -> None:

@@ -15,9 +15,9 @@ from mmengine.runner import Runner
 from torch import nn
 
 # Imported for what they register: the names that configs use.
+from pretrain.batch_norm import has_batch_norm, synchronised
 from transfer.segmentation import backbone, data, hooks, labels, log, metric, optim, segmentor  # noqa: F401
 from transfer.segmentation.checkpoint import FORMAT, read_tensors, write_tensors
-from transfer.segmentation.norm import has_batch_norm, synchronise_batch_norm
 from transfer.segmentation.run_folder import LAST
 
 
@@ -74,7 +74,7 @@ class TransferRunner(Runner):
                 self.note("sync_bn: BatchNorm uses the batch of the one process there is")
             return model.to(_device())
         if sync_bn:
-            model = synchronise_batch_norm(model)
+            model = synchronised(model, _device())
         model = model.to(_device())
         ids = [torch.cuda.current_device()] if torch.cuda.is_available() else None
         return MMDistributedDataParallel(

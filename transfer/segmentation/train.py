@@ -13,6 +13,7 @@ from mmengine.dist import is_main_process
 from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS
 
+from pretrain.batch_norm import has_batch_norm
 from pretrain.checkpoint import atomic_write, remove_unfinished
 from transfer.record import Cost, Dataset, Result, describe_environment, protocol_hash, write_result
 from transfer.segmentation.checkpoint import close_doors
@@ -21,7 +22,6 @@ from transfer.segmentation.data import find_pairs
 from transfer.segmentation.data_checks import check_data, folder_pairs
 from transfer.segmentation.launch import join_processes
 from transfer.segmentation.metric import PREDICTIONS, score_folder
-from transfer.segmentation.norm import has_batch_norm
 from transfer.segmentation.optim import NotFiniteError
 from transfer.segmentation.pictures import draw_predictions
 from transfer.segmentation.run_folder import LAST

@@ -4,17 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 import torch
-from detectron2.layers import FrozenBatchNorm2d
 from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from transfer.detection import checkpoint
 from transfer.detection.build import build_detector
 from transfer.detection.config import ConfigError
 from transfer.detection.estimate import dry_run
-from transfer.detection.precision import precise_bn
+from transfer.detection.precision import precise_bn, set_backbone_norm
 from transfer.detection.run import eval_only, run
 from transfer.detection.setup import prepare, training_batches
 
@@ -61,6 +62,15 @@ def test_the_backbones_norm_can_be_chosen(tiny: Tiny, kind: str) -> None:
     trained = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm2d)]
     assert bool(frozen) == (kind == "FrozenBN")
     assert bool(trained) == (kind != "FrozenBN")
+
+
+def test_a_frozen_norm_keeps_its_activation() -> None:
+    """timm's BatchNormAct2d, of RegNet and EfficientNet, is norm and activation in one."""
+    encoder = timm.create_model("regnetx_002", num_classes=0).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        before = encoder(images)
+        assert torch.allclose(set_backbone_norm(encoder, "FrozenBN")(images), before, atol=1e-6)
 
 
 def test_wrong_options_are_refused(tiny: Tiny) -> None:

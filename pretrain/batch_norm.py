@@ -1,13 +1,8 @@
-"""Batch normalisation over the visible positions of all processes.
+"""Batch normalisation over all processes, on GPUs and on CPUs, which torch's own refuses."""
 
-Every image shows the same number of patches, so the processes' shares weigh the same. torch's own
-SyncBatchNorm refuses the CPU; there mean and variance are two differentiable sums.
-"""
-
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-import torch.distributed.nn.functional as distributed
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -17,8 +12,27 @@ from pretrain.sparse.dense import DenseLayer, over_visible
 M = TypeVar("M", bound=nn.Module)
 
 
+class Sum(torch.autograd.Function):
+    """The sum over the processes, and of its gradients."""
+
+    @staticmethod
+    def forward(_ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_ctx: Any, *grads: Tensor) -> Tensor:
+        return Sum.forward(_ctx, grads[0])
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether any layer's statistics are those of a batch."""
+    return any(isinstance(m, _BatchNorm) for m in module.modules())
+
+
 class CPUSyncBatchNorm(_BatchNorm):
-    """BatchNorm whose batch is that of all processes."""
+    """BatchNorm whose batch is that of all processes, whatever the share of each."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, ...) -> the same shape."""
@@ -28,12 +42,11 @@ class CPUSyncBatchNorm(_BatchNorm):
             )
         dims = [d for d in range(x.ndim) if d != 1]
         shape = (1, -1, *([1] * (x.ndim - 2)))
-        share = 1 / torch.distributed.get_world_size()
-        mean = distributed.all_reduce(x.mean(dims) * share)
+        count = Sum.apply(x.new_tensor(float(x.numel() // x.shape[1])))
+        mean = Sum.apply(x.sum(dims)) / count
         centred = x - mean.view(shape)
-        var = distributed.all_reduce(centred.square().mean(dims) * share)
-        total = x.numel() // x.shape[1] / share
-        self._track(mean.detach(), var.detach() * (total / (total - 1)))
+        var = Sum.apply(centred.square().sum(dims)) / count
+        self._track(mean.detach(), var.detach() * (count / (count - 1)))
         scale = self.weight * (var + self.eps).rsqrt()
         return centred * scale.view(shape) + self.bias.view(shape)
 
