@@ -1,9 +1,6 @@
 """The loop: what a run leaves behind, what stops it, one process against two."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from pretrain.fcmae import FCMAE
 from pretrain.spark import SparK
 from pretrain.sparse.dense import OverVisible
 from pretrain.train import NonFiniteLossError, train
+from tests.processes import start_two
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -165,26 +163,22 @@ def test_batch_norm_over_processes_is_that_of_the_whole_batch() -> None:
         torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("sparse", ["patches", "dense"])
+@pytest.mark.parametrize(("launcher", "sparse"), [("torchrun", "patches"), ("srun", "dense")])
 def test_two_processes_compute_what_one_does(
-    spark_recipe: Recipe, photos: Path, tmp_path: Path, sparse: str
+    spark_recipe: Recipe, photos: Path, tmp_path: Path, launcher: str, sparse: str
 ) -> None:
     """SparK on a ResNet: gradients averaged, BatchNorm over the visible patches of both."""
     spark_recipe = replace(spark_recipe, method=replace(spark_recipe.method, sparse=sparse))
     path = tmp_path / "recipe.py"
     path.write_text("from pretrain.config import recipe_from_json\n"
                     f"recipe = recipe_from_json({spark_recipe.to_json()!r})\n")  # fmt: skip
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(ROOT / "tools" / "pretrain.py"), str(path), "--data", str(photos)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, "--out", str(tmp_path / "two")], env=environment, text=True,
-                          capture_output=True, check=False)  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    tool = ["tools/pretrain.py", path, "--data", photos, "--out", tmp_path / "two"]
+    said = start_two(launcher, tool)
     train(spark_recipe, data=photos, out=tmp_path / "one")
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=2e-4)
     one, two = (read_encoder(tmp_path / name / folder.ENCODER)[0] for name in ("one", "two"))
     assert one.keys() == two.keys()
-    assert "8 images a step = 2 devices x 4" in done.stdout
+    assert "8 images a step = 2 devices x 4" in said
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "regnety_002"])
