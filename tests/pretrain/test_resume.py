@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pretrain import folder
 from pretrain.checkpoint import read_encoder, read_state
@@ -25,6 +26,13 @@ def log_lines(out: Path) -> list[dict]:
     """The log without what depends on the machine's speed."""
     lines = [json.loads(line) for line in (out / folder.LOG).read_text().splitlines()]
     return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+
+
+def curves(out: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows, likewise."""
+    board = EventAccumulator(str(out / folder.TENSORBOARD)).Reload()
+    tags = set(board.Tags()["scalars"]) - {"images_per_second"}
+    return {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in tags}
 
 
 def assert_equal(one: object, other: object, where: str = "") -> None:
@@ -49,6 +57,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert first.step == second.step
     assert_equal(read_encoder(one / folder.ENCODER)[0], read_encoder(other / folder.ENCODER)[0])
     assert log_lines(one) == log_lines(other)
+    assert curves(one) == curves(other)
 
 
 @pytest.mark.parametrize("name", ["fcmae_recipe", "spark_recipe"])
@@ -72,7 +81,8 @@ def test_a_broken_run_ends_as_an_unbroken_one(
 def test_sigterm_saves_and_ends(
     fcmae_recipe: Recipe, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(fcmae_recipe, data=photos, out=tmp_path / "whole")
+    recipe = replace(fcmae_recipe, run=replace(fcmae_recipe.run, log_steps=1))
+    train(recipe, data=photos, out=tmp_path / "whole")
     whole = Training.train_step
 
     def terminated(self: Training, step: int, batches: object) -> None:
@@ -82,11 +92,11 @@ def test_sigterm_saves_and_ends(
 
     with monkeypatch.context() as patched:
         patched.setattr(Training, "train_step", terminated)
-        status = train(fcmae_recipe, data=photos, out=tmp_path / "stopped")
+        status = train(recipe, data=photos, out=tmp_path / "stopped")
     assert status == 128 + signal.SIGTERM
     assert read_state(tmp_path / "stopped" / folder.STATE).step == 3
     assert not (tmp_path / "stopped" / folder.ENCODER).exists()
-    assert train(fcmae_recipe, data=photos, out=tmp_path / "stopped", resume=True) == 0
+    assert train(recipe, data=photos, out=tmp_path / "stopped", resume=True) == 0
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
