@@ -26,6 +26,9 @@ def start(*arguments: str, processes: int = 1) -> subprocess.CompletedProcess[st
     return subprocess.run(command, cwd=ROOT, env=ENV, capture_output=True, text=True, timeout=200)
 
 
+RESNET = ["arch=resnet26", 'arch_args={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}']
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> list[str]:
     overrides = []
@@ -62,3 +65,20 @@ def test_two_processes_equal_one_that_accumulates(tmp_path: Path, data: list[str
     )
     for name, value in first.items():
         torch.testing.assert_close(value, second[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_sync_bn_sees_the_images_of_all_processes(tmp_path: Path, data: list[str]) -> None:
+    """Losses are averages over a process' own boxes, so only the statistics can be compared."""
+    common = [*TINY, *data, *RESNET, "schedule.steps=1"]
+    common += [f"{key}=SyncBN" for key in ("backbone_norm", "model.fpn_norm", "model.head_norm")]
+    means = []
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        done = start(*common, f"output_dir={out}", processes=processes)
+        assert done.returncode == 0, done.stderr[-3000:]
+        model = checkpoint.load(out / "model_final.pth")["model"]
+        means.append({n: t for n, t in model.items() if "backbone" in n and "running_mean" in n})
+    assert len(means[0]) > 10
+    for name, mean in means[0].items():
+        assert mean.abs().max() > 0
+        torch.testing.assert_close(means[1][name], mean, rtol=1e-4, atol=1e-6, msg=name)

@@ -117,8 +117,8 @@ def _notes(config: DictConfig, model: nn.Module) -> tuple[str, ...]:
         return ()
     asked = {config.model.fpn_norm, config.model.head_norm, config.backbone_norm}
     notes = []
-    if "SyncBN" in asked and (comm.get_world_size() == 1 or not torch.cuda.is_available()):
-        notes.append("SyncBN ran as BatchNorm: one process, or no GPU")
+    if "SyncBN" in asked and comm.get_world_size() == 1:
+        notes.append("SyncBN ran as BatchNorm: one process")
     if config.train.accumulate > 1:
         notes.append(
             f"gradients of {config.train.accumulate} micro-batches are accumulated, but BatchNorm "

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from detectron2.layers import ShapeSpec
 from detectron2.layers.batch_norm import NaiveSyncBatchNorm
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
@@ -119,15 +118,14 @@ def mask_rcnn(
 
 
 def norm(name: str) -> Norm:
-    """Detectron2's norm by name, and "LN" over channels; SyncBN becomes BN on one device.
+    """Detectron2's norm by name, and "LN" over channels; SyncBN becomes BN in one process.
 
-    Detectron2 0.6 has no "LN"; torch's SyncBatchNorm runs on a GPU only and takes no empty batch,
-    which heads may see.
+    Detectron2 0.6 has no "LN"; torch's SyncBatchNorm takes no empty batch, which heads may see.
     """
     if name == "LN":
         return LayerNorm2d
     if name == "SyncBN":
-        if comm.get_world_size() == 1 or not torch.cuda.is_available():
+        if comm.get_world_size() == 1:
             return "BN"
         return lambda channels: NaiveSyncBatchNorm(channels, stats_mode="N")
     return name

@@ -12,8 +12,10 @@ import torch
 from detectron2.modeling.meta_arch import GeneralizedRCNN
 from detectron2.utils import comm
 from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
-from timm.layers import convert_sync_batchnorm, freeze_batch_norm_2d
+from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
+
+from pretrain.batch_norm import synchronised
 
 BACKBONE_NORMS = ("BN", "SyncBN", "FrozenBN")
 
@@ -35,8 +37,8 @@ def set_backbone_norm(encoder: nn.Module, kind: str) -> nn.Module:
         raise ValueError(f"backbone_norm must be one of {BACKBONE_NORMS}, got {kind!r}")
     if kind == "FrozenBN":
         return freeze_batch_norm_2d(encoder)
-    if kind == "SyncBN" and comm.get_world_size() > 1 and torch.cuda.is_available():
-        return convert_sync_batchnorm(encoder)
+    if kind == "SyncBN" and comm.get_world_size() > 1:
+        return synchronised(encoder, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     return encoder
 
 
