@@ -37,11 +37,14 @@ def pair(options: dict[str, Any]) -> tuple[SparK, SparK]:
     return patches, dense
 
 
+@pytest.mark.parametrize("on_cpu", [True, False], ids=["cpu", "as on a gpu"])
 @pytest.mark.parametrize("options", [TINY, CONVNEXT], ids=["resnet", "convnext"])
-def test_both_paths_train_alike(options: dict[str, Any]) -> None:
+def test_both_paths_train_alike(options: dict[str, Any], on_cpu: bool) -> None:
+    """Autocast leaves float64 as it is, and has everything done by torch, as on a GPU."""
     patches, dense = pair(options)
     images, visible = batch()
-    losses = [model(images.double(), visible) for model in (patches, dense)]
+    with torch.autocast("cpu", torch.bfloat16, enabled=not on_cpu):
+        losses = [model(images.double(), visible) for model in (patches, dense)]
     assert abs(losses[0] - losses[1]) < 1e-12
     for loss in losses:
         loss.backward()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pretrain import kernels
 from pretrain.encoders import build_encoder
 from pretrain.sparse import MaskedEncoder
 
@@ -91,10 +92,14 @@ def assert_equal(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_patches_equal_the_dense_reference(family: str) -> None:
+@pytest.mark.parametrize("on_cpu", [True, False], ids=["cpu", "as on a gpu"])
+def test_patches_equal_the_dense_reference(family: str, on_cpu: bool) -> None:
+    """Autocast leaves float64 as it is, and has everything done by torch, as on a GPU."""
     patches, dense = both(*FAMILIES[family])
     images = torch.randn(2, 3, 96, 128, generator=torch.Generator().manual_seed(0)).double()
-    assert_equal(patches, dense, images, masks(2, (3, 4), 5))
+    with torch.autocast("cpu", torch.bfloat16, enabled=not on_cpu):
+        assert kernels.on_cpu(images) == on_cpu
+        assert_equal(patches, dense, images, masks(2, (3, 4), 5))
 
 
 @pytest.mark.parametrize("family", ["resnet, basic blocks", "convnext v2, linear mlp"])
