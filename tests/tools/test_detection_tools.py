@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("detectron2")
 from tests.transfer.detection.conftest import CONFIG, TINY, draw_split
@@ -82,8 +83,12 @@ def test_the_evaluation_benchmark_agrees_and_counts() -> None:
 
 
 def test_the_detection_benchmark_times_two_equal_nets() -> None:
-    ours, theirs = (
-        sum(p.numel() for p in net.parameters())
-        for net in (detection._ours("resnet50"), detection._theirs("resnet50"))
-    )
-    assert ours == theirs
+    ours = detection._ours("resnet50").eval()
+    theirs = detection._theirs("resnet50", ours).eval()
+    assert type(ours.backbone.bottom_up) is not type(theirs.backbone.bottom_up)
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        maps, expected = ours.backbone(image), theirs.backbone(image)
+    for name in expected:
+        scale = expected[name].abs().max()
+        torch.testing.assert_close(maps[name] / scale, expected[name] / scale, rtol=0, atol=1e-5)

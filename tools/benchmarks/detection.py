@@ -1,10 +1,12 @@
 """Mask R-CNN: our ResNet-50 wrapper against Detectron2's own ResNet-50, interleaved.
 
-Both nets have the same heads, the same FPN and trainable BatchNorm, see the same batches, and take
+Both nets have the same heads, FPN, weights and trainable BatchNorm, see the same batches, and take
 turns step by step, so that a busy machine slows both.
 """
 
 import argparse
+import copy
+import re
 from functools import partial
 from typing import Any
 
@@ -35,7 +37,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     torch.manual_seed(0)
     device = torch.device(args.device)
-    nets = {"ours": _ours(args.arch), "detectron2": _theirs(args.arch)}
+    ours = _ours(args.arch)
+    nets = {"ours": ours, "detectron2": _theirs(args.arch, ours)}
     for net in nets.values():
         net.to(device)
     batch = _batch(args.batch, args.height, args.width)
@@ -77,23 +80,35 @@ def _ours(arch: str) -> nn.Module:
     return mask_rcnn(TimmFeatures(arch), num_classes=CLASSES, **PIXELS)
 
 
-def _theirs(arch: str) -> nn.Module:
+def _theirs(arch: str, ours: nn.Module) -> nn.Module:
     """The same detector over Detectron2's ResNet, strides in the 3x3 convolution as timm's."""
-    from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
     from detectron2.modeling.backbone.resnet import BasicStem, ResNet
 
-    net = _ours(arch)
-    depth = int(arch.removeprefix("resnet"))
     bottom_up = ResNet(
         BasicStem(in_channels=3, out_channels=64, norm="BN"),
-        ResNet.make_default_stages(depth=depth, stride_in_1x1=False, norm="BN"),
+        ResNet.make_default_stages(
+            depth=int(arch.removeprefix("resnet")), stride_in_1x1=False, norm="BN"
+        ),
         out_features=["res2", "res3", "res4", "res5"],
     )
-    net.backbone = FPN(
-        bottom_up=bottom_up, in_features=["res2", "res3", "res4", "res5"], out_channels=256,
-        top_block=LastLevelMaxPool(),
-    )  # fmt: skip
+    own = ours.backbone.bottom_up.features.encoder.state_dict()
+    counters = {name for name in own if name.endswith("num_batches_tracked")}
+    names = {_detectron2_name(name): name for name in own.keys() - counters}
+    state = {name: own[names[name]] for name in bottom_up.state_dict() if name in names}
+    bottom_up.load_state_dict(state, strict=False)
+    assert len(state) == len(names)  # every tensor of ours has its place
+    net = copy.deepcopy(ours)
+    net.backbone.bottom_up = bottom_up
     return net
+
+
+def _detectron2_name(name: str) -> str:
+    """timm's name of a ResNet's tensor in Detectron2's words."""
+    name = re.sub(r"^layer(\d)", lambda m: f"res{int(m[1]) + 1}", name)
+    name = re.sub(r"downsample\.0", "shortcut", name)
+    name = re.sub(r"downsample\.1", "shortcut.norm", name)
+    name = re.sub(r"bn(\d)", r"conv\1.norm", name)
+    return f"stem.{name}" if name.startswith("conv") else name
 
 
 def _batch(size: int, height: int, width: int) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 ENGINES = ("faster-coco-eval", "pycocotools")
 TASKS = {"bbox": "box", "segm": "mask"}
-NO_MASK = {"size": [1, 1], "counts": "1"}  # one pixel, not set
+NO_MASK: dict[str, Any] = {"size": [1, 1], "counts": "1"}  # one pixel, not set
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _results(truth: Any, detections: list[dict[str, Any]], task: str) -> Any:
     if task == "segm":
         areas = [int(mask_api.area(d["segmentation"])) for d in detections]
         pairs = {(a["image_id"], a["category_id"]) for a in truth.dataset["annotations"]}
-        shapes = [
+        shapes: list[Any] = [
             d["segmentation"] if (d["image_id"], d["category_id"]) in pairs else NO_MASK
             for d in detections
         ]
