@@ -42,6 +42,11 @@ def set_backbone_norm(encoder: nn.Module, kind: str) -> nn.Module:
     return encoder
 
 
+def has_frozen_norm(module: nn.Module) -> bool:
+    """Whether any BatchNorm is fixed to the statistics it holds."""
+    return any(type(m).__name__.startswith("FrozenBatchNorm") for m in module.modules())
+
+
 def precise_bn(model: nn.Module, batches: Iterable[Any], count: int) -> None:
     """Set running statistics to their true averages over `count` batches (fvcore's PreciseBN)."""
     if not get_bn_modules(model):

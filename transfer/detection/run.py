@@ -19,14 +19,14 @@ from torch.nn.parallel import DistributedDataParallel
 from pretrain.checkpoint import atomic_write
 from transfer.detection import checkpoint
 from transfer.detection.build import Detector, build_optimizer, plain
-from transfer.detection.config import protocol_of
+from transfer.detection.config import ConfigError, protocol_of
 from transfer.detection.evaluation import CocoEvaluator, predict
 from transfer.detection.folder import backbone_args, claim, identity_of, log_to, refuse_occupied
 from transfer.detection.loader import test_loader, trainable
 from transfer.detection.log import Writers
 from transfer.detection.optimizer import lr_factor
 from transfer.detection.pictures import write_pictures
-from transfer.detection.precision import precise_bn
+from transfer.detection.precision import has_frozen_norm, precise_bn
 from transfer.detection.setup import Run, mapper_of, prepare, training_batches
 from transfer.detection.trainer import (
     NotFiniteError,
@@ -61,6 +61,7 @@ def run(config: DictConfig, *, resume: bool = False) -> Result | None:
     refuse_occupied(out, resume)
     comm.synchronize()  # nobody writes there before everybody has looked
     setup = prepare(config)
+    refuse_empty_statistics(setup.detector)
     identity = identity_of(setup)
     claim(out, identity, resume)
     log_to(out)
@@ -78,6 +79,16 @@ def run(config: DictConfig, *, resume: bool = False) -> Result | None:
     write_pictures(setup.val, out, setup.config.test.pictures)
     write_result(result, out)
     return result
+
+
+def refuse_empty_statistics(detector: Detector) -> None:
+    """ConfigError for a frozen BatchNorm without weights: it would fix its initial values."""
+    if detector.report is None and has_frozen_norm(detector.features.encoder):
+        raise ConfigError(
+            "a frozen BatchNorm keeps the statistics of a weights file, and from scratch there is "
+            "none: set backbone_norm=BN and freeze_stages=0, or for few images a batch another "
+            'norm, as arch_args={"norm_layer":"groupnorm"} for ResNets'
+        )
 
 
 def eval_only(config: DictConfig) -> dict[str, float]:

@@ -64,6 +64,13 @@ def test_the_backbones_norm_can_be_chosen(tiny: Tiny, kind: str) -> None:
     assert bool(trained) == (kind != "FrozenBN")
 
 
+def test_statistics_are_not_frozen_before_there_are_any(tiny: Tiny) -> None:
+    config = tiny("out", *RESNET, "backbone_norm=FrozenBN")
+    with pytest.raises(ConfigError, match="keeps the statistics of a weights file"):
+        run(config)
+    assert not Path(config.output_dir).exists()
+
+
 def test_a_frozen_norm_keeps_its_activation() -> None:
     """timm's BatchNormAct2d, of RegNet and EfficientNet, is norm and activation in one."""
     encoder = timm.create_model("regnetx_002", num_classes=0).eval()

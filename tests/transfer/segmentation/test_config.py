@@ -67,7 +67,7 @@ def test_options_of_every_kind():
         (["data_root=/x"], "at least two different names, got"),
         (["data_root=/x", "classes=a,a"], "at least two different names"),
         (["data_root=/x", "classes=nowhere.txt"], "text file"),
-        ([*DATA, "max_iters=20"], "warmup_iters=30 must lie between"),
+        ([*DATA, "max_iters=20"], "warmup_iters=40 must lie between"),
         ([*DATA, "arch=${learning}"], "refers to"),
     ],
 )
