@@ -192,14 +192,17 @@ def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
 
 def report(whole: dict[str, Any], out: Path) -> bool:
     """Say how the run in `out` compares; True if it is the same."""
-    found = list(differences(whole, contents(out)))
-    if not found:
-        kinds = Counter(Path(name).suffix or Path(name).name for name in whole)
-        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-        print(f"{out.name}: identical ({listed})")
-        return True
-    print(f"{out.name}: DIFFERENT in {len(found)} places", *found[:20], sep="\n  ")
-    return False
+    found, same = contents(out), True
+    for name in sorted({*whole, *found}):
+        pair = [{name: files[name]} if name in files else {} for files in (whole, found)]
+        places = list(differences(*pair))
+        if places:
+            same = False
+            print(f"{out.name}: DIFFERENT in {len(places)} places of {name}, first {places[0]}")
+    kinds = Counter(Path(name).suffix or Path(name).name for name in found)
+    listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    print(f"{out.name}: {'identical' if same else 'DIFFERENT'} ({listed})", flush=True)
+    return same
 
 
 def main() -> int:
