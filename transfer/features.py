@@ -234,8 +234,6 @@ class TimmFeatures(nn.Module):
         return {n: self.norms[n](f) if n in self.norms else f for n, f in features.items()}
 
     def _stage_maps(self, images: Tensor) -> list[Tensor]:
-        if images.is_cpu and not torch.is_grad_enabled():  # a tenth quicker on ResNets
-            images = images.contiguous(memory_format=torch.channels_last)
         return self.encoder.forward_intermediates(
             images, indices=self.taken, intermediates_only=True
         )

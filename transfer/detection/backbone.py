@@ -6,6 +6,7 @@ or `build_timm_fpn_backbone` as MODEL.BACKBONE.NAME after `add_timm_config(cfg)`
 
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import BACKBONE_REGISTRY, FPN, Backbone
@@ -32,6 +33,8 @@ class TimmBackbone(Backbone):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) normalised -> {"res2": (B, C2, H/4, W/4), ...}."""
+        if x.is_cpu and not torch.is_grad_enabled():  # inference of ResNets: a tenth quicker
+            x = x.contiguous(memory_format=torch.channels_last)
         return self.features(x)
 
 
