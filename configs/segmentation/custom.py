@@ -16,7 +16,7 @@ reduce_zero_label = False  # True: label 0 is ignored and label 1 is the first c
 
 # Whole images are tested: with much smaller crops than this, nets that look at all of an image
 # (ViTs, ConvNeXt V2) meet something new there.
-crop_size = (128, 128)  # height, width
+crop_size = (96, 96)  # height, width
 scale = (1024, 256)  # images are resized to fit: longest side, shortest side
 scale_range = (0.75, 1.5)
 train_pipeline = [  # without PhotoMetricDistortion, which a short run does not need
@@ -35,7 +35,7 @@ model = dict(
     decode_head=dict(init_cfg=dict(type="Normal", std=0.3, override=dict(name="conv_seg"))),
 )
 
-batch_size = 4
+batch_size = 8  # BatchNorm needs several images where they are unlike
 max_iters = 250
 warmup_iters = 40
 lr = 3e-3  # of the fresh heads
