@@ -87,7 +87,7 @@ def test_the_protocol_is_what_changes_a_figure():
     same = ["weights=x.pth", "arch=resnet18", "seed=3", "data_root=/y", "workers=3",
             "log_interval=1", 'arch_args={"a": 1}']  # fmt: skip
     assert protocol(load_config(CUSTOM, [*DATA, *same])) == base
-    for option in ("lr=0.1", "crop_size=(96, 96)", "classes=sky,land", "layer_decay=0.9",
+    for option in ("lr=0.1", "crop_size=(80, 80)", "classes=sky,land", "layer_decay=0.9",
                    "model.decode_head.pool_scales=(1, 2)", "freeze=backbone"):  # fmt: skip
         assert protocol(load_config(CUSTOM, [*DATA, option])) != base, option
 
