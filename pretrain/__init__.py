@@ -17,7 +17,7 @@ Follow one image through the package:
     optim.py, schedule.py    parameter groups; learning rate and weight decay by step
     start.py       devices, checked images and first weights, before the first step
     train.py       the loop, readable top to bottom; report.py: its log, TensorBoard and progress
-    batch_norm.py   BatchNorm over the visible positions of all processes
+    batch_norm.py  BatchNorm over all processes
     pictures.py    input, masked, prediction pasted in, raw prediction
     checkpoint.py  the encoder file (what transfer reads) and the training state (what resume reads)
 

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from tools.benchmarks.interleave import beside
+from transfer.weights.sources import convnext, openmmlab
 
 CONFIGS = {
     "beit": "configs/segmentation/beit_base_pt_upernet_512.py",
@@ -22,23 +23,7 @@ CONFIGS = {
     "convnextv2": "configs/segmentation/convnextv2_tiny_upernet_512.py",
     "resnet": "configs/segmentation/resnet50_upernet_512.py",
 }
-NAMES = (  # (pattern of theirs, ours)
-    # BEiT
-    (r"^layers\.", "blocks."),
-    (r"\.ln(\d)\.", r".norm\1."),
-    (r"ffn\.layers\.0\.0", "mlp.fc1"),
-    (r"ffn\.layers\.1", "mlp.fc2"),
-    (r"patch_embed\.projection", "patch_embed.proj"),
-    # ConvNeXt
-    (r"^downsample_layers\.0\.", "stem."),
-    (r"^downsample_layers\.(\d)\.", r"stages.\1.downsample."),
-    (r"^stages\.(\d)\.(\d+)\.", r"stages.\1.blocks.\2."),
-    (r"depthwise_conv", "conv_dw"),
-    (r"pointwise_conv(\d)", r"mlp.fc\1"),
-    (r"grn\.gamma", "mlp.grn.weight"),
-    (r"grn\.beta", "mlp.grn.bias"),
-    *((rf"^norm{i}\.", f"res{i + 2}.") for i in range(4)),
-)
+OUTPUT_NORMS = tuple((rf"^norm{i}\.", f"res{i + 2}.") for i in range(4))  # of their ConvNeXt
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -165,7 +150,7 @@ def take_weights(theirs: nn.Module, ours: nn.Module) -> None:
 
 def our_name(name: str) -> str:
     """Their name of a tensor in timm's words."""
-    for pattern, new in NAMES:
+    for pattern, new in (*openmmlab.NAMES, *convnext.NAMES, *OUTPUT_NORMS):
         name = re.sub(pattern, new, name)
     return name
 

@@ -53,6 +53,7 @@ def coco_metrics(
     Without any detection every metric is 0. ValueError for an engine that cannot.
     """
     check_engine(engine, ground_truth)
+    _check_images(ground_truth, detections)
     evaluator = f"{engine} {metadata.version(engine)}"
     federated = is_lvis(ground_truth)
     most = max_detections or (DETECTIONS_AN_IMAGE if federated else 100)
@@ -112,7 +113,6 @@ def _evaluate(
         truth.dataset = ground_truth
         _quietly(truth.createIndex)
     federated = {"lvis_style": True} if is_lvis(ground_truth) else {}
-    _check_images(ground_truth, detections)
     run = evaluate(truth, load(truth, detections, task), task, **federated)
     run.params.maxDets = [max_detections]  # COCO's 1 and 10 are for recalls that nobody asks for
     _quietly(run.evaluate)
