@@ -1,8 +1,6 @@
 """The command line of tools/pretrain.py: a recipe, overrides of its settings, and the run."""
 
 import json
-import logging
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +11,9 @@ from rich.console import Console
 from tyro.conf import AvoidSubcommands, OmitArgPrefixes, Positional
 
 from pretrain.config import Recipe, load_recipe
-from pretrain.explain import explain
-from pretrain.folder import refuse_folder
+from pretrain.config.explain import explain
+from pretrain.run.folder import refuse_folder
+from pretrain.run.processes import log_to_stdout
 
 USAGE = """Pretrain an encoder on a folder, list or shards of images.
 
@@ -23,6 +22,7 @@ python tools/pretrain.py configs/pretrain/NAME.py --data DIR --out DIR [--settin
     --init FILE   start from the weights of an encoder file or a training state, and nothing else
     --explain     print every setting with its value and where it comes from
 Several devices: torchrun --nproc-per-node N tools/pretrain.py ..."""
+
 
 JSON_DICT = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
@@ -86,7 +86,7 @@ def run(arguments: list[str]) -> int:
             raise ValueError(f"--{name} is missing: give the folder")
     assert command.data is not None
     assert command.out is not None
-    if refuse_folder(command.out, command.recipe, command.resume):
+    if refuse_folder(command.out, command.recipe.to_json(), command.resume):
         print(f"finished already: {command.out}")
         return 0
     log_to_stdout()
@@ -111,10 +111,3 @@ def main() -> int:
     except ArithmeticError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-
-
-def log_to_stdout() -> None:
-    """What the first process says; of the others only errors."""
-    first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
-    level = logging.INFO if first else logging.ERROR
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)

@@ -5,16 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
-from pretrain.augment import center_square
 from pretrain.config import Recipe
-from pretrain.data import Batch, to_tensor, unnormalise
-from pretrain.methods import Method, crop_sizes, mask_drawer
-from pretrain.sources import Images, read_image
+from pretrain.data.augment import center_square
+from pretrain.data.batches import Batch, to_tensor, unnormalise
+from pretrain.data.sources import Images, read_image
+from pretrain.methods import Method
+from pretrain.methods.build import crop_sizes, mask_drawer
+from pretrain.run.sheet import sheet
 
 GREY = 0.5  # of a masked patch
-GAP_PX = 4
 
 
 def picture_batch(images: Images, numbers: Sequence[int], recipe: Recipe, method: Method) -> Batch:
@@ -45,18 +46,3 @@ def reconstructions(method: Method, batch: Batch, recipe: Recipe) -> Image.Image
     visible = nn.functional.interpolate(inputs[1].float(), (height, width)) > 0.5  # nearest
     columns = [true, true.where(visible, GREY), true.where(visible, raw), raw]
     return sheet(columns)
-
-
-def sheet(columns: Sequence[Tensor]) -> Image.Image:
-    """Columns of (B, 3, H, W) in [0, 1] -> one image with white gaps."""
-    padded = [nn.functional.pad(c, (0, GAP_PX, 0, GAP_PX), value=1.0) for c in columns]
-    rows = torch.cat(padded, dim=3)  # (B, 3, H + gap, columns * (W + gap))
-    sheet = torch.cat(list(rows), dim=1)[:, :-GAP_PX, :-GAP_PX]
-    pixels = (sheet * 255).round().to(torch.uint8).permute(1, 2, 0)
-    return Image.fromarray(pixels.cpu().numpy())
-
-
-def pictured(images: Images, count: int) -> list[int]:
-    """`count` images spread evenly over the data."""
-    count = min(count, len(images))
-    return [round(i * (len(images) - 1) / max(1, count - 1)) for i in range(count)]

@@ -19,33 +19,39 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from pretrain import __version__, folder
-from pretrain.batch_norm import synchronised
-from pretrain.beit import BEiT
-from pretrain.checkpoint import (
-    EncoderIdentity,
-    TrainingState,
-    atomic_write,
-    read_state,
-    suite_commit,
-    write_encoder,
-    write_state,
-)
+from pretrain import __version__
 from pretrain.config import Recipe
-from pretrain.data import Batch, ImageSamples, Order, Split, loader, seed_draws
-from pretrain.methods import Method, build_method, crop_sizes, mask_drawer
-from pretrain.optim import build_optimizer, clip_outside, set_step
-from pretrain.pictures import picture_batch, pictured, reconstructions
-from pretrain.report import Report
-from pretrain.schedule import Plan, learning_rate, plan, weight_decay
-from pretrain.sources import Images, digest
-from pretrain.start import checked_images, initialise, introduce, launch, tokenizer_file
+from pretrain.data.batches import Batch, ImageSamples, loader
+from pretrain.data.checked import checked_images
+from pretrain.data.order import Order, Split
+from pretrain.data.sources import Images, digest
+from pretrain.files.encoder_file import EncoderIdentity, write_encoder
+from pretrain.files.training_state import TrainingState, read_state, write_state
+from pretrain.files.write import atomic_write
+from pretrain.methods import Method, build_method
+from pretrain.methods.beit import BEiT
+from pretrain.methods.build import crop_sizes, mask_drawer
+from pretrain.pictures import picture_batch, reconstructions
+from pretrain.prepare import initialise, introduce, tokenizer_file
+from pretrain.run import folder
+from pretrain.run.log import Report
+from pretrain.run.processes import launch
+from pretrain.run.provenance import suite_commit
+from pretrain.run.seeds import seed_draws
+from pretrain.run.sheet import spread
+from pretrain.run.stop import NonFiniteLossError
+from pretrain.schedule import (
+    Plan,
+    build_optimizer,
+    clip_outside,
+    learning_rate,
+    plan,
+    set_step,
+    weight_decay,
+)
+from pretrain.sparse.dense import synchronised_over_visible
 
 log = logging.getLogger(__name__)
-
-
-class NonFiniteLossError(ArithmeticError):
-    """The loss or the gradient is NaN or infinite."""
 
 
 def train(
@@ -64,7 +70,7 @@ def train(
     Raises ValueError or FileNotFoundError before the first step if anything does not fit, and
     NonFiniteLossError at a step that cannot go on.
     """
-    fabric = launch(recipe.run)
+    fabric = launch(recipe.run.device, recipe.run.precision)
     resume = resume and (out / folder.STATE).is_file()
     images = checked_images(fabric, data, out, resume, skip_unreadable)
     length = plan(recipe, len(images))
@@ -77,7 +83,7 @@ def train(
     if init and not resume:
         initialise(method, init)
     if fabric.world_size > 1:
-        method = synchronised(method, fabric.device)
+        method = synchronised_over_visible(method, fabric.device)
     run = Training(fabric, recipe, images, length, split, method, out)
     first = run.restore(read_state(out / folder.STATE)) if resume else 0
     if fabric.is_global_zero:
@@ -148,7 +154,9 @@ class Training:
             self.images, recipe.augmentation, self.sizes, self.draw_mask, recipe.seed
         )
         pin = self.fabric.device.type == "cuda"
-        return loader(samples, self.order, self.split, self.length, first, recipe.run.workers, pin)
+        return loader(
+            samples, self.order, self.split, self.length.steps, first, recipe.run.workers, pin
+        )
 
     def train_step(self, step: int, batches: Iterator[Batch]) -> None:
         """One optimizer step: `accumulation` forward and backward passes, clipping, the update."""
@@ -277,7 +285,7 @@ class Training:
     def finish(self) -> None:
         """Pictures, then the encoder file, whose presence means that the run is done."""
         if self.fabric.is_global_zero:
-            numbers = pictured(self.images, self.recipe.run.pictures)
+            numbers = spread(len(self.images), self.recipe.run.pictures)
             batch = picture_batch(self.images, numbers, self.recipe, self.method)
             sheet = reconstructions(self.method, batch, self.recipe)
             atomic_write(self.out / folder.PICTURE, lambda p: sheet.save(p, "png"))

@@ -31,7 +31,7 @@ from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 STATES = ("state.pt", "state.pth", "last.pth")  # training states of the three tools
-UNFINISHED = ".*.tmp"  # files that pretrain.checkpoint.atomic_write is at
+UNFINISHED = ".*.tmp"  # files that pretrain.files.write.atomic_write is at
 MOMENTS = ("saved", "any", "writing", "any")  # of the kills, in turn
 # What depends on the clock, or on commits to this repository while the test runs.
 TIMES = {

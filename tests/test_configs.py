@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from pretrain.config import load_recipe
-from pretrain.dalle import VAESizes
 from pretrain.methods import build_method
-from pretrain.tokenizer import DiscreteVAE
-from transfer.suite import load_suite, plan, task_kind
+from pretrain.tokenizer.networks import VAESizes
+from pretrain.tokenizer.vae import DiscreteVAE
+from transfer.suites.steps import plan, task_kind
+from transfer.suites.suite import load_suite
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -44,7 +45,7 @@ def tokenizer():
 
 @pytest.mark.parametrize("name", shipped("pretrain"))
 def test_pretraining(name, tokenizer, monkeypatch):
-    monkeypatch.setattr("pretrain.methods.read_tokenizer", lambda _path: tokenizer)
+    monkeypatch.setattr("pretrain.methods.build.read_tokenizer", lambda _path: tokenizer)
     recipe = load_recipe(CONFIGS / "pretrain" / name)
     with torch.device("meta"):
         method = build_method(recipe, Path("tokenizer"))

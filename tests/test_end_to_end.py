@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from transfer.record import find_results, read_result
+from transfer.results.record import find_results, read_result
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITE = """

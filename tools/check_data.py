@@ -17,8 +17,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pretrain.findings import Finding, errors
-from pretrain.image_checks import check_image_folder
+from pretrain.checks.findings import Finding, errors
+from pretrain.checks.images import check_image_folder
 from transfer.datasets.ade20k_checks import FolderPair, ade20k, check_ade20k, class_count
 from transfer.datasets.coco_checks import CocoSplit, check_coco, coco2017
 

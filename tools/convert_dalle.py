@@ -12,8 +12,8 @@ from typing import Annotated
 
 import tyro
 
-from pretrain.convert_dalle import convert
-from pretrain.tokenizer import write_tokenizer
+from pretrain.tokenizer.dalle_release import convert
+from pretrain.tokenizer.vae import write_tokenizer
 
 
 def run(

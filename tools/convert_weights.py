@@ -16,13 +16,13 @@ from typing import Any
 
 from torch import Tensor
 
-from pretrain.checkpoint import atomic_write
-from transfer.record import describe_environment
+from pretrain.files.read import sha256_of
+from pretrain.files.write import atomic_write
+from transfer.results.record import describe_environment
 from transfer.weights import prove
 from transfer.weights.convert import NAMES, Weights, read_weights
 from transfer.weights.export import TARGETS, Export, export, require_suffix, write_export
-from transfer.weights.manifest import FOLDER, find, require_expected_hash
-from transfer.weights.reader import sha256_of
+from transfer.weights.releases import FOLDER, find, require_expected_hash
 
 
 def parse() -> argparse.Namespace:
@@ -84,9 +84,9 @@ def framework_proof(
     what = f"features in {target}'s own net, by its own loader"
     try:
         if target == "detectron2":
-            from transfer.detection.exported import maps_of_file
+            from transfer.detection.native import maps_of_file
         else:
-            from transfer.segmentation.exported import maps_of_file
+            from transfer.segmentation.native import maps_of_file
     except ImportError as error:
         return prove.Proof(what, not_possible=f"{error.name} is not installed")
     try:

@@ -11,8 +11,8 @@ import json
 import sys
 from pathlib import Path
 
-from transfer.detection.coco_eval import ENGINES, CocoMetrics, coco_metrics, tasks_of
-from transfer.detection.runs import read_predictions, read_truth
+from transfer.detection.evaluation.coco_eval import ENGINES, CocoMetrics, coco_metrics, tasks_of
+from transfer.detection.evaluation.saved import read_predictions, read_truth
 
 
 def main() -> int:

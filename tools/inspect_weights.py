@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from transfer.weights.convert import NAMES, SOURCES, Weights, read_weights
-from transfer.weights.manifest import find
+from transfer.weights.releases import find
 
 SHOWN = 20  # tensors, without --all
 

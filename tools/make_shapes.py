@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from transfer.datasets.shapes_files import ShapesSettings, draw_picture, make_shapes
+from transfer.datasets.shapes.files import ShapesSettings, draw_picture, make_shapes
 
 
 def parse() -> argparse.Namespace:

@@ -15,8 +15,8 @@ import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 
-from transfer.record import find_results
-from transfer.report import write_report
+from transfer.results.record import find_results
+from transfer.results.report import write_report
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "configs" / "published.json"
 

@@ -18,9 +18,10 @@ from rich.live import Live
 from rich.markdown import Markdown
 from rich.table import Table
 
-from transfer.record import RECORD_NAME
-from transfer.runner import Runner, exclusive
-from transfer.suite import load_suite, plan
+from transfer.results.record import RECORD_NAME
+from transfer.suites.local import Runner, exclusive
+from transfer.suites.steps import plan
+from transfer.suites.suite import load_suite
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "configs" / "published.json"
 COLORS = {"done": "green", "failed": "red", "running": "yellow", "blocked": "red", "waiting": "dim"}
@@ -122,7 +123,7 @@ def report_failures(runner: Runner) -> int:
 
 
 def finish(records: list[Path], out: Path) -> None:
-    from transfer.report import write_report
+    from transfer.results.report import write_report
 
     markdown = write_report([path.parent for path in records], out, PUBLISHED)
     Console().print(Markdown(markdown))

@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from transfer.record import read_result
+from transfer.results.record import read_result
 
 
 def main() -> int:
@@ -48,9 +48,9 @@ def _show_segmentation(arguments: argparse.Namespace) -> list[Path]:
 
 
 def _show_detections(arguments: argparse.Namespace) -> list[Path]:
-    from transfer.detection.curves import draw_curves
-    from transfer.detection.pictures import best_score, choose, draw
-    from transfer.detection.runs import read_predictions, read_val
+    from transfer.detection.evaluation.curves import draw_curves
+    from transfer.detection.evaluation.pictures import best_score, choose, draw
+    from transfer.detection.evaluation.saved import read_predictions, read_val
 
     split, predictions = read_val(arguments.run), read_predictions(arguments.run)
     score = best_score(split, predictions) if arguments.score is None else arguments.score

@@ -31,12 +31,14 @@ def draw(options: argparse.Namespace) -> Path:
     """Write the picture; its path."""
     from dataclasses import replace
 
-    from pretrain import folder
-    from pretrain.checkpoint import atomic_write, read_state
     from pretrain.config import recipe_from_json
+    from pretrain.data.sources import Files, open_images
+    from pretrain.files.training_state import read_state
+    from pretrain.files.write import atomic_write
     from pretrain.methods import build_method
-    from pretrain.pictures import picture_batch, pictured, reconstructions
-    from pretrain.sources import Files, open_images
+    from pretrain.pictures import picture_batch, reconstructions
+    from pretrain.run import folder
+    from pretrain.run.sheet import spread
 
     if not (options.run / folder.RECIPE).is_file():
         raise FileNotFoundError(f"{options.run} is no output folder of tools/pretrain.py")
@@ -51,7 +53,7 @@ def draw(options: argparse.Namespace) -> Path:
     own = getattr(recipe.method, "tokenizer", "")
     method = build_method(recipe, Path(own) if own else options.run / folder.TOKENIZER)
     method.load_state_dict(state.method)
-    numbers = pictured(images, len(images) if options.image else options.images)
+    numbers = spread(len(images), len(images) if options.image else options.images)
     sheet = reconstructions(method, picture_batch(images, numbers, recipe, method), recipe)
     target = options.to or options.run / f"reconstructions_{recipe.seed}.png"
     atomic_write(target, lambda path: sheet.save(path, "png"))

@@ -46,7 +46,8 @@ def import_quietly() -> tuple[ModuleType, ModuleType, ModuleType]:
     """MMSegmentation prints and warns about optional parts as it is imported and built."""
     warnings.filterwarnings("ignore", module=r"(mmcv|mmseg|mmengine)\.")
     with contextlib.redirect_stdout(io.StringIO()):
-        from transfer.segmentation import config, estimate, train
+        from transfer.segmentation import config, estimate
+        from transfer.segmentation import run as train
     return config, estimate, train
 
 

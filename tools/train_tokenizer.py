@@ -14,9 +14,9 @@ from typing import Literal
 
 import tyro
 
-from pretrain.command import log_to_stdout
-from pretrain.config import Augmentation, Run
-from pretrain.tokenizer_config import SIZES, TokenizerSettings
+from pretrain.config import Augmentation, TokenizerSettings
+from pretrain.config.tokenizer import SIZES
+from pretrain.run.processes import log_to_stdout
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,11 @@ def run(command: Command) -> None:
         print(f"finished already: {command.out}")
         return
     log_to_stdout()
-    from pretrain.start import checked_images, launch
-    from pretrain.train_tokenizer import train_tokenizer
+    from pretrain.data.checked import checked_images
+    from pretrain.run.processes import launch
+    from pretrain.tokenizer.training import train_tokenizer
 
-    fabric = launch(Run(device=command.device))
+    fabric = launch(command.device)
     folder = command.out.with_suffix("")
     images = checked_images(fabric, command.data, folder, False, command.skip_unreadable)
     train_tokenizer(

@@ -4,8 +4,15 @@ Masks, loss and encoder form are the paper's; sizes, batch and length are chosen
 dataset (ours). The tokenizer is trained first, on the same images.
 """
 
-from pretrain.config import Augmentation, BeitSettings, Optimizer, Recipe, Run, Schedule
-from pretrain.tokenizer_config import TokenizerSettings
+from pretrain.config import (
+    Augmentation,
+    BeitSettings,
+    Optimizer,
+    Recipe,
+    Run,
+    Schedule,
+    TokenizerSettings,
+)
 
 recipe = Recipe(
     arch="beit_base_patch16_224",

@@ -3,7 +3,7 @@
 python tools/run_suite.py configs/suites/demo.py --out outputs/demo --jobs 2
 """
 
-from transfer.suite import Cell, Suite
+from transfer.suites.suite import Cell, Suite
 
 RECIPES = (
     "configs/pretrain/shapes_spark_resnet.py",

@@ -2,6 +2,7 @@
 
     build.py          compile once into a cache folder, load; None where that is not possible
     ops.py            the kernels as PyTorch operators
+    convolution.py    3x3 convolutions and norms with a backward pass of their own
     convolutions.c, template.h
 
 Nothing depends on them but speed: every caller has a way in plain PyTorch. They are off where

@@ -5,7 +5,11 @@ Two ways to compute the same features and gradients:
     patches.py   the visible patches are the batch: (B, 3, H, W) -> (n, 3, p, p); the default
     dense.py     the whole map, multiplied by the mask after each layer; the reference
 
-    masked.py    a timm convnet under one of them; refuses a layer that cannot run on patches
+    masked.py          a timm convnet under one of them; refuses a layer that cannot run on patches
+    view.py            index tables between a map and its visible patches
+    halo.py            windows that reach past a patch; depthwise.py: depthwise convolutions
+    products.py        convolutions as matrix products
+    response_norm.py   GRN over the visible positions of an image
 """
 
 from pretrain.sparse.masked import MaskedEncoder, mask_layers

@@ -4,8 +4,9 @@ Norms see the visible positions only: gathered, normalised, scattered into zeros
 fills masked cells; a ConvNeXt MLP is therefore masked at its end, as SparK's block is.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from timm.layers import GlobalResponseNormMlp, Mlp
 from timm.layers import LayerNorm as TimmLayerNorm
 from timm.layers import LayerNorm2d as TimmLayerNorm2d
@@ -13,8 +14,12 @@ from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.grn import GlobalResponseNorm
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from pretrain.run.batch_norm import synchronised
 from pretrain.sparse.view import DenseView, MaskSlot
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class DenseLayer:
@@ -149,3 +154,16 @@ def over_visible(norm: nn.Module, slot: MaskSlot) -> None:
     """Make a norm that takes (N, C), of whatever class, see the visible positions only."""
     norm.__class__ = type(f"Dense{type(norm).__name__}", (OverVisible, type(norm)), {})
     norm.slot = slot  # type: ignore[assignment]
+
+
+def synchronised_over_visible(method: M, device: torch.device) -> M:
+    """Synchronise every BatchNorm over the processes; those that see a mask keep it."""
+    slots = {
+        name: module.slot
+        for name, module in method.named_modules()
+        if isinstance(module, DenseLayer) and isinstance(module, _BatchNorm)
+    }
+    method = synchronised(method, device)
+    for name, slot in slots.items():
+        over_visible(method.get_submodule(name), slot)
+    return method

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.convolution import own_backward
+from pretrain.kernels.convolution import own_backward
 from pretrain.sparse.view import Halo, PatchView, as_rows
 
 Reach = tuple[Halo, Halo]  # vertical, horizontal

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from pretrain import folder
-from pretrain.checkpoint import read_encoder
-from pretrain.config import BeitSettings, Optimizer, Recipe, Run, Schedule
-from pretrain.tokenizer import read_tokenizer
-from pretrain.tokenizer_config import TokenizerSettings
+from pretrain.config import BeitSettings, Optimizer, Recipe, Run, Schedule, TokenizerSettings
+from pretrain.files.encoder_file import read_encoder
+from pretrain.run import folder
+from pretrain.tokenizer.training import TokenizerTraining
+from pretrain.tokenizer.vae import read_tokenizer
 from pretrain.train import train
-from pretrain.train_tokenizer import TokenizerTraining
 
 RECIPE = Recipe(
     arch="beit_base_patch16_224",

@@ -14,9 +14,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pretrain import folder
-from pretrain.checkpoint import read_encoder, read_state
 from pretrain.config import Recipe, load_recipe
+from pretrain.files.encoder_file import read_encoder
+from pretrain.files.training_state import read_state
+from pretrain.run import folder
 from pretrain.train import Training, train
 
 ROOT = Path(__file__).resolve().parents[2]

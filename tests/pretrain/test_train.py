@@ -10,14 +10,16 @@ import torch
 from PIL import Image
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pretrain import folder
-from pretrain.batch_norm import CPUSyncBatchNorm, synchronised
-from pretrain.checkpoint import read_encoder, read_state
 from pretrain.config import Recipe, recipe_from_json
-from pretrain.fcmae import FCMAE
-from pretrain.spark import SparK
-from pretrain.sparse.dense import OverVisible
-from pretrain.train import NonFiniteLossError, train
+from pretrain.files.encoder_file import read_encoder
+from pretrain.files.training_state import read_state
+from pretrain.methods.fcmae import FCMAE
+from pretrain.methods.spark import SparK
+from pretrain.run import folder
+from pretrain.run.batch_norm import CPUSyncBatchNorm, synchronised
+from pretrain.run.stop import NonFiniteLossError
+from pretrain.sparse.dense import OverVisible, synchronised_over_visible
+from pretrain.train import train
 from tests.processes import start_two
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,7 +172,7 @@ def test_two_processes_compute_what_one_does(
     """SparK on a ResNet: gradients averaged, BatchNorm over the visible patches of both."""
     spark_recipe = replace(spark_recipe, method=replace(spark_recipe.method, sparse=sparse))
     path = tmp_path / "recipe.py"
-    path.write_text("from pretrain.config import recipe_from_json\n"
+    path.write_text("from pretrain.config.recipe import recipe_from_json\n"
                     f"recipe = recipe_from_json({spark_recipe.to_json()!r})\n")  # fmt: skip
     tool = ["tools/pretrain.py", path, "--data", photos, "--out", tmp_path / "two"]
     said = start_two(launcher, tool)
@@ -189,7 +191,7 @@ def test_synchronised_norms_of_the_reference_stay_masked(arch: str, device: str)
     method = SparK(arch=arch, arch_args=arch_args, image_size=64, decoder_width=32, sparse="dense")
     before = dict(method.state_dict())
     masked = {name for name, m in method.named_modules() if isinstance(m, OverVisible)}
-    method = synchronised(method, torch.device(device))
+    method = synchronised_over_visible(method, torch.device(device))
     kind = torch.nn.SyncBatchNorm if device == "cuda" else CPUSyncBatchNorm
     norms = {n: m for n, m in method.named_modules() if isinstance(m, _BatchNorm)}
     assert all(isinstance(m, kind) for m in norms.values())

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from pretrain.checkpoint import read_identity
-from tests.transfer.weights import hostile
-from tests.transfer.weights.layouts import layouts
+from pretrain.files.encoder_file import read_identity
+from tests.transfer.weights import cases_hostile as hostile
+from tests.transfer.weights.cases_layouts import layouts
 from tools import convert_weights, inspect_weights
 from transfer.weights import features_for, read_weights, sha256_of
 from transfer.weights.convert import NAMES
-from transfer.weights.manifest import releases
+from transfer.weights.releases import releases
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = ["spark_resnet", "spark_convnext", "fcmae_convnextv2", "fcmae_minkowski_layout", "beit_mim"]
@@ -156,7 +156,7 @@ def test_manifest_is_sound():
 def test_a_wrong_hash_is_refused(run, tmp_path, monkeypatch):
     from dataclasses import replace
 
-    from transfer.weights import manifest
+    from transfer.weights import releases as manifest
 
     known = releases()
     stated = {"mae_vit_base": replace(known["mae_vit_base"], sha256="0" * 64)}

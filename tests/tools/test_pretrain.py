@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pretrain.checkpoint import read_identity
 from pretrain.command import parse, run
 from pretrain.config import load_recipe
+from pretrain.files.encoder_file import read_identity
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """
@@ -140,6 +140,6 @@ def test_the_tool_says_error_and_ends_with_2(tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: no recipe at no_such.py; shipped ones near it")
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import pretrain.config, pretrain"
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import pretrain.config.recipe, pretrain"
     code += "; assert pretrain.__version__"
     subprocess.run([sys.executable, "-c", code, str(ROOT / "tools")], cwd=tmp_path, check=True)

@@ -8,7 +8,7 @@ import timm
 import torch
 from PIL import Image
 
-from pretrain.checkpoint import EncoderIdentity, write_encoder
+from pretrain.files.encoder_file import EncoderIdentity, write_encoder
 
 ARCH, ARGS = "convnextv2_atto", {"depths": [1, 1, 1, 1], "dims": [8, 12, 16, 24]}
 MEAN, STD = (0.3, 0.5, 0.6), (0.2, 0.25, 0.4)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_api
 
-from transfer.detection.coco_eval import ENGINES, coco_metrics
+from transfer.detection.evaluation.coco_eval import ENGINES, coco_metrics
 
 CLASSES = 80
 OBJECTS_AN_IMAGE = 7.3  # COCO val2017: 36 781 objects on 5 000 images

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _ours(arch: str) -> nn.Module:
-    from transfer.detection.model import mask_rcnn
+    from transfer.detection.mask_rcnn import mask_rcnn
     from transfer.features import TimmFeatures
 
     return mask_rcnn(TimmFeatures(arch), num_classes=CLASSES, **PIXELS)

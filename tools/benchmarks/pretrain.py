@@ -15,11 +15,11 @@ import torch
 from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 
+from pretrain.data.masks import random_visible
 from pretrain.encoders import run_encoder
-from pretrain.fcmae import FCMAE
-from pretrain.masking import random_visible
-from pretrain.patchify import masked_patch_loss, patchify
-from pretrain.spark import SparK
+from pretrain.methods.fcmae import FCMAE
+from pretrain.methods.pixels import masked_patch_loss, patchify
+from pretrain.methods.spark import SparK
 from tools.benchmarks.interleave import interleave, median_ratio
 
 METHODS = {"spark": SparK, "fcmae": FCMAE}

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pretrain.encoders import feature_maps, run_encoder
-from pretrain.official import (
+from tools.golden.official import (
     Renamed,
     architecture,
     convnext_name,

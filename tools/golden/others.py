@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from timm.optim import Lamb
 
-from pretrain.beit import from_official
-from pretrain.dalle import VAESizes
-from pretrain.tokenizer import DiscreteVAE, load_tensors
-from transfer.position import resize_relative_position
+from pretrain.tokenizer.networks import VAESizes
+from pretrain.tokenizer.vae import DiscreteVAE, load_tensors
+from tools.golden.official import from_official
+from transfer.features.position import resize_relative_position
 
 from .cases import Case, Check, Checks
 

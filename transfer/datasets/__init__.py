@@ -1,9 +1,8 @@
-"""The embedded dataset, and checks of COCO, ADE20K and any data in their layouts before a run.
+"""The embedded dataset, and checks of data in the standard layouts before a run.
 
-shapes.py           scenes drawn by rule: classes, and one scene from (seed, split, index)
-outlines.py         signed distances of the outlines a scene is made of
-textures.py         the textures of backgrounds and objects
-shapes_files.py     scenes -> COCO instances, ADE20K folders, unlabelled images
-coco_checks.py      a COCO-format pair of annotations and images
-ade20k_checks.py    a pair of folders, images and label maps
+shapes/               scenes drawn by rule, written as COCO and ADE20K folders
+coco_checks.py        a COCO-format pair of annotations and images
+instance_checks.py    one annotation: box, mask, class
+lvis.py               LVIS: its keys, and the detections it keeps per image
+ade20k_checks.py      a pair of folders, images and label maps
 """

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pretrain.findings import Finding, Findings
-from pretrain.image_checks import ImageFacts, parallel_map, read_images
+from pretrain.checks.findings import Finding, Findings
+from pretrain.checks.images import ImageFacts, read_images
+from pretrain.checks.parallel import parallel_map
 
 # ADE20K scene parsing (sceneparsing.csail.mit.edu): images of each split
 ADE20K = {"training": 20_210, "validation": 2_000}

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pretrain.findings import Finding, Findings
-from pretrain.image_checks import ImageFacts, read_images
+from pretrain.checks.findings import Finding, Findings
+from pretrain.checks.images import ImageFacts, read_images
 from transfer.datasets.instance_checks import check_annotation
 from transfer.datasets.lvis import name_files
 

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from pretrain.findings import Findings
+from pretrain.checks.findings import Findings
 
 OUTSIDE_PX = 2.0  # rounding of a correct export stays within this
 

@@ -1,3 +1,20 @@
-"""Mask R-CNN in Detectron2: the only place that imports it."""
+"""Mask R-CNN in Detectron2: the only place that imports it.
 
+config.py        a LazyConfig file and its overrides -> checked config, protocol
+data.py          a COCO-format split -> resumable batches
+backbone.py      transfer.features as a Detectron2 backbone
+mask_rcnn.py     the heads; soft_nms.py: Soft-NMS for the box heads
+build.py         config -> detector with weights, norms and precision
+optimizer.py     parameter groups with layer decay; the schedule
+trainer.py       the training loop; log.py: its files; checkpoint.py: its state
+prepare.py       everything a run needs, checked and built; folder.py: its folder
+run.py           check, build, train, evaluate, record
+launch.py        --num-gpus or torchrun -> processes
+estimate.py      --dry-run: parameters, FLOPs, hours
+native.py        Detectron2's own net reads our exported weights
+evaluation/      predictions, COCO metrics, pictures
+compat.py        what Detectron2 0.6 needs to import today; must come before detectron2
+"""
+
+# Detectron2 0.6 imports names that are gone from its dependencies; compat puts them back first
 from transfer.detection import compat as compat

@@ -1,19 +1,21 @@
 """A config -> a detector with its weights, and the optimizer that trains it."""
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from detectron2.modeling.meta_arch import GeneralizedRCNN
 from detectron2.utils import comm
+from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 from omegaconf import DictConfig, OmegaConf
 from timm.layers import freeze_batch_norm_2d
-from torch import nn
+from torch import Tensor, nn
 
-from pretrain.batch_norm import has_batch_norm
+from pretrain.run.batch_norm import has_batch_norm, synchronised
 from transfer.detection.config import ConfigError
 from transfer.detection.optimizer import parameter_groups
-from transfer.detection.precision import losses_in_float32, set_backbone_norm
 from transfer.features import TimmFeatures
 from transfer.weights import LoadReport, PixelStats, features_for
 
@@ -125,3 +127,49 @@ def _notes(config: DictConfig, model: nn.Module) -> tuple[str, ...]:
             "saw one micro-batch at a time"
         )
     return tuple(notes)
+
+
+BACKBONE_NORMS = ("BN", "SyncBN", "FrozenBN")
+
+
+def losses_in_float32(model: GeneralizedRCNN) -> None:
+    """Cast what the losses are computed from; does nothing outside autocast."""
+    heads = model.roi_heads
+    predictors = heads.box_predictor
+    outputs = list(predictors) if isinstance(predictors, nn.ModuleList) else [predictors]
+    if heads.mask_on:
+        outputs.append(heads.mask_head.predictor)
+    for module in (model.proposal_generator.rpn_head, *outputs):
+        module.register_forward_hook(lambda _module, _inputs, output: _float(output))
+
+
+def set_backbone_norm(encoder: nn.Module, kind: str) -> nn.Module:
+    """BatchNorm of the encoder as it is, over all processes, or frozen to its statistics."""
+    if kind not in BACKBONE_NORMS:
+        raise ValueError(f"backbone_norm must be one of {BACKBONE_NORMS}, got {kind!r}")
+    if kind == "FrozenBN":
+        return freeze_batch_norm_2d(encoder)
+    if kind == "SyncBN" and comm.get_world_size() > 1:
+        return synchronised(encoder, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return encoder
+
+
+def has_frozen_norm(module: nn.Module) -> bool:
+    """Whether any BatchNorm is fixed to the statistics it holds."""
+    return any(type(m).__name__.startswith("FrozenBatchNorm") for m in module.modules())
+
+
+def precise_bn(model: nn.Module, batches: Iterable[Any], count: int) -> None:
+    """Set running statistics to their true averages over `count` batches (fvcore's PreciseBN)."""
+    if not get_bn_modules(model):
+        return
+    with torch.no_grad():
+        update_bn_stats(model, itertools.islice(batches, count), count)
+
+
+def _float(output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return output.float() if output.is_floating_point() else output
+    if isinstance(output, list | tuple):
+        return type(output)(_float(v) for v in output)
+    return output

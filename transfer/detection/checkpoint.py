@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pretrain.checkpoint import atomic_write
+from pretrain.files.write import atomic_write
 from transfer.weights import safe_read
 
 STATE_NAME = "state.pth"

@@ -16,7 +16,7 @@ import yaml
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from transfer.detection.coco_eval import ENGINES
+from transfer.detection.evaluation.coco_eval import ENGINES
 from transfer.detection.soft_nms import METHODS
 
 # below these keys any name goes: they are arguments of timm and of the encoder's wrapper

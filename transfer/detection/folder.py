@@ -7,10 +7,10 @@ from typing import Any
 
 from detectron2.utils import comm
 
-from pretrain.checkpoint import atomic_write, remove_unfinished
+from pretrain.files.write import atomic_write, remove_unfinished
 from transfer.detection.build import plain
 from transfer.detection.config import ConfigError, protocol_of
-from transfer.detection.setup import Run
+from transfer.detection.prepare import Run
 from transfer.weights import transfer_arch_args
 
 RUN_NAME = "run.json"  # what the folder's run is, for --resume to compare with

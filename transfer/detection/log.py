@@ -18,7 +18,7 @@ from detectron2.utils.events import (
     TensorboardXWriter,
 )
 
-from pretrain.checkpoint import atomic_write
+from pretrain.files.write import atomic_write
 
 METRICS_NAME = "metrics.json"
 WINDOW = 20  # values of which the writers take the median

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from transfer.layer_decay import layer_decay_factors, rule_for
+from transfer.features.layer_decay import layer_decay_factors, rule_for
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Groups of equal learning-rate factor and weight decay, with the names they hold.
 
-    rule: of transfer.layer_decay; "auto" takes the architecture's. no_weight_decay: "nothing",
+    rule: one of transfer.features.layer_decay.RULES, or "auto". no_weight_decay: "nothing",
     "norms" (Detectron2's WEIGHT_DECAY_NORM = 0) or "vectors" (everything of one dimension, as the
     ConvNeXt and BEiT codes have it, position embeddings too).
     """

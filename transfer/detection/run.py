@@ -2,9 +2,7 @@
 
 import json
 import logging
-import resource
 import signal
-import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,26 +14,25 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch.nn.parallel import DistributedDataParallel
 
-from pretrain.checkpoint import atomic_write
+from pretrain.files.write import atomic_write
+from pretrain.run.provenance import peak_memory_mib
 from transfer.detection import checkpoint
-from transfer.detection.build import Detector, build_optimizer, plain
+from transfer.detection.build import Detector, build_optimizer, has_frozen_norm, plain, precise_bn
 from transfer.detection.config import ConfigError, protocol_of
-from transfer.detection.evaluation import CocoEvaluator, predict
+from transfer.detection.data import test_loader, trainable
+from transfer.detection.evaluation.evaluator import CocoEvaluator, predict, with_tta
+from transfer.detection.evaluation.pictures import write_pictures
 from transfer.detection.folder import backbone_args, claim, identity_of, log_to, refuse_occupied
-from transfer.detection.loader import test_loader, trainable
 from transfer.detection.log import Writers
 from transfer.detection.optimizer import lr_factor
-from transfer.detection.pictures import write_pictures
-from transfer.detection.precision import has_frozen_norm, precise_bn
-from transfer.detection.setup import Run, mapper_of, prepare, training_batches
+from transfer.detection.prepare import Run, mapper_of, prepare, training_batches
 from transfer.detection.trainer import (
     NotFiniteError,
     SaveState,
     Trainer,
     save_last_good,
 )
-from transfer.detection.tta import with_tta
-from transfer.record import (
+from transfer.results.record import (
     RECORD_NAME,
     Cost,
     Dataset,
@@ -260,11 +257,3 @@ def _save_final(setup: Run, trainer: Trainer) -> None:
 
 def _method(detector: Detector) -> str:
     return detector.report.identity["method"] if detector.report else "scratch"
-
-
-def peak_memory_mib(device: torch.device) -> float:
-    """Peak memory of the GPU, or of the process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

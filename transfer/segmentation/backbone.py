@@ -6,7 +6,7 @@ from typing import Any
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from transfer.features import is_plain_vit
+from transfer.features.timm_features import is_plain_vit
 from transfer.weights.convert import read_weights
 from transfer.weights.load import features_for
 

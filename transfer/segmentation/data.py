@@ -20,7 +20,9 @@ from mmseg.datasets import ADE20KDataset, BaseSegDataset
 from mmseg.registry import DATA_SAMPLERS, DATASETS
 from numpy.typing import NDArray
 
-from transfer.datasets.shapes import PALETTE, SEGMENTATION_CLASSES
+from pretrain.checks.findings import refuse_errors
+from transfer.datasets.ade20k_checks import FolderPair, check_ade20k
+from transfer.datasets.shapes.scene import PALETTE, SEGMENTATION_CLASSES
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -184,3 +186,34 @@ def class_names(classes: str | Sequence[str]) -> tuple[tuple[str, ...], list[lis
             "with one name a line"
         )
     return tuple(line.strip() for line in Path(classes).read_text().splitlines() if line), None
+
+
+WHOLE_BELOW = 2000  # images in all; larger sets are sampled (tools/check_data.py reads everything)
+
+
+def folder_pairs(cfg: Any) -> list[FolderPair]:
+    """Training and evaluation folders of a filled-in config."""
+    root = Path(cfg["data_root"])
+    return [
+        FolderPair(
+            name,
+            root / cfg[f"{name}_images"],
+            root / cfg[f"{name}_labels"],
+            cfg["image_suffix"] or find_suffix(root / cfg[f"{name}_images"]),
+            cfg["label_suffix"],
+        )
+        for name in ("train", "val")
+    ]
+
+
+def check_data(cfg: Any) -> None:
+    """ValueError with the problems found, each with its fix."""
+    pairs = folder_pairs(cfg)
+    count = sum(1 for pair in pairs for _ in pair.images.rglob(f"*{pair.image_suffix}"))
+    findings = check_ade20k(
+        pairs,
+        classes=cfg["num_classes"],
+        zero_is_other=cfg["reduce_zero_label"],
+        full=count < WHOLE_BELOW,
+    )
+    refuse_errors(findings, cfg["allow_findings"])

@@ -14,13 +14,13 @@ from mmseg.registry import DATASETS, MODELS
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from pretrain.checkpoint import atomic_write
-from transfer.record import read_result
-from transfer.segmentation.checkpoint import read_tensors
+from pretrain.files.write import atomic_write
+from transfer.results.record import read_result
 from transfer.segmentation.config import with_tuples
 from transfer.segmentation.labels import IGNORED
 from transfer.segmentation.run_folder import LAST
 from transfer.segmentation.runner import net_of, read_about
+from transfer.segmentation.safe_files import read_tensors
 from transfer.segmentation.segmentor import set_pixels
 from transfer.weights.identity import PixelStats
 

@@ -15,10 +15,12 @@ from mmengine.runner import Runner
 from torch import nn
 
 # Imported for what they register: the names that configs use.
-from pretrain.batch_norm import has_batch_norm, synchronised
-from transfer.segmentation import backbone, data, hooks, labels, log, metric, optim, segmentor  # noqa: F401
-from transfer.segmentation.checkpoint import FORMAT, read_tensors, write_tensors
+from pretrain.run.batch_norm import has_batch_norm, synchronised
+from transfer.segmentation import backbone, data, hooks, labels, log, segmentor  # noqa: F401
+from transfer.segmentation import iou as metric
+from transfer.segmentation import optimizer as optim
 from transfer.segmentation.run_folder import LAST
+from transfer.segmentation.safe_files import FORMAT, read_tensors, write_tensors
 
 
 class TransferRunner(Runner):

@@ -2,8 +2,7 @@
 
 Follow a file through the package:
 
-    manifest.py      the official releases by name
-    reader.py        the one door to a file: tensors only (arrays.py: out of pickles of arrays)
+    releases.py      the official releases by name
     unwrap.py        the containers around a state dict
     sources/         one file a family of layouts -> timm names
     architecture.py  tensors -> the timm architecture
@@ -14,10 +13,10 @@ Follow a file through the package:
     prove.py         both sides built, the features compared (reference.py: a second way)
 """
 
+from pretrain.files.read import WeightsError, safe_read, sha256_of
 from transfer.weights.convert import Weights, read_weights
 from transfer.weights.identity import IMAGENET, PixelStats, transfer_arch_args
 from transfer.weights.load import LoadReport, features_for, load_encoder
-from transfer.weights.reader import WeightsError, safe_read, sha256_of
 
 __all__ = [
     "IMAGENET",

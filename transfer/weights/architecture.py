@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from transfer.position import square_window
-from transfer.weights.reader import WeightsError
+from pretrain.files.read import WeightsError
+from transfer.features.position import square_window
 
 Tensors = Mapping[str, Tensor]
 Architecture = tuple[str, dict[str, Any]]

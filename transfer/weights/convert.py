@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 import pretrain
-from pretrain.checkpoint import ENCODER_FORMAT, EncoderIdentity
-from transfer.features import build_encoder
+from pretrain.files.encoder_file import ENCODER_FORMAT, EncoderIdentity
+from pretrain.files.read import WeightsError, read_metadata, safe_read, sha256_of
+from transfer.features.timm_features import build_encoder
 from transfer.weights.architecture import infer_architecture
-from transfer.weights.reader import WeightsError, read_metadata, safe_read, sha256_of
 from transfer.weights.sources import beit, convnext, openmmlab, resnet, spark, timm_names, vit
 from transfer.weights.sources import detectron2 as d2
 from transfer.weights.sources.base import FINAL_NORM, Raw, Renamed, Source

@@ -15,10 +15,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pretrain.checkpoint import atomic_write, write_encoder
+from pretrain.files.encoder_file import write_encoder
+from pretrain.files.read import WeightsError
+from pretrain.files.write import atomic_write
 from transfer.weights.convert import Weights
 from transfer.weights.load import SHARED_TABLE, TABLE
-from transfer.weights.reader import WeightsError
 from transfer.weights.sources.base import FINAL_NORM
 
 TARGETS = ("encoder", "timm", "detectron2", "mmseg")

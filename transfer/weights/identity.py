@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from pretrain.checkpoint import EncoderIdentity
-from transfer.features import build_encoder, dense_arch_args
-from transfer.weights.reader import WeightsError
+from pretrain.files.encoder_file import EncoderIdentity
+from pretrain.files.read import WeightsError
+from transfer.features.timm_features import build_encoder, dense_arch_args
 
 RESIZABLE = ("pos_embed", "relative_position_bias_table", "patch_embed.proj.weight")
 _BEIT_FORM = ("use_shared_rel_pos_bias", "use_rel_pos_bias", "use_abs_pos_emb", "global_pool")

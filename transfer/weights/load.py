@@ -10,11 +10,15 @@ import torch
 from timm.layers import resample_patch_embed
 from torch import Tensor
 
+from pretrain.files.read import WeightsError
 from transfer.features import TimmFeatures
-from transfer.position import resize_position_embedding, resize_relative_position, square_window
+from transfer.features.position import (
+    resize_position_embedding,
+    resize_relative_position,
+    square_window,
+)
 from transfer.weights.convert import Weights, read_weights
 from transfer.weights.identity import IMAGENET, PixelStats, require_same_architecture
-from transfer.weights.reader import WeightsError
 
 # classifiers and the norm before them: dense tasks read the maps before it
 ALWAYS_UNUSED = ("head.*", "head_dist.*", "fc.*", "norm.*", "fc_norm.*", "attn_pool.*")

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transfer.features import TimmFeatures, build_encoder
+from pretrain.files.read import WeightsError, safe_read
+from transfer.features import TimmFeatures
+from transfer.features.timm_features import build_encoder
 from transfer.weights.convert import Weights
 from transfer.weights.load import features_for, load_encoder
-from transfer.weights.reader import WeightsError, safe_read
 from transfer.weights.reference import convnext_maps, is_official_convnext
 from transfer.weights.sources.base import FINAL_NORM
 from transfer.weights.unwrap import unwrap

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transfer.weights.reader import WeightsError
+from pretrain.files.read import WeightsError
 from transfer.weights.sources.base import Raw
 
 CONTAINERS = ("model", "module", "state_dict", "teacher", "model_state", "model_state_dict",

@@ -7,7 +7,7 @@ import detectron2.data.transforms as T
 import torch
 from detectron2.config import LazyCall as L
 
-from transfer.detection.model import mask_rcnn
+from transfer.detection.mask_rcnn import mask_rcnn
 
 config = dict(
     weights="none",  # a weights file, or "none" for training from scratch
@@ -81,7 +81,7 @@ config = dict(
     optimizer=L(torch.optim.AdamW)(lr=1e-4, weight_decay=0.05, betas=[0.9, 0.999]),
     decay=dict(
         layers=1.0,  # learning-rate decay from layer to layer, towards the image
-        rule="auto",  # of transfer/layer_decay.py; auto takes the architecture's
+        rule="auto",  # of transfer/features/layer_decay.py; auto takes the architecture's
         no_weight_decay="norms",  # nothing | norms | vectors
     ),
     # 1x: 90 000 steps of 16 images are 12.3 epochs of 117 266 images

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pretrain.findings import errors
+from pretrain.checks.findings import errors
 from transfer.datasets.ade20k_checks import ADE20K, FolderPair, ade20k, check_ade20k, class_count
 
 SIZE = (40, 50)

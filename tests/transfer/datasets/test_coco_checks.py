@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from pretrain.findings import errors
+from pretrain.checks.findings import errors
 from transfer.datasets.coco_checks import CocoSplit, check_coco, coco2017
 from transfer.datasets.instance_checks import run_lengths
 

@@ -10,19 +10,19 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from pretrain import image_checks
-from pretrain.findings import errors
-from pretrain.image_checks import check_image_folder
+from pretrain.checks import images as image_checks
+from pretrain.checks.findings import errors
+from pretrain.checks.images import check_image_folder
 from transfer.datasets.ade20k_checks import ade20k, check_ade20k, class_count
 from transfer.datasets.coco_checks import check_coco, coco2017
-from transfer.datasets.shapes import (
+from transfer.datasets.shapes.files import ShapesSettings, draw_picture, make_shapes
+from transfer.datasets.shapes.scene import (
     PALETTE,
     SEGMENTATION_CLASSES,
     STUFF_CLASSES,
     THING_CLASSES,
     draw_scene,
 )
-from transfer.datasets.shapes_files import ShapesSettings, draw_picture, make_shapes
 
 SMALL = ShapesSettings(unlabelled=6, train=8, val=4, image_size=64)
 
@@ -149,7 +149,7 @@ def test_a_killed_run_is_made_anew(made, tmp_path, monkeypatch):
         return draw_scene(0, "val", 0, 64)
 
     with monkeypatch.context() as patch:
-        patch.setattr("transfer.datasets.shapes_files.draw_scene", killed)
+        patch.setattr("transfer.datasets.shapes.files.draw_scene", killed)
         with pytest.raises(KeyboardInterrupt):
             make_shapes(tmp_path / "shapes", SMALL)
     assert not (tmp_path / "shapes").exists()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from tests.transfer.weights import hostile
+from tests.transfer.weights import cases_hostile as hostile
 from transfer.detection import checkpoint
 from transfer.detection.config import ConfigError
 from transfer.detection.run import eval_only, run

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from transfer.detection.config import ConfigError, load_config, parse_value, protocol_of
-from transfer.record import protocol_hash
+from transfer.results.record import protocol_hash
 
 CONFIG = Path(__file__).parents[3] / "configs/detection/shapes_mask_rcnn.py"
 

@@ -9,8 +9,13 @@ import torch
 from detectron2.data import DatasetMapper
 from detectron2.utils import comm
 
-from transfer.detection.coco import read_split
-from transfer.detection.loader import MicroBatchSampler, micro_batches, train_loader, trainable
+from transfer.detection.data import (
+    MicroBatchSampler,
+    micro_batches,
+    read_split,
+    train_loader,
+    trainable,
+)
 
 WIDE = [True, False, True, True, False, True, True]
 

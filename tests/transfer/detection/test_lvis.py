@@ -12,9 +12,9 @@ from PIL import Image
 
 from transfer.datasets.coco_checks import CocoSplit, check_coco
 from transfer.datasets.lvis import best_of_each_image, is_lvis
-from transfer.detection.coco import read_split
-from transfer.detection.coco_eval import coco_metrics
 from transfer.detection.config import load_config
+from transfer.detection.data import read_split
+from transfer.detection.evaluation.coco_eval import coco_metrics
 
 CONFIG = Path(__file__).parents[3] / "configs/detection/resnet50_lvis_1x.py"
 HERE, THERE = [10, 10, 40, 40], [60, 60, 20, 20]  # boxes

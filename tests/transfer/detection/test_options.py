@@ -12,12 +12,11 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from transfer.detection import checkpoint
-from transfer.detection.build import build_detector
+from transfer.detection.build import build_detector, precise_bn, set_backbone_norm
 from transfer.detection.config import ConfigError
 from transfer.detection.estimate import dry_run
-from transfer.detection.precision import precise_bn, set_backbone_norm
+from transfer.detection.prepare import prepare, training_batches
 from transfer.detection.run import eval_only, run
-from transfer.detection.setup import prepare, training_batches
 
 Tiny = Callable[..., DictConfig]
 RESNET = ["arch=resnet26", 'arch_args={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}']

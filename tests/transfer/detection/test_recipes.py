@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from transfer.detection.build import build_detector, build_optimizer
 from transfer.detection.config import load_config, protocol_of
 from transfer.features import TimmFeatures
-from transfer.record import protocol_hash
+from transfer.results.record import protocol_hash
 
 CONFIGS = Path(__file__).parents[3] / "configs/detection"
 DATA = [f"data.{s}_{k}=x" for s in ("train", "val") for k in ("json", "images")]

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from transfer.detection import checkpoint
 from transfer.detection.run import eval_only, run
 from transfer.detection.trainer import NotFiniteError, Stopped, Trainer
-from transfer.record import read_result
+from transfer.results.record import read_result
 
 Tiny = Callable[..., DictConfig]
 

@@ -9,7 +9,7 @@ import timm
 import torch
 from omegaconf import DictConfig
 
-from pretrain.checkpoint import EncoderIdentity, write_encoder
+from pretrain.files.encoder_file import EncoderIdentity, write_encoder
 from transfer.detection.build import build_detector
 from transfer.detection.run import eval_only, run
 

@@ -57,6 +57,6 @@ def _quiet(recwarn):
 def segment():
     """run(options, folder, ...) of custom.py."""
     from transfer.segmentation.config import load_config
-    from transfer.segmentation.train import run
+    from transfer.segmentation.run import run
 
     return lambda options, folder, **how: run(load_config(CUSTOM, options), folder, **how)

@@ -2,8 +2,7 @@
 
 import pytest
 
-from transfer.segmentation.config import fill_in, load_config, protocol
-from transfer.segmentation.options import apply_option, parse_value
+from transfer.segmentation.config import apply_option, fill_in, load_config, parse_value, protocol
 
 CUSTOM = "configs/segmentation/custom.py"
 DATA = ["data_root=/data", "classes=sky,sea"]

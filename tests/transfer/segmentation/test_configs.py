@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from transfer.segmentation import runner  # noqa: F401
 from transfer.segmentation.config import fill_in, load_config
-from transfer.segmentation.optim import NotFiniteError, parameter_groups, wrapper_type
+from transfer.segmentation.optimizer import NotFiniteError, parameter_groups, wrapper_type
 
 FOLDER = Path("configs/segmentation")
 FULL = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("custom", "shapes_upernet"))

@@ -8,8 +8,14 @@ import torch
 from PIL import Image
 
 from transfer.segmentation import data as data_module
-from transfer.segmentation.data import LabelledImages, Position, PositionSampler, find_pairs, seeded
-from transfer.segmentation.data_checks import check_data
+from transfer.segmentation.data import (
+    LabelledImages,
+    Position,
+    PositionSampler,
+    check_data,
+    find_pairs,
+    seeded,
+)
 
 
 def sampler(batch, rank=0, world=1, seed=0, images=10, monkeypatch=None):

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from transfer.segmentation.data import LabelledImages
+from transfer.segmentation.iou import count_pixels, figures
 from transfer.segmentation.labels import LoadLabels, read_labels, to_classes, to_labels
-from transfer.segmentation.metric import count_pixels, figures
 
 # A label file by hand: 0 = other, 1..150 = the classes, 255 = ignored.
 FILE = np.array([[0, 1, 2, 3], [150, 255, 1, 0]], np.uint8)

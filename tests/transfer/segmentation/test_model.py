@@ -8,10 +8,10 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from pretrain.checkpoint import EncoderIdentity, write_encoder
+from pretrain.files.encoder_file import EncoderIdentity, write_encoder
 from transfer.segmentation.backbone import TimmBackbone
 from transfer.segmentation.config import fill_in, load_config
-from transfer.segmentation.optim import parameter_groups
+from transfer.segmentation.optimizer import parameter_groups
 from transfer.segmentation.runner import build_runner
 
 GOLDEN = Path("tests/golden/layer_decay_and_schedules.json")

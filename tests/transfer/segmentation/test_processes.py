@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tests.processes import start_two
-from transfer.record import read_result
+from transfer.results.record import read_result
 from transfer.segmentation.config import load_config
-from transfer.segmentation.train import run
+from transfer.segmentation.run import run
 
 LAUNCHERS = {"torchrun": "pytorch", "srun": "slurm"}
 

@@ -7,9 +7,9 @@ import signal
 import pytest
 import torch
 
-from transfer.record import read_result
+from transfer.results.record import read_result
 from transfer.segmentation import runner as runner_module
-from transfer.segmentation.optim import NotFiniteError
+from transfer.segmentation.optimizer import NotFiniteError
 
 
 def assert_same_weights(first, second):
@@ -149,7 +149,7 @@ def test_resuming_with_other_settings_is_refused(segment, tiny, tmp_path, monkey
 
 def test_saved_predictions_give_the_figures_again(segment, tiny, tmp_path):
     from transfer.segmentation.config import load_config
-    from transfer.segmentation.train import score
+    from transfer.segmentation.run import score
 
     options = [*tiny, "save_predictions=True", "max_iters=3", "ema=0.5"]
     result = segment(options, tmp_path)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.transfer.weights import hostile
+from tests.transfer.weights import cases_hostile as hostile
 
 
 @pytest.mark.parametrize("kind", hostile.RUNNING)
@@ -22,7 +22,7 @@ def test_mmengine_loaders(kind, tmp_path):
     pytest.importorskip("mmengine")
     from mmengine.runner import CheckpointLoader
 
-    from transfer.segmentation.checkpoint import close_doors
+    from transfer.segmentation.safe_files import close_doors
 
     close_doors()
     path = tmp_path / ("model.pkl" if "pickle" in kind else "model.pth")

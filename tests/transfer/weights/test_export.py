@@ -8,7 +8,7 @@ import timm
 import torch
 from timm.models import load_checkpoint
 
-from tests.transfer.weights.layouts import (
+from tests.transfer.weights.cases_layouts import (
     BEIT,
     BOTTLENECK,
     CONVNEXT,
@@ -73,7 +73,7 @@ def test_detectron2_loads_it(kind, norm, tmp_path):
     pytest.importorskip("transfer.detection")
     from detectron2.layers import FrozenBatchNorm2d
 
-    from transfer.detection import exported
+    from transfer.detection import native as exported
 
     _, weights = _weights(kind, tmp_path)
     out = tmp_path / "out.pkl"
@@ -91,7 +91,7 @@ def test_detectron2_loads_it(kind, norm, tmp_path):
 
 def test_what_detectron2_cannot_place_is_seen(tmp_path):
     pytest.importorskip("transfer.detection")
-    from transfer.detection import exported
+    from transfer.detection import native as exported
 
     _, weights = _weights("resnet", tmp_path)
     weights.tensors["layer4.9.conv1.weight"] = torch.ones(3, 3, 1, 1)
@@ -104,7 +104,7 @@ def test_what_detectron2_cannot_place_is_seen(tmp_path):
 @pytest.mark.parametrize("kind", ["vit", "beit", "beit shared", "resnet"])
 def test_mmsegmentation_loads_it(kind, tmp_path):
     pytest.importorskip("mmseg")
-    from transfer.segmentation import exported
+    from transfer.segmentation import native as exported
 
     logging.getLogger("mmengine").setLevel(logging.ERROR)
     if kind == "resnet":

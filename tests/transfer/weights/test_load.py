@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pretrain.checkpoint import EncoderIdentity, write_encoder
-from tests.transfer.weights.layouts import BEIT, CONVNEXT2, RESNET, VIT, random_net
+from pretrain.files.encoder_file import EncoderIdentity, write_encoder
+from tests.transfer.weights.cases_layouts import BEIT, CONVNEXT2, RESNET, VIT, random_net
 from transfer.features import TimmFeatures
-from transfer.position import resize_position_embedding, resize_relative_position
+from transfer.features.position import resize_position_embedding, resize_relative_position
 from transfer.weights import (
     IMAGENET,
     WeightsError,

@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.transfer.weights.layouts import Layout, layouts, random_net, without
-from transfer.features import TimmFeatures, build_encoder
+from tests.transfer.weights.cases_layouts import Layout, layouts, random_net, without
+from transfer.features import TimmFeatures
+from transfer.features.timm_features import build_encoder
 from transfer.weights import WeightsError, features_for, load_encoder, read_weights
 from transfer.weights.architecture import infer_architecture
 

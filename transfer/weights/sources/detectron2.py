@@ -4,7 +4,7 @@ The names are those that Detectron2's convert-torchvision-to-d2.py and SparK's c
 write. Caffe2's (MSRA's) nets stride in their 1x1 convolutions and see BGR: no timm net does.
 """
 
-from transfer.weights.reader import WeightsError
+from pretrain.files.read import WeightsError
 from transfer.weights.sources.base import CLASSIFIER, Raw, Renamed, Source, rename
 
 PREFIX = r"(module\.)?backbone\.(bottom_up\.)?"

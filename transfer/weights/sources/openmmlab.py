@@ -9,7 +9,7 @@ import re
 
 from torch import Tensor
 
-from transfer.weights.reader import WeightsError
+from pretrain.files.read import WeightsError
 from transfer.weights.sources import beit, convnext, resnet, vit
 from transfer.weights.sources.base import Raw, Renamed, Source, rename
 

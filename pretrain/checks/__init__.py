@@ -1,0 +1,6 @@
+"""Data problems with their fix.
+
+findings.py    one finding and how to mend it; refusing a run on errors
+images.py      can these files be read?
+parallel.py    a function over many items, in processes, under a progress bar
+"""

@@ -1,0 +1,40 @@
+"""A recipe as a table: every setting, its value, who set it and from which source."""
+
+from pathlib import Path
+
+from rich.table import Table
+
+from pretrain.config.origins import origins
+from pretrain.config.recipe import Recipe, flat
+
+
+def explain(path: Path | str, recipe: Recipe, given: Recipe) -> Table:
+    """`given` is `recipe` of the file `path` with the command line's overrides."""
+    table = Table(title=f"{path}", title_justify="left")
+    for heading in ("setting", "value", "set by", "source"):
+        table.add_column(heading, overflow="fold")
+    values = flat(given)
+    for name, origin in origins(path, recipe, given).items():
+        if name.startswith("tokenizer_") and values["tokenizer"]:
+            continue  # settings of a tokenizer that is not trained
+        style = "bold" if origin.setter == "command line" else ""
+        table.add_row(
+            name, _text(values[name]), origin.setter, origin.source or "ours", style=style
+        )
+    table.add_section()
+    table.add_row("peak lr", f"{given.peak_lr():.6g}", "computed", lr_rule(given))
+    return table
+
+
+def lr_rule(recipe: Recipe) -> str:
+    """The batch-size rule with its numbers."""
+    settings = recipe.optimizer
+    if not settings.lr_batch_size:
+        return f"absolute, whatever the batch ({recipe.batch_size})"
+    return f"{settings.base_lr:g} x {recipe.batch_size} / {settings.lr_batch_size}"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return " ".join(_text(part) for part in value) or "none"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,129 @@
+"""Images -> batches with their masks, a pure function of (seed, step).
+
+    step -> epoch, its permutation, the step's images    order(), no state to save
+    (epoch, image) -> generator -> crop, flip, mask       ImageSamples, in any worker process
+    -> Batch of uint8 crops (B, 3, H, W) and masks (B, 1, h, w), pinned
+
+A resumed run asks for the next step and reads nothing twice; two processes take the two halves of
+what one process takes.
+"""
+
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pretrain.config import Augmentation
+from pretrain.data.augment import augment
+from pretrain.data.order import Order, Split, StepSampler
+from pretrain.data.sources import Images, read_image
+
+DrawMask = Callable[[np.random.Generator], np.ndarray]  # -> visible (h, w) bool
+
+
+@dataclass
+class Batch:
+    """`token_images` only where the method reads tokens (BEiT)."""
+
+    images: Tensor  # (B, 3, H, W) uint8 RGB
+    visible: Tensor  # (B, 1, h, w) bool, True = the encoder sees the patch
+    token_images: Tensor | None  # (B, 3, H', W') uint8 RGB
+
+    def pin_memory(self) -> "Batch":
+        """Pinned for a copy to the device that does not wait; DataLoader calls it."""
+        tokens = self.token_images
+        return Batch(
+            self.images.pin_memory(),
+            self.visible.pin_memory(),
+            None if tokens is None else tokens.pin_memory(),
+        )
+
+    def inputs(
+        self, device: torch.device, settings: Augmentation
+    ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
+        """What the method's `forward` takes: normalised images, visible, token images in [0, 1]."""
+        images = normalise(self.images.to(device, non_blocking=True), settings)
+        visible = self.visible.to(device, non_blocking=True)
+        if self.token_images is None:
+            return images, visible
+        return images, visible, self.token_images.to(device, non_blocking=True).float() / 255
+
+
+def normalise(images: Tensor, settings: Augmentation) -> Tensor:
+    """(B, 3, H, W) uint8 -> float32, (x / 255 - mean) / std."""
+    mean = torch.tensor(settings.pixel_mean, device=images.device).view(3, 1, 1)
+    std = torch.tensor(settings.pixel_std, device=images.device).view(3, 1, 1)
+    return (images.float() / 255 - mean) / std
+
+
+def unnormalise(images: Tensor, settings: Augmentation) -> Tensor:
+    """The inverse of `normalise`, in [0, 1] and clamped to it."""
+    mean = torch.tensor(settings.pixel_mean, device=images.device).view(3, 1, 1)
+    std = torch.tensor(settings.pixel_std, device=images.device).view(3, 1, 1)
+    return (images * std + mean).clamp(0, 1)
+
+
+class ImageSamples(Dataset[tuple[Tensor, ...]]):
+    """(epoch, image) -> its crops, uint8 (3, s, s) for each of `sizes`, and its mask (1, h, w)."""
+
+    def __init__(
+        self,
+        images: Images,
+        settings: Augmentation,
+        sizes: tuple[int, ...],
+        draw_mask: DrawMask,
+        seed: int,
+    ) -> None:
+        self.images, self.settings, self.sizes = images, settings, sizes
+        self.draw_mask, self.seed = draw_mask, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
+        epoch, index = key
+        # the third number keeps these draws apart from the epochs' permutations
+        rng = np.random.default_rng([self.seed, epoch, 1 + index])
+        crops = augment(rng, read_image(self.images, index), self.settings, self.sizes)
+        visible = torch.from_numpy(self.draw_mask(rng))[None]
+        return (*(to_tensor(crop) for crop in crops), visible)
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """An RGB image -> (3, H, W) uint8."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def collate(samples: list[tuple[Tensor, ...]]) -> Batch:
+    """Samples of (image, [token image], visible) -> a batch."""
+    columns = [torch.stack(column) for column in zip(*samples, strict=True)]
+    return Batch(columns[0], columns[-1], columns[1] if len(columns) == 3 else None)
+
+
+def loader(
+    samples: ImageSamples, order: Order, split: Split, steps: int, first: int, workers: int,
+    pin: bool,
+) -> Iterator[Batch]:  # fmt: skip
+    """One process's batches from optimizer step `first` on, read ahead by `workers` processes."""
+    sampler = StepSampler(order, split, first, steps)
+    return iter(
+        DataLoader(
+            samples,
+            batch_sampler=sampler,
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=pin,
+            worker_init_fn=outlive_signals,
+        )
+    )
+
+
+def outlive_signals(_worker: int) -> None:
+    """Let a data process survive what asks the whole process group to end: the run saves first.
+
+    A second SIGTERM ends it, as the loader's own clean-up needs.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))

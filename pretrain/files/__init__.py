@@ -1,0 +1,8 @@
+"""Files on disk: written whole or not at all; read as tensors only.
+
+write.py             atomic writes
+read.py              weights files of any kind: tensors and plain containers, no code
+arrays.py            pickles of arrays, read without running them
+encoder_file.py      the encoder file: timm-named tensors and their identity
+training_state.py    what a run needs to resume exactly
+"""

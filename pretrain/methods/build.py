@@ -1,0 +1,97 @@
+"""A recipe -> its method: the module, what it reads, how its masks are drawn."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pretrain.config import BeitSettings, FcmaeSettings, Recipe, SparkSettings
+from pretrain.data.batches import DrawMask
+from pretrain.data.masks import beit_masked_count, block_visible, random_visible
+from pretrain.methods.beit import BEiT
+from pretrain.methods.fcmae import FCMAE
+from pretrain.methods.spark import SparK
+from pretrain.tokenizer.vae import read_tokenizer
+
+
+def _encoder(recipe: Recipe) -> dict[str, Any]:
+    """What every method asks of its encoder."""
+    return {
+        "arch": recipe.arch,
+        "arch_args": recipe.arch_args,
+        "image_size": recipe.image_size,
+        "drop_path_rate": recipe.drop_path_rate,
+    }
+
+
+def build_spark(recipe: Recipe, _tokenizer: Path | None) -> SparK:
+    assert isinstance(recipe.method, SparkSettings)
+    settings = recipe.method
+    return SparK(
+        **_encoder(recipe),
+        mask_ratio=settings.mask_ratio,
+        decoder_width=settings.decoder_width,
+        densify_norm=None if settings.densify_norm == "auto" else settings.densify_norm,
+        sparse=settings.sparse,
+    )
+
+
+def build_fcmae(recipe: Recipe, _tokenizer: Path | None) -> FCMAE:
+    assert isinstance(recipe.method, FcmaeSettings)
+    settings = recipe.method
+    return FCMAE(
+        **_encoder(recipe),
+        mask_ratio=settings.mask_ratio,
+        decoder_width=settings.decoder_width,
+        decoder_depth=settings.decoder_depth,
+        init=settings.weight_init,
+        sparse=settings.sparse,
+    )
+
+
+def build_beit(recipe: Recipe, tokenizer: Path | None) -> BEiT:
+    if tokenizer is None:
+        raise ValueError("BEiT needs a tokenizer: give its file with --tokenizer")
+    return BEiT(
+        **_encoder(recipe),
+        tokenizer=read_tokenizer(tokenizer),
+        pixel_mean=recipe.augmentation.pixel_mean,
+        pixel_std=recipe.augmentation.pixel_std,
+    )
+
+
+Method = SparK | FCMAE | BEiT
+
+
+METHODS: dict[str, Callable[[Recipe, Path | None], Method]] = {
+    "spark": build_spark,
+    "fcmae": build_fcmae,
+    "beit": build_beit,
+}
+
+
+def build_method(recipe: Recipe, tokenizer: Path | None = None) -> Method:
+    """The module of the recipe; ValueError if architecture, sizes or tokenizer do not fit."""
+    return METHODS[recipe.method.name](recipe, tokenizer)
+
+
+def mask_drawer(recipe: Recipe, method: Method) -> DrawMask:
+    """What draws the mask of one sample from its generator -> visible (h, w) bool."""
+    settings = recipe.method
+    if not isinstance(method, BEiT) or not isinstance(settings, BeitSettings):
+        assert not isinstance(method, BEiT)
+        return partial(random_visible, grid=method.grid, n_visible=method.n_visible)
+    patches = method.grid[0] * method.grid[1]
+    return partial(
+        block_visible,
+        grid=method.grid,
+        total=beit_masked_count(patches, settings.masked_patches),
+        minimum=beit_masked_count(patches, settings.smallest_block),
+    )
+
+
+def crop_sizes(recipe: Recipe, method: Method) -> tuple[int, ...]:
+    """Pixels along a side of the crops of one sample: the image, and BEiT's token image."""
+    if isinstance(method, BEiT):
+        return recipe.image_size, method.token_image_size
+    return (recipe.image_size,)

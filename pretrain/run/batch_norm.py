@@ -1,0 +1,99 @@
+"""Batch normalisation over all processes, on GPUs and on CPUs, which torch's own refuses."""
+
+from typing import Any, TypeVar
+
+import torch
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class Sum(torch.autograd.Function):
+    """The sum over the processes, and of its gradients."""
+
+    @staticmethod
+    def forward(_ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_ctx: Any, *grads: Tensor) -> Tensor:
+        return Sum.forward(_ctx, grads[0])
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether any layer's statistics are those of a batch."""
+    return any(isinstance(m, _BatchNorm) for m in module.modules())
+
+
+class CPUSyncBatchNorm(_BatchNorm):
+    """BatchNorm whose batch is that of all processes, whatever the share of each."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, ...) -> the same shape."""
+        if not self.training:
+            return nn.functional.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        dims = [d for d in range(x.ndim) if d != 1]
+        shape = (1, -1, *([1] * (x.ndim - 2)))
+        count = Sum.apply(x.new_tensor(float(x.numel() // x.shape[1])))
+        mean = Sum.apply(x.sum(dims)) / count
+        centred = x - mean.view(shape)
+        var = Sum.apply(centred.square().sum(dims)) / count
+        self._track(mean.detach(), var.detach() * (count / (count - 1)))
+        scale = self.weight * (var + self.eps).rsqrt()
+        return centred * scale.view(shape) + self.bias.view(shape)
+
+    def _track(self, mean: Tensor, var: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None:
+            return
+        momentum = 0.1 if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(var, momentum)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        if x.ndim < 2:
+            raise ValueError(f"batch normalisation needs (N, C, ...), got {tuple(x.shape)}")
+
+
+class CPUSyncBatchNormAct(CPUSyncBatchNorm):
+    """timm's BatchNormAct2d with the batch of all processes."""
+
+    act: nn.Module
+    drop: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.drop(super().forward(x)))
+
+
+def synchronised(method: M, device: torch.device) -> M:
+    """`method` with every BatchNorm synchronised over the processes; the same tensors and names."""
+    if device.type == "cuda":
+        return convert_sync_batchnorm(method)
+    for parent in list(method.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, _BatchNorm):
+                setattr(parent, name, _on_cpu(child))
+    return method
+
+
+def _on_cpu(norm: _BatchNorm) -> CPUSyncBatchNorm:
+    if not norm.affine:
+        raise ValueError(
+            f"{type(norm).__name__} without weights cannot be synchronised over processes on the "
+            "CPU: run one process there, or use GPUs"
+        )
+    with_act = isinstance(norm, BatchNormAct2d)
+    kind = CPUSyncBatchNormAct if with_act else CPUSyncBatchNorm
+    made = kind(norm.num_features, norm.eps, norm.momentum).to(norm.weight)
+    if isinstance(norm, BatchNormAct2d):
+        made.act, made.drop = norm.act, norm.drop
+    made.load_state_dict(norm.state_dict())
+    made.train(norm.training)
+    return made

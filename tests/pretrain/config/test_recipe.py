@@ -1,0 +1,129 @@
+"""Recipes: typed, explained, and told off for typing errors."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pretrain.config import load_recipe, recipe_from_json
+from pretrain.config.explain import lr_rule
+from pretrain.config.origins import origins
+from pretrain.config.recipe import CONFIG_FOLDER, flat
+from pretrain.run.folder import differences
+
+SHIPPED = sorted(path.name for path in CONFIG_FOLDER.glob("*.py"))
+PUBLISHED = [name for name in SHIPPED if not name.startswith("shapes_")]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_json_holds_the_whole_recipe(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe_from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_setting_has_a_source(name: str) -> None:
+    recipe = load_recipe(name)
+    found = origins(name, recipe, recipe)
+    assert found.keys() == flat(recipe).keys()
+    silent = [k for k, v in found.items() if v.setter != "default" and not v.source]
+    allowed = {"checkpoint_steps", "workers", "arch"} if name.startswith("shapes_") else set()
+    assert set(silent) <= allowed
+    assert all(v.source for v in found.values() if v.setter == "default")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_recipes_leave_nothing_of_the_method_to_defaults(name: str) -> None:
+    recipe = load_recipe(name)
+    found = origins(name, recipe, recipe)
+    named = "mask_ratio masked_patches arch batch_size base_lr betas weight_decay clip_norm epochs"
+    for setting in (*named.split(), "warmup_epochs", "crop_scale"):
+        if setting in found:
+            assert found[setting].setter != "default", setting
+
+
+PEAKS = {
+    "spark_resnet50.py": 3.2e-3,
+    "spark_convnext_large_384.py": 3.2e-3,
+    "fcmae_convnextv2_huge_1600ep.py": 2.4e-3,
+    "beit_large_in1k.py": 1.5e-3,
+}
+
+
+@pytest.mark.parametrize(("name", "peak"), PEAKS.items())
+def test_published_peaks(name: str, peak: float) -> None:
+    assert load_recipe(name).peak_lr() == pytest.approx(peak)
+
+
+def test_the_rate_follows_the_batch_unless_absolute() -> None:
+    fcmae = replace(load_recipe("fcmae_convnextv2_tiny_800ep.py"), batch_size=512)
+    assert fcmae.peak_lr() == pytest.approx(3e-4)
+    assert lr_rule(fcmae) == "0.00015 x 512 / 256"
+    assert replace(load_recipe("beit_base_in1k.py"), batch_size=512).peak_lr() == 1.5e-3
+
+
+def test_variants_differ_from_their_base_where_they_say() -> None:
+    base = load_recipe("spark_convnext_large.py").to_json()
+    other = load_recipe("spark_convnext_large_384.py").to_json()
+    changed = {line.partition(":")[0] for line in differences(base, other)}
+    assert changed == {"image_size", "mask_ratio", "batch_size", "base_lr"}
+
+
+def test_origins_name_file_default_and_override() -> None:
+    recipe = load_recipe("spark_resnet101.py")
+    found = origins("spark_resnet101.py", recipe, replace(recipe, seed=7))
+    assert found["drop_path_rate"].setter == "spark_resnet101.py"
+    assert found["base_lr"].setter == "spark_resnet50.py"
+    assert "utils/arg_util.py" in found["base_lr"].source
+    assert found["mask_ratio"].source.startswith("paper 4.1")
+    assert found["color_jitter"].setter == "default"
+    assert found["seed"].setter == "command line"
+
+
+def test_how_a_run_is_carried_out_is_no_difference() -> None:
+    recipe = load_recipe("spark_resnet50.py")
+    other = replace(recipe, run=replace(recipe.run, workers=7))
+    assert differences(recipe.to_json(), other.to_json()) == []
+    assert differences(recipe.to_json(), replace(recipe, seed=1).to_json()) == ["seed: 0 -> 1"]
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "recipe.py"
+    path.write_text(f"from pretrain.config.recipe import *\n{text}\n")
+    return path
+
+
+def test_a_misspelt_setting_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    path = written(tmp_path, "recipe = Recipe(arch='x', method=SparkSettings(mask_ration=0.5))")
+    with pytest.raises(ValueError, match="did you mean 'mask_ratio'"):
+        load_recipe(path)
+
+
+def test_a_value_out_of_range_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, "recipe = Recipe(arch='x', method=SparkSettings(mask_ratio=1.5))")
+    with pytest.raises(ValueError, match=r"mask_ratio=1.5 is not between 0 and 1"):
+        load_recipe(path)
+
+
+def test_a_file_without_recipe_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="does not define `recipe = Recipe"):
+        load_recipe(written(tmp_path, "recepie = 3"))
+
+
+def test_a_missing_file_is_told_with_the_nearest() -> None:
+    with pytest.raises(FileNotFoundError, match="spark_resnet50"):
+        load_recipe("configs/pretrain/spark_resnet5.py")
+
+
+def test_a_recipe_is_frozen() -> None:
+    with pytest.raises(AttributeError):
+        load_recipe("spark_resnet50.py").seed = 3  # type: ignore[misc]
+
+
+def test_recipes_load_without_torch() -> None:
+    """The suite and a finished run's --resume read recipes only: they should not wait for torch."""
+    code = "import sys; from pretrain.config import load_recipe; load_recipe('beit_base_in1k.py')"
+    subprocess.run([sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules"], check=True)

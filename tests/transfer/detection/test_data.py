@@ -1,0 +1,139 @@
+"""Ids of any kind survive the round trip, and ground truth as predictions is 100."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as mask_api
+import pytest
+import torch
+from detectron2.structures import Boxes, Instances
+
+from transfer.detection.data import Split, read_pair, read_split
+from transfer.detection.evaluation.coco_eval import coco_metrics
+from transfer.detection.evaluation.evaluator import CocoEvaluator
+
+
+@pytest.fixture(scope="module")
+def val(coco_data: dict[str, str]) -> Split:
+    return read_split("val", coco_data["data.val_json"], coco_data["data.val_images"])
+
+
+def perfect(split: Split) -> list[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
+    """What a model that predicts the ground truth takes in and gives out, an image a batch."""
+    pairs = []
+    for record in split.records:
+        size = (record["height"], record["width"])
+        found = Instances(size)
+        boxes = torch.tensor([a["bbox"] for a in record["annotations"]])
+        boxes[:, 2:] += boxes[:, :2]
+        found.pred_boxes = Boxes(boxes)
+        found.scores = torch.ones(len(boxes))
+        found.pred_classes = torch.tensor([a["category_id"] for a in record["annotations"]])
+        masks = [mask_api.decode(a["segmentation"]) for a in record["annotations"]]
+        found.pred_masks = torch.from_numpy(np.stack(masks)).bool()
+        pairs.append(([record], [{"instances": found}]))
+    return pairs
+
+
+def test_ground_truth_as_predictions_scores_100(val: Split, tmp_path: Path) -> None:
+    assert val.ground_truth["annotations"][0]["id"] == 1  # the file starts at 0
+    evaluator = CocoEvaluator(val, tmp_path)
+    evaluator.reset()
+    for inputs, outputs in perfect(val):
+        evaluator.process(inputs, outputs)
+    results = evaluator.evaluate()
+    assert results["bbox"]["AP"] == results["segm"]["AP"] == 100
+    assert evaluator.metrics is not None
+    assert evaluator.metrics.metrics["AP75_mask"] == 100
+    assert evaluator.metrics.per_class["disc"] == {"AP_box": 100, "AP_mask": 100}
+    saved = json.loads((tmp_path / "coco_instances_results.json").read_text())
+    assert {p["category_id"] for p in saved} == {3, 7}
+    assert coco_metrics(val.ground_truth, saved).metrics == evaluator.metrics.metrics
+
+
+def test_class_indices_follow_the_order_of_ids(val: Split) -> None:
+    assert val.category_ids == [3, 7]
+    assert val.classes == ["square", "disc"]
+    assert val.mask_format == "bitmask"
+    assert val.has_masks
+
+
+def test_both_engines_give_the_same_numbers(val: Split) -> None:
+    rng = np.random.default_rng(0)
+    noisy = []
+    for truth in val.ground_truth["annotations"]:
+        for _ in range(3):
+            mask = mask_api.decode(truth["segmentation"])
+            mask = np.roll(mask, tuple(rng.integers(-4, 5, 2)), (0, 1))
+            code = mask_api.encode(np.asfortranarray(mask))
+            noisy.append(
+                {
+                    "image_id": truth["image_id"],
+                    "category_id": int(rng.choice([3, 7], p=[0.4, 0.6])),
+                    "bbox": (np.asarray(truth["bbox"]) + rng.normal(0, 2, 4)).tolist(),
+                    "score": float(rng.random()),
+                    "segmentation": {"size": code["size"], "counts": code["counts"].decode()},
+                }
+            )
+    before = copy.deepcopy(noisy)
+    fast = coco_metrics(val.ground_truth, noisy)
+    slow = coco_metrics(val.ground_truth, noisy, engine="pycocotools")
+    assert noisy == before
+    assert fast.metrics == pytest.approx(slow.metrics, abs=1e-9)
+    assert 0 < fast.metrics["AP_mask"] < 100
+    assert fast.per_class["disc"] == pytest.approx(slow.per_class["disc"], abs=1e-9)
+    assert fast.evaluator.startswith("faster-coco-eval ")
+    assert slow.evaluator.startswith("pycocotools ")
+
+
+def test_no_detections_score_zero(val: Split) -> None:
+    for engine in ("faster-coco-eval", "pycocotools"):
+        assert set(coco_metrics(val.ground_truth, [], engine=engine).metrics.values()) == {0}
+
+
+def test_detections_of_other_images_are_refused(val: Split) -> None:
+    stray = {"image_id": 99, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 1.0}
+    for engine in ("faster-coco-eval", "pycocotools"):
+        with pytest.raises(ValueError, match=r"images that the ground truth lacks: \[99\]"):
+            coco_metrics(val.ground_truth, [stray], tasks=("bbox",), engine=engine)
+
+
+def test_an_unknown_engine_is_refused(val: Split) -> None:
+    with pytest.raises(ValueError, match="choose from"):
+        coco_metrics(val.ground_truth, [], engine="cocoapi")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.pop("categories"), "categories missing"),
+        (lambda d: d["annotations"][0].update(category_id=99), "has category 99"),
+        (lambda d: d["annotations"][0].update(image_id=99), "names image 99"),
+        (lambda d: d["annotations"][0].pop("bbox"), "has no bbox"),
+    ],
+)
+def test_a_broken_annotation_file_is_refused(
+    val: Split, tmp_path: Path, change: Any, message: str
+) -> None:
+    data = json.loads(val.json_file.read_text())
+    change(data)
+    path = tmp_path / "broken.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=message):
+        read_split("broken", path, val.image_root)
+
+
+def test_splits_with_other_categories_are_refused(val: Split, tmp_path: Path) -> None:
+    data = json.loads(val.json_file.read_text())
+    data["categories"][0]["name"] = "ring"
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps(data))
+    pair = {
+        "name": "x", "train_json": val.json_file, "train_images": val.image_root,
+        "val_json": path, "val_images": val.image_root,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="different categories"):
+        read_pair(pair)

@@ -1,0 +1,179 @@
+"""Parameter name -> learning-rate factor: the one rule that both frameworks' optimizers use.
+
+    resnet                 keyu-tian/SparK downstream_d2/lr_decay.py, all layers counted
+    resnet_official        the same with its count of layers: 5, or 11 for every deeper net, so that
+                           late blocks of ResNet-152 and -200 learn up to 2.8 times faster than the
+                           heads (decay 0.6)
+    convnext_layer_wise    facebookresearch/ConvNeXt object_detection/mmcv_custom
+    convnext_stage_wise    facebookresearch/ConvNeXt semantic_segmentation/mmcv_custom
+    vit                    microsoft/unilm beit/semantic_segmentation/mmcv_custom
+    none                   1 everywhere
+
+Every rule numbers the layers from the image on; a parameter of layer i of L gets decay^(L + 1 - i),
+everything outside the encoder 1.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+
+Layer = Callable[[str, int], int]  # encoder's parameter name, number of the last layer -> layer
+
+
+_RESNET = re.compile(r"layer(\d)\.(\d+)\.")
+
+
+_RESNET_STEM = re.compile(r"(conv1|bn1)\.")
+
+
+_CONVNEXT = re.compile(r"stages\.(\d)\.(?:(downsample)|blocks\.(\d+))\.")
+
+
+_CONVNEXT_STEM = re.compile(r"stem\.")
+
+
+_VIT_BLOCK = re.compile(r"blocks\.(\d+)\.")
+
+
+_VIT_STEM = re.compile(r"(cls_token|dist_token|reg_token|pos_embed|mask_token)$|patch_embed\.|norm_pre\.")  # fmt: skip  # noqa: E501
+
+
+_VIT_END = re.compile(r"(norm|fc_norm)\.|rel_pos_bias\.")
+
+
+_CONVNEXT_END = re.compile(r"(head\.norm|norm_pre)\.")
+
+
+def layer_decay_factors(
+    names: Iterable[str], *, rule: str, decay: float, num_layers: int | None = None
+) -> dict[str, float]:
+    """Factor in (0, ...) for each of `names`, in their order.
+
+    names        of the whole model; the encoder's contain `encoder.` after any prefix
+    rule         see the module; rule_for(arch) gives the family's
+    num_layers   layers of the encoder; None: counted from the names
+    ValueError on an unknown rule, a name of the encoder that the rule does not know, or names
+    among which there is no encoder at all.
+    """
+    names = list(names)
+    if rule != "none" and rule not in RULES:
+        raise ValueError(f"no layer decay rule {rule!r}: there are {', '.join(RULES)}, none")
+    if not 0 < decay <= 1:
+        raise ValueError(f"layer decay must be in (0, 1], got {decay}")
+    if rule == "none":
+        return dict.fromkeys(names, 1.0)
+    inner = {name: _encoder_name(name) for name in names}
+    own = [name for name in inner.values() if name is not None]
+    if not own:
+        raise ValueError(
+            f"layer decay {rule!r}: none of {len(names)} parameter names contains 'encoder.', "
+            "so nothing would decay; give the names of a model with TimmFeatures in it"
+        )
+    layer_of, count = RULES[rule]
+    layers = num_layers if num_layers is not None else count(own)
+    return {
+        name: 1.0 if short is None else decay ** (layers + 1 - layer_of(short, layers))
+        for name, short in inner.items()
+    }
+
+
+def rule_for(arch: str) -> str:
+    """The rule of an architecture's family; ValueError where the papers have none for it."""
+    families = {
+        "resnet": r"(wide_)?resnet|resnext",
+        "convnext_layer_wise": r"convnext",
+        "vit": r"vit_|beit|deit",
+    }
+    for rule, pattern in families.items():
+        if re.match(pattern, arch):
+            return rule
+    raise ValueError(f"no layer decay rule is known for {arch}: set the rule to 'none'")
+
+
+def _encoder_name(name: str) -> str | None:
+    """What follows the first path component `encoder`, or None outside an encoder."""
+    match = re.match(r"(?:.*?\.)?encoder\.(.+)", name)
+    return match.group(1) if match else None
+
+
+def _unknown(rule: str, name: str) -> ValueError:
+    return ValueError(
+        f"layer decay {rule!r} does not know the encoder parameter {name!r}: choose the rule of "
+        "its architecture (transfer.features.layer_decay.rule_for) or 'none'"
+    )
+
+
+def _resnet_layer(name: str, layers: int) -> int:
+    if _RESNET_STEM.match(name):
+        return 0
+    if match := _RESNET.match(name):
+        stage, block = int(match.group(1)), int(match.group(2))
+        return {1: 1, 2: 2, 3: 3 + block // 3, 4: layers}[stage]
+    raise _unknown("resnet", name)
+
+
+def _convnext_stage_wise_layer(name: str, layers: int) -> int:
+    if _CONVNEXT_STEM.match(name):
+        return 0
+    if match := _CONVNEXT.match(name):
+        return 0 if match.group(2) else int(match.group(1)) + 1
+    if _CONVNEXT_END.match(name):
+        return layers + 1
+    raise _unknown("convnext_stage_wise", name)
+
+
+def _convnext_layer(name: str, layers: int) -> int:
+    if _CONVNEXT_STEM.match(name):
+        return 0
+    if match := _CONVNEXT.match(name):
+        stage, downsample = int(match.group(1)), bool(match.group(2))
+        if downsample:
+            return {1: 2, 2: 3, 3: layers}[stage]
+        return {0: 1, 1: 2, 2: 3 + int(match.group(3)) // 3, 3: layers}[stage]
+    if _CONVNEXT_END.match(name):
+        return layers + 1
+    raise _unknown("convnext_layer_wise", name)
+
+
+def _vit_layer(name: str, layers: int) -> int:
+    if _VIT_STEM.match(name):
+        return 0
+    if match := _VIT_BLOCK.match(name):
+        return int(match.group(1)) + 1
+    if _VIT_END.match(name):
+        return layers + 1
+    raise _unknown("vit", name)
+
+
+def _blocks(names: list[str], pattern: re.Pattern[str], stage: str, group: int) -> int:
+    """Blocks of a stage: one more than the highest index in `group` of the pattern."""
+    matches = (pattern.match(name) for name in names)
+    found = [m.group(group) for m in matches if m and m.group(1) == stage and m.group(group)]
+    return max(map(int, found), default=-1) + 1
+
+
+def _resnet_layers(names: list[str]) -> int:
+    """The third stage counts one layer for three blocks: 5 for ResNet-50, 11 for ResNet-101."""
+    return 3 + -(-_blocks(names, _RESNET, "3", 2) // 3)
+
+
+def _resnet_layers_official(names: list[str]) -> int:
+    return 5 if _blocks(names, _RESNET, "3", 2) <= 6 else 11
+
+
+def _convnext_layers(names: list[str]) -> int:
+    """6 for ConvNeXt-T, 12 for S and larger."""
+    return 3 + -(-_blocks(names, _CONVNEXT, "2", 3) // 3)
+
+
+def _vit_layers(names: list[str]) -> int:
+    blocks = (_VIT_BLOCK.match(name) for name in names)
+    return max((int(match.group(1)) for match in blocks if match), default=-1) + 1
+
+
+RULES: dict[str, tuple[Layer, Callable[[list[str]], int]]] = {
+    "resnet": (_resnet_layer, _resnet_layers),
+    "resnet_official": (_resnet_layer, _resnet_layers_official),
+    "convnext_layer_wise": (_convnext_layer, _convnext_layers),
+    "convnext_stage_wise": (_convnext_stage_wise_layer, _convnext_layers),
+    "vit": (_vit_layer, _vit_layers),
+}

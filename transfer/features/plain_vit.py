@@ -1,0 +1,159 @@
+"""A timm ViT or BEiT on images of any size, with global or windowed attention.
+
+Global attention gives timm's own values where the input has the size timm was built for. Position
+embeddings and BEiT's relative position tables are resized within the forward pass, so gradients
+reach them. Windows follow ViTDet (Li et al., section 3; detectron2 modeling/backbone/vit.py): no
+class token, zeros pad the map to whole windows after the norm, a few blocks stay global.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.models.beit import Beit
+from timm.models.vision_transformer import Block as ViTBlock
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from transfer.features.position import CLASS_ROWS, resize_offsets, resize_position_embedding
+
+PLAIN_VITS = (VisionTransformer, Beit)
+
+
+EXTRA_TOKENS = ("cls_token", "dist_token", "reg_token")  # in the order timm puts them
+
+
+def extra_tokens(encoder: Any) -> list[Tensor]:
+    """The learned tokens before the patches, each (1, n, C)."""
+    tokens = (getattr(encoder, name, None) for name in EXTRA_TOKENS)
+    return [token for token in tokens if token is not None]
+
+
+def drop_extra_tokens(encoder: Any) -> None:
+    """Remove the class token and its like: windows have no place for them."""
+    for name in EXTRA_TOKENS:
+        if getattr(encoder, name, None) is not None:
+            setattr(encoder, name, None)
+
+
+def require_windows_possible(encoder: Any, arch: str) -> None:
+    """ValueError where the blocks are of a kind that cannot be cut into windows."""
+    if isinstance(encoder, VisionTransformer):
+        odd = {type(block).__name__ for block in encoder.blocks if type(block) is not ViTBlock}
+        if odd:
+            raise ValueError(f"window_size > 0: {arch} has {', '.join(odd)}, only Block is known")
+
+
+def embed(encoder: Any, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """(B, 3, H, W), sides multiples of the patch -> tokens (B, extra + h w, C) and (h, w)."""
+    patch_h, patch_w = encoder.patch_embed.patch_size
+    grid = images.shape[2] // patch_h, images.shape[3] // patch_w
+    patches = encoder.patch_embed(images)
+    patches = patches.reshape(patches.shape[0], grid[0] * grid[1], -1)
+    extra = [token.expand(len(images), -1, -1) for token in extra_tokens(encoder)]
+    position = _position(encoder, grid)
+    if position is not None:
+        own = position.shape[1] - patches.shape[1]  # rows that belong to the extra tokens
+        patches = patches + position[:, own:]
+        if extra and own:
+            extra = [torch.cat(extra, dim=1) + position[:, :own]]
+    tokens = encoder.pos_drop(torch.cat([*extra, patches], dim=1))
+    if isinstance(encoder, VisionTransformer):
+        tokens = encoder.norm_pre(encoder.patch_drop(tokens))
+    return tokens, grid
+
+
+def _position(encoder: Any, grid: tuple[int, int]) -> Tensor | None:
+    if encoder.pos_embed is None:
+        return None
+    old_grid = encoder.patch_embed.grid_size
+    own = encoder.pos_embed.shape[1] - old_grid[0] * old_grid[1]
+    return resize_position_embedding(encoder.pos_embed, old_grid, grid, own)
+
+
+def run_block(
+    block: Any,
+    tokens: Tensor,
+    grid: tuple[int, int],
+    stored_grid: tuple[int, int],
+    window: int = 0,
+) -> Tensor:
+    """One block on (B, extra + h w, C); `window` patches a side, 0 = global attention.
+
+    `stored_grid` is the grid of the block's relative position table.
+    """
+    relative = getattr(block.attn, "relative_position_bias_table", None) is not None
+    if not window and not relative:
+        return block(tokens)
+    if window:
+        windows, cut = _cut(block.norm1(tokens), grid, window)
+        attended = _attend(block.attn, windows, (window, window), stored_grid)
+        attended = _join(attended, cut, grid, window)
+    else:
+        attended = _attend(block.attn, block.norm1(tokens), grid, stored_grid)
+    tokens = tokens + block.drop_path1(_layer_scale(block, 1, attended))
+    mlp = block.mlp(block.norm2(tokens))
+    return tokens + block.drop_path2(_layer_scale(block, 2, mlp))
+
+
+def _layer_scale(block: Any, which: int, x: Tensor) -> Tensor:
+    if isinstance(block, ViTBlock):
+        return getattr(block, f"ls{which}")(x)
+    gamma = getattr(block, f"gamma_{which}")
+    return x if gamma is None else gamma * x
+
+
+def _attend(
+    attention: Any, x: Tensor, grid: tuple[int, int], stored_grid: tuple[int, int]
+) -> Tensor:
+    """Self-attention over (B, n, C) with BEiT's relative position bias where there is one."""
+    if getattr(attention, "relative_position_bias_table", None) is None:
+        return attention(x)
+    extra = x.shape[1] - grid[0] * grid[1]
+    bias = relative_bias(attention.relative_position_bias_table, stored_grid, grid, bool(extra))
+    qkv_bias = None
+    if attention.q_bias is not None:
+        qkv_bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
+    qkv = F.linear(x, attention.qkv.weight, qkv_bias)
+    q, k, v = qkv.unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    dropout = attention.attn_drop.p if attention.training else 0.0
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), dropout_p=dropout)
+    return attention.proj_drop(attention.proj(out.transpose(1, 2).flatten(2)))
+
+
+def relative_bias(
+    table: Tensor, stored_grid: tuple[int, int], grid: tuple[int, int], class_token: bool
+) -> Tensor:
+    """(rows, heads) of `stored_grid` -> (1, heads, n, n) for `grid`; n counts the class token."""
+    stored_h, stored_w = stored_grid
+    (h, w), heads = grid, table.shape[1]
+    offsets = table[:-CLASS_ROWS].reshape(2 * stored_h - 1, 2 * stored_w - 1, heads)
+    if grid != tuple(stored_grid):
+        offsets = resize_offsets(offsets, grid)
+    # query (y, x) and key (v, u) read offset (y - v + h - 1, x - u + w - 1)
+    views = offsets.unfold(0, h, 1).unfold(1, w, 1).flip(3, 4)  # (h, w, heads, h, w)
+    patches = views.permute(2, 0, 1, 3, 4).reshape(1, heads, h * w, h * w)
+    if not class_token:
+        return patches
+    to_patch, to_class, itself = table[-CLASS_ROWS:, None, :, None, None]  # (1, heads, 1, 1)
+    first_row = torch.cat([itself, to_patch.expand(-1, -1, 1, h * w)], dim=3)
+    others = torch.cat([to_class.expand(-1, -1, h * w, 1), patches], dim=3)
+    return torch.cat([first_row, others], dim=2)
+
+
+def _cut(x: Tensor, grid: tuple[int, int], window: int) -> tuple[Tensor, tuple[int, int]]:
+    """(B, h w, C) -> (B windows, window^2, C), zeros at the far edges, and windows per side."""
+    (h, w), (batch, _, channels) = grid, x.shape
+    rows, columns = -(-h // window), -(-w // window)
+    x = x.reshape(batch, h, w, channels)
+    x = F.pad(x, (0, 0, 0, columns * window - w, 0, rows * window - h))
+    x = x.reshape(batch, rows, window, columns, window, channels).transpose(2, 3)
+    return x.reshape(-1, window * window, channels), (rows, columns)
+
+
+def _join(x: Tensor, cut: tuple[int, int], grid: tuple[int, int], window: int) -> Tensor:
+    """The inverse of _cut: (B windows, window^2, C) -> (B, h w, C)."""
+    (rows, columns), (h, w) = cut, grid
+    x = x.reshape(-1, rows, columns, window, window, x.shape[2]).transpose(2, 3)
+    x = x.reshape(-1, rows * window, columns * window, x.shape[5])
+    return x[:, :h, :w].flatten(1, 2)

@@ -1,0 +1,78 @@
+"""The official releases by name: where to get a file, and where to put it."""
+
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pretrain.files.read import WeightsError
+
+MANIFEST = Path(__file__).resolve().parents[2] / "configs" / "weights.json"
+
+
+FOLDER = Path("weights")  # where downloaded files are looked for
+
+
+@dataclass(frozen=True)
+class Release:
+    """One released file. `sha256` is "unknown" until somebody has verified a download."""
+
+    name: str
+    file: str
+    url: str | None
+    arch: str
+    method: str
+    source: str
+    layout: str  # the key the state dict lies under; "flat" at the top
+    sha256: str
+    named_in: str
+    note: str = ""
+
+
+def releases(path: Path = MANIFEST) -> dict[str, Release]:
+    """The manifest by name."""
+    listed = (Release(**entry) for entry in json.loads(path.read_text())["releases"])
+    return {release.name: release for release in listed}
+
+
+def find(name_or_path: str, folder: Path = FOLDER) -> tuple[Path, Release | None]:
+    """The file of a release's name, or the path as it is with the release of that file name.
+
+    FileNotFoundError says where to get the file and where to put it, or which names there are.
+    """
+    known = releases()
+    release = known.get(name_or_path)
+    if release is None:
+        path = Path(name_or_path)
+        release = next((r for r in known.values() if r.file == path.name), None)
+        if path.exists() or path.is_symlink():
+            return path, release
+        if release is None:
+            near = difflib.get_close_matches(name_or_path, known, n=3, cutoff=0.5)
+            raise FileNotFoundError(
+                f"{name_or_path} is neither a file nor one of the {len(known)} releases of "
+                f"configs/{MANIFEST.name}" + (f"; near: {', '.join(near)}" if near else "")
+            )
+        raise FileNotFoundError(_how_to_get(release, path))
+    path = folder / release.file
+    if not path.is_file():
+        raise FileNotFoundError(_how_to_get(release, path))
+    return path, release
+
+
+def require_expected_hash(release: Release | None, path: Path, sha256: str) -> None:
+    """WeightsError where the manifest knows the file's hash and it is another."""
+    if release is not None and release.sha256 not in ("unknown", sha256):
+        raise WeightsError(
+            f"{path}: its SHA-256 is {sha256}, the manifest has {release.sha256} for "
+            f"{release.name}; get the file again from {release.url}"
+        )
+
+
+def _how_to_get(release: Release, path: Path) -> str:
+    where = f"get it from {release.url}" if release.url else "no link to it is stated"
+    note = f" ({release.note})" if release.note else ""
+    return (
+        f"{release.name} is not there: {where}{note}, named in {release.named_in}, and put it at "
+        f"{path}"
+    )
