@@ -39,7 +39,11 @@ def initialise(method: Method, path: Path) -> None:
         target: Any = method.encoder
         what = f"an encoder {identity.arch} {identity.arch_args or ''}"
     else:
-        tensors, target, what = read_state(path).method, method, "a training state"
+        tensors, target, what = (
+            read_state(path, "pretraining")["method"],
+            method,
+            "a training state",
+        )
     try:
         target.load_state_dict(tensors)
     except RuntimeError as error:

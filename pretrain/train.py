@@ -26,7 +26,7 @@ from pretrain.data.checked import checked_images
 from pretrain.data.order import Order, Split
 from pretrain.data.sources import Images, digest
 from pretrain.files.encoder_file import EncoderIdentity, write_encoder
-from pretrain.files.training_state import TrainingState, read_state, write_state
+from pretrain.files.training_state import read_state, write_state
 from pretrain.files.write import atomic_write
 from pretrain.methods import Method, build_method
 from pretrain.methods.beit import BEiT
@@ -85,7 +85,7 @@ def train(
     if fabric.world_size > 1:
         method = synchronised_over_visible(method, fabric.device)
     run = Training(fabric, recipe, images, length, split, method, out)
-    first = run.restore(read_state(out / folder.STATE)) if resume else 0
+    first = run.restore(read_state(out / folder.STATE, "pretraining")) if resume else 0
     if fabric.is_global_zero:
         introduce(recipe, method, images, split, length, first if resume else None)
         atomic_write(out / folder.RECIPE, lambda p: p.write_text(json.dumps(recipe.to_json())))
@@ -115,15 +115,15 @@ class Training:
         self.saved = self.log_bytes = self.stop_signal = 0
         self.report: Report | None = None
 
-    def restore(self, state: TrainingState) -> int:
+    def restore(self, state: dict[str, Any]) -> int:
         """Take up the run at the state; the number of steps done."""
-        if state.data != self.data:
+        if state["data"] != self.data:
             raise ValueError("the training state belongs to other images: give another --out")
-        self.method.load_state_dict(state.method)
-        self.optimizer.load_state_dict(state.optimizer)
-        self.losses, self.norms = list(state.losses), list(state.gradient_norms)
-        self.saved, self.log_bytes = state.step, state.log_bytes
-        return state.step
+        self.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.losses, self.norms = state["losses"], state["gradient_norms"]
+        self.saved, self.log_bytes = state["step"], state["log_bytes"]
+        return self.saved
 
     def steps_from(self, first: int) -> int:
         """Train from step `first` to the end of the run, and finish it."""
@@ -248,16 +248,16 @@ class Training:
     def save(self, done: int) -> None:
         """Training state and encoder as of now; the losses were found finite."""
         if self.report and self.saved != done:
-            state = TrainingState(
-                step=done,
-                method=self.method.state_dict(),
-                optimizer=self.optimizer.state_dict(),
-                data=self.data,
-                losses=self.losses,
-                gradient_norms=self.norms,
-                log_bytes=self.report.sync(),
-            )
-            write_state(self.out / folder.STATE, state)
+            state = {
+                "step": done,
+                "method": self.method.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "data": self.data,  # digest of the images' names: another order is another run
+                "losses": self.losses,  # of the steps since the last line of the log
+                "gradient_norms": self.norms,
+                "log_bytes": self.report.sync(),
+            }
+            write_state(self.out / folder.STATE, "pretraining", state)
             self.write_encoder(self.out / folder.LATEST_ENCODER, done)
         self.saved = done
 

@@ -49,10 +49,10 @@ def draw(options: argparse.Namespace) -> Path:
         raise ValueError("give --data DIR, or --image FILE ...")
     names = np.array([str(path).encode() for path in options.image])
     images = Files(Path(), names) if options.image else open_images(options.data)
-    state = read_state(options.run / folder.STATE)
+    state = read_state(options.run / folder.STATE, "pretraining")
     own = getattr(recipe.method, "tokenizer", "")
     method = build_method(recipe, Path(own) if own else options.run / folder.TOKENIZER)
-    method.load_state_dict(state.method)
+    method.load_state_dict(state["method"])
     numbers = spread(len(images), len(images) if options.image else options.images)
     sheet = reconstructions(method, picture_batch(images, numbers, recipe, method), recipe)
     target = options.to or options.run / f"reconstructions_{recipe.seed}.png"

@@ -26,7 +26,14 @@ _LEGACY_TORCH = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)  # torch.save b
 
 
 class WeightsError(ValueError):
-    """A weights file that cannot be used as asked: which file, which tensor, what to do."""
+    """A weights file that cannot be used as asked: which file, which tensor, what to do.
+
+    `reason` is what is wrong with a file that cannot be read, without its name and the remedy.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
 
 
 def sha256_of(path: Path) -> str:
@@ -58,9 +65,12 @@ def file_format(path: Path) -> str:
         return "arrays"  # of any pickle protocol
     if start[8:9] == b"{":
         return "safetensors"
+    reason = (
+        "neither safetensors, nor a torch archive, nor a pickle of arrays (it begins with "
+        f"{start[:8]!r})"
+    )
     raise WeightsError(
-        f"{path}: neither safetensors, nor a torch archive, nor a pickle of arrays (it begins with "
-        f"{start[:8]!r}); it may be an interrupted or failed download: get it again"
+        f"{path}: {reason}; it may be an interrupted or failed download: get it again", reason
     )
 
 
@@ -185,18 +195,21 @@ def _read_arrays(path: Path) -> Any:
 
 def _broken(path: Path, reason: object) -> WeightsError:
     text = str(reason).strip().splitlines() or [type(reason).__name__]
+    what = text[0][:300]
     return WeightsError(
-        f"{path}: the file cannot be read ({text[0][:300]}); it is truncated or damaged, "
-        "get it again"
+        f"{path}: the file cannot be read ({what}); it is truncated or damaged, get it again", what
     )
 
 
 def _refused(path: Path, reason: str) -> WeightsError:
     named = re.search(r"GLOBAL ([\w.]+)|global(?:s)?:? ([\w.]+\.[\w.]+)|import ([\w.]+)", reason)
     what = next((name for name in named.groups() if name), None) if named else None
-    tried = f"it tried to import {what}" if what else reason.strip().splitlines()[0][:300]
+    # torch puts its advice to load the file in spite of all before what is wrong
+    detail = reason.rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0][:300]
+    tried = f"it tried to import {what}" if what else detail
     return WeightsError(
         f"{path}: refused, because reading it would run code or build objects ({tried}). Only "
         "tensors and plain containers are read: save the state dict alone, where you trust the "
-        "file's author"
+        "file's author",
+        f"it would run code or build objects: {tried}",
     )

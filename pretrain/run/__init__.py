@@ -1,11 +1,13 @@
 """What every run is made of, whatever it trains.
 
 folder.py        the files of a run; occupied, the same run, finished?
+lock.py          one process at a time writes in a folder
+options.py       settings as key=value, and "did you mean"
 processes.py     alone, torchrun or srun: devices, ranks
 seeds.py         (seed, step, part, rank) -> every random generator
 log.py           log.jsonl, TensorBoard, progress
-stop.py          why a run ends early
+stop.py          signals, numbers that are not finite, exit statuses
 batch_norm.py    BatchNorm over all processes
-provenance.py    commit, versions, peak memory
+provenance.py    commit, versions, device, peak memory
 sheet.py         contact sheets of pictures
 """

@@ -14,10 +14,17 @@ from lightning_fabric.plugins.environments import (
 )
 
 
+def is_first_process() -> bool:
+    """Return whether this process is alone or the first of several, by torchrun's or srun's word.
+
+    Known before the processes have joined, and without importing torch.
+    """
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+
+
 def log_to_stdout() -> None:
     """What the first process says; of the others only errors."""
-    first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
-    level = logging.INFO if first else logging.ERROR
+    level = logging.INFO if is_first_process() else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
 
 

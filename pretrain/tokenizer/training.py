@@ -24,7 +24,7 @@ from pretrain.config import Augmentation, TokenizerSettings
 from pretrain.data.batches import Batch, ImageSamples, loader
 from pretrain.data.order import Order, Split
 from pretrain.data.sources import Images, digest
-from pretrain.files.training_state import TrainingState, read_state, write_state
+from pretrain.files.training_state import read_state, write_state
 from pretrain.files.write import atomic_write
 from pretrain.run import folder
 from pretrain.run.log import Report
@@ -117,19 +117,19 @@ class TokenizerTraining:
         file = self.folder / folder.STATE
         if not file.is_file():
             return
-        state = read_state(file)
-        if state.data != digest(self.images) or state.method["identity"] != self.identity:
+        state = read_state(file, "tokenizer")
+        if state["data"] != digest(self.images) or state["identity"] != self.identity:
             raise ValueError(
                 f"{file} belongs to a tokenizer with other settings or images: remove "
                 f"{self.folder}, or choose another name"
             )
-        self.vae.load_state_dict(state.method["vae"])
-        self.optimizer.load_state_dict(state.optimizer)
+        self.vae.load_state_dict(state["vae"])
+        self.optimizer.load_state_dict(state["optimizer"])
         for own, saved in ((self.sums, "sums"), (self.counts, "counts")):
-            own.copy_(state.method[saved])
+            own.copy_(state[saved])
         for name, tensor in self.average.items():
-            tensor.copy_(state.method["average"][name])
-        self.done, self.log_bytes = state.step, state.log_bytes
+            tensor.copy_(state["average"][name])
+        self.done, self.log_bytes = state["step"], state["log_bytes"]
 
     def steps(self, augmentation: Augmentation, workers: int, checkpoint_steps: int) -> None:
         """Train to the last step."""
@@ -224,17 +224,18 @@ class TokenizerTraining:
         self.require_finite()
         if not report:
             return
-        own = {"sums": self.sums, "counts": self.counts, "average": self.average}
-        state = TrainingState(
-            step=self.done,
-            method={"vae": self.vae.state_dict(), "identity": self.identity, **own},
-            optimizer=self.optimizer.state_dict(),
-            data=digest(self.images),
-            losses=[],
-            gradient_norms=[],
-            log_bytes=report.sync(),
-        )
-        write_state(self.folder / folder.STATE, state)
+        state = {
+            "step": self.done,
+            "vae": self.vae.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+            "sums": self.sums,  # since the last line of the log
+            "counts": self.counts,
+            "identity": self.identity,
+            "data": digest(self.images),
+            "log_bytes": report.sync(),
+        }
+        write_state(self.folder / folder.STATE, "tokenizer", state)
 
     def finish(self) -> None:
         """Count the codes in use, draw the picture, write the tokenizer, drop the state."""

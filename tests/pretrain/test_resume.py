@@ -52,10 +52,9 @@ def assert_equal(one: object, other: object, where: str = "") -> None:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    first, second = read_state(one / folder.STATE), read_state(other / folder.STATE)
-    assert_equal(first.method, second.method)
-    assert_equal(first.optimizer, second.optimizer)
-    assert first.step == second.step
+    first, second = (read_state(out / folder.STATE, "pretraining") for out in (one, other))
+    for name in ("method", "optimizer", "step"):
+        assert_equal(first[name], second[name], name)
     assert_equal(read_encoder(one / folder.ENCODER)[0], read_encoder(other / folder.ENCODER)[0])
     assert log_lines(one) == log_lines(other)
     assert curves(one) == curves(other)
@@ -95,7 +94,7 @@ def test_sigterm_saves_and_ends(
         patched.setattr(Training, "train_step", terminated)
         status = train(recipe, data=photos, out=tmp_path / "stopped")
     assert status == 128 + signal.SIGTERM
-    assert read_state(tmp_path / "stopped" / folder.STATE).step == 3
+    assert read_state(tmp_path / "stopped" / folder.STATE, "pretraining")["step"] == 3
     assert not (tmp_path / "stopped" / folder.ENCODER).exists()
     assert train(recipe, data=photos, out=tmp_path / "stopped", resume=True) == 0
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")

@@ -38,7 +38,7 @@ def finished(fcmae_recipe: Recipe, photos: Path, tmp_path_factory: pytest.TempPa
 
 def test_a_run_leaves_its_files(finished: Path, fcmae_recipe: Recipe) -> None:
     names = {path.name for path in finished.iterdir()}
-    assert names == {"recipe.json", "data.json", "state.pt", "log.jsonl", "tensorboard",
+    assert names == {"run.json", "data.json", "state.pt", "log.jsonl", "tensorboard",
                      "reconstructions.png", "encoder.safetensors"}  # fmt: skip
     assert recipe_from_json(json.loads((finished / folder.RECIPE).read_text())) == fcmae_recipe
     lines = [json.loads(line) for line in (finished / folder.LOG).read_text().splitlines()]
@@ -106,9 +106,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         train(replace(fcmae_recipe, run=run), data=photos, out=tmp_path / "out")
     assert f"{tmp_path / 'out' / folder.STATE}, after step 2" in str(error.value)
     assert str(error.value).count(str(photos)) == 8
-    state = read_state(tmp_path / "out" / folder.STATE)
-    assert state.step == 2
-    assert all(torch.isfinite(t).all() for t in state.method.values())
+    state = read_state(tmp_path / "out" / folder.STATE, "pretraining")
+    assert state["step"] == 2
+    assert all(torch.isfinite(t).all() for t in state["method"].values())
     assert not (tmp_path / "out" / folder.ENCODER).exists()
 
 

@@ -96,7 +96,7 @@ def test_a_run_then_a_second_one(recipe: str, data: str, tmp_path: Path) -> None
     words = [recipe, "--data", data, "--out", str(out)]
     assert run(words) == 0
     assert read_identity(out / "encoder.safetensors").steps == 2
-    with pytest.raises(FileExistsError, match="not empty: continue its run with --resume"):
+    with pytest.raises(ValueError, match="not empty: continue its run with --resume"):
         run(words)
     marks = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
     assert run([*words, "--resume"]) == 0
@@ -129,7 +129,7 @@ def test_one_clear_error_and_nothing_begun(
     out = tmp_path / "out"
     with pytest.raises((ValueError, FileNotFoundError), match=says):
         run([recipe, "--data", data, "--out", str(out), *words])
-    assert not (out / "recipe.json").exists()
+    assert not (out / "run.json").exists()
     (Path(data) / "broken.png").unlink(missing_ok=True)
     assert run([recipe, "--data", data, "--out", str(out)]) == 0
 
