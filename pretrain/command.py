@@ -14,6 +14,7 @@ from pretrain.config import Recipe, load_recipe
 from pretrain.config.explain import explain
 from pretrain.run.folder import refuse_folder
 from pretrain.run.processes import log_to_stdout
+from pretrain.run.stop import exit_status
 
 USAGE = """Pretrain an encoder on a folder, list or shards of images.
 
@@ -103,11 +104,4 @@ def run(arguments: list[str]) -> int:
 
 
 def main() -> int:
-    try:
-        return run(sys.argv[1:])
-    except (ValueError, FileNotFoundError, FileExistsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except ArithmeticError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return exit_status(lambda: run(sys.argv[1:]))

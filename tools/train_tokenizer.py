@@ -17,6 +17,7 @@ import tyro
 from pretrain.config import Augmentation, TokenizerSettings
 from pretrain.config.tokenizer import SIZES
 from pretrain.run.processes import log_to_stdout
+from pretrain.run.stop import exit_status
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,7 @@ def run(command: Command) -> None:
 
 
 def main() -> int:
-    try:
-        run(parse(sys.argv[1:]))
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except ArithmeticError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_status(lambda: run(parse(sys.argv[1:])))
 
 
 if __name__ == "__main__":
