@@ -14,7 +14,6 @@ from pretrain.config import Recipe, load_recipe
 from pretrain.config.explain import explain
 from pretrain.run.folder import refuse_folder
 from pretrain.run.processes import log_to_stdout
-from pretrain.run.stop import exit_status
 
 USAGE = """Pretrain an encoder on a folder, list or shards of images.
 
@@ -104,4 +103,11 @@ def run(arguments: list[str]) -> int:
 
 
 def main() -> int:
-    return exit_status(lambda: run(sys.argv[1:]))
+    try:
+        return run(sys.argv[1:])
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ArithmeticError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1

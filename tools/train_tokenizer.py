@@ -17,7 +17,6 @@ import tyro
 from pretrain.config import Augmentation, TokenizerSettings
 from pretrain.config.tokenizer import SIZES
 from pretrain.run.processes import log_to_stdout
-from pretrain.run.stop import exit_status
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,15 @@ def run(command: Command) -> None:
 
 
 def main() -> int:
-    return exit_status(lambda: run(parse(sys.argv[1:])))
+    try:
+        run(parse(sys.argv[1:]))
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ArithmeticError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
