@@ -18,6 +18,7 @@ from rich.live import Live
 from rich.markdown import Markdown
 from rich.table import Table
 
+from pretrain.run.stop import exit_status
 from transfer.results.record import RECORD_NAME
 from transfer.suites.local import Runner, exclusive
 from transfer.suites.steps import plan
@@ -133,8 +134,4 @@ def finish(records: list[Path], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Arguments, description=__doc__)))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(exit_status(lambda: main(tyro.cli(Arguments, description=__doc__))))

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pretrain.run.stop import exit_status
+
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -61,12 +63,7 @@ def draw(options: argparse.Namespace) -> Path:
 
 
 def main() -> int:
-    try:
-        print(draw(parse()))
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: print(draw(parse())))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ def coerce_like(value: Any, old: Any) -> Any:
         return _require(value, old, isinstance(value, Mapping), "keys and values")
     if isinstance(old, Sequence) and not isinstance(old, str):
         if isinstance(value, str):
-            value = [parse_value(part.strip()) for part in value.split(",")]
+            parts = [parse_value(part.strip()) for part in value.split(",")]
+            value = tuple(parts) if isinstance(old, tuple) else parts
         return _require(value, old, isinstance(value, list | tuple), "several values")
     if isinstance(old, bool):
         return _require(value, old, isinstance(value, bool), "true or false")

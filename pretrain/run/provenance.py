@@ -70,11 +70,3 @@ def suite_commit() -> str:
     """The commit of the checkout this code runs from, "+changes" if files differ from it."""
     commit, dirty = git_state()
     return commit + ("+changes" if dirty else "")
-
-
-def _version(package: str) -> str:
-    return version(package)
-
-
-def _git_state() -> tuple[str, bool | None]:
-    return git_state()

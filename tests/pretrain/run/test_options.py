@@ -29,7 +29,7 @@ def test_another_form_is_refused(text: str) -> None:
     ("value", "old", "coerced"),
     [
         (1, 0.5, 1.0), (1e5, 3, 100000), (None, 3, None), (3, None, 3), (7, "word", "7"),
-        ("sky,sea", ["a"], ["sky", "sea"]), ("96,96", (1, 1), [96, 96]), ([1], (1, 1), [1]),
+        ("sky,sea", ["a"], ["sky", "sea"]), ("96,96", (1, 1), (96, 96)), ([1], (1, 1), [1]),
         ({"a": 1}, {}, {"a": 1}), (True, False, True), (2, 3, 2),
     ],
 )  # fmt: skip
