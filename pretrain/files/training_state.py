@@ -6,6 +6,8 @@ byte would go unnoticed into the weights.
 """
 
 import hashlib
+import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,34 @@ def read_state(path: Path, kind: str) -> dict[str, Any]:
             f"{path}: the training state is damaged (its content is not what was written); {MEND}"
         )
     return values
+
+
+def keep_former(path: Path, step: int, keep: int) -> None:
+    """Keep the state in `path`, of `step`, under another name before a new one takes its place.
+
+    `keep` states stay in all: "state.pt", the newest, and "state-STEP.pt". Nothing is removed
+    where only one is kept.
+    """
+    if keep > 1 and path.is_file():
+        former = path.with_stem(f"{path.stem}-{step}")
+        atomic_write(former, lambda temporary: _same_file(path, temporary))
+        older = sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"), key=_step_of)
+        for state in older[: len(older) - keep + 1]:
+            state.unlink()
+
+
+def _same_file(path: Path, name: Path) -> None:
+    """Give a file a second name; copy it where the file system has no links."""
+    name.unlink()
+    try:
+        os.link(path, name)
+    except OSError:
+        shutil.copyfile(path, name)
+
+
+def _step_of(path: Path) -> int:
+    step = path.stem.rpartition("-")[2]
+    return int(step) if step.isdigit() else -1
 
 
 def digest(values: Any) -> str:

@@ -21,6 +21,7 @@ from pretrain.run import lock
 RUN, DATA, STATE = "run.json", "data.json", "state.pt"
 LOG, TEXT_LOG, TENSORBOARD = "log.jsonl", "log.txt", "tensorboard"
 ENCODER, LATEST_ENCODER = "encoder.safetensors", "encoder_latest.safetensors"
+EPOCH_ENCODER = "encoder_epoch_{:04}.safetensors"  # after that many epochs
 TOKENIZER, PICTURE = "tokenizer.safetensors", "reconstructions.png"
 RECORD, PREDICTIONS_PICTURE = "result.json", "predictions.png"
 

@@ -14,7 +14,7 @@ from pretrain.files.encoder_file import read_identity
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """
-from pretrain.config import FcmaeSettings, Recipe, Run, Schedule
+from pretrain.config import FcmaeSettings, Recipe, RunSettings, Schedule
 
 recipe = Recipe(
     arch="convnextv2_atto",
@@ -23,7 +23,7 @@ recipe = Recipe(
     image_size=64,
     batch_size=2,
     schedule=Schedule(steps=2, warmup_steps=0),
-    run=Run(workers=0, device="cpu"),
+    run=RunSettings(workers=0, device="cpu"),
 )
 """
 
@@ -139,7 +139,9 @@ def test_the_tool_says_error_and_ends_with_2(tmp_path: Path) -> None:
     words = [sys.executable, str(ROOT / "tools" / "pretrain.py"), "no_such.py"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: no recipe at no_such.py; shipped ones near it")
+    assert done.stderr.startswith(
+        "error: no recipe at no_such.py; configs/pretrain has beit_base_in1k"
+    )
     code = "import sys; sys.path.insert(0, sys.argv[1]); import pretrain.config.recipe, pretrain"
     code += "; assert pretrain.__version__"
     subprocess.run([sys.executable, "-c", code, str(ROOT / "tools")], cwd=tmp_path, check=True)
