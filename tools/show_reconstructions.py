@@ -42,9 +42,9 @@ def draw(options: argparse.Namespace) -> Path:
     from pretrain.run import folder
     from pretrain.run.sheet import spread
 
-    if not (options.run / folder.RECIPE).is_file():
-        raise FileNotFoundError(f"{options.run} is no output folder of tools/pretrain.py")
-    recipe = recipe_from_json(json.loads((options.run / folder.RECIPE).read_text()))
+    if not (options.run / folder.RUN).is_file():
+        raise FileNotFoundError(f"{options.run} is not an output folder of tools/pretrain.py")
+    recipe = recipe_from_json(json.loads((options.run / folder.RUN).read_text()))
     if options.seed is not None:
         recipe = replace(recipe, seed=options.seed)
     if not options.data and not options.image:
