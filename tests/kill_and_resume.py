@@ -31,7 +31,7 @@ import torch
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-STATES = ("state.pt", "state.pth", "last.pth")  # training states of the three tools
+STATES = ("state.pt",)  # the training state of every tool
 UNFINISHED = ".*.tmp"  # files that pretrain.files.write.atomic_write is at
 MOMENTS = ("saved", "any", "writing", "any")  # of the kills, in turn
 # What depends on the clock, or on commits to this repository while the test runs.
@@ -121,9 +121,8 @@ def kill_often(options: argparse.Namespace, whole_s: float) -> list[Path]:
         if kill_once(options.command, out, moment, draw, whole_s):
             killed += 1
             caught = len(list(out.rglob(UNFINISHED)))
-            steps = [torch.load(path, weights_only=True) for path, _ in saves(out)]
-            done = [s.get("values", s.get("meta", s)) for s in steps]
-            done = [values["step"] if "step" in values else values["iter"] for values in done]
+            steps = [torch.load(path, weights_only=True)["values"] for path, _ in saves(out)]
+            done = [s["step"] if "step" in s else s["meta"]["iter"] for s in steps]
             print(f"kill {killed}, {out.name}, {moment}: saved step {done}, {caught} half-written",
                   flush=True)  # fmt: skip
         else:
@@ -134,7 +133,8 @@ def kill_often(options: argparse.Namespace, whole_s: float) -> list[Path]:
 def content(path: Path, out: Path) -> Any:
     """What a file holds, as nested containers; paths into `out` as "OUT"."""
     if path.suffix in (".pt", ".pth"):
-        return torch.load(path, map_location="cpu", weights_only=True)
+        held = torch.load(path, map_location="cpu", weights_only=True)
+        return held["values"] if path.name in STATES else held  # without its digest
     if path.suffix == ".safetensors":
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -28,6 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pretrain.files.training_state import write_state
 from pretrain.run.folder import STATE
+from pretrain.run.seeds import seed_draws
 from pretrain.run.stop import NotFiniteError, Stopped, StopRequest
 from transfer.detection import checkpoint
 from transfer.detection.log import restore_storage, storage_state
@@ -94,7 +95,7 @@ class Trainer(TrainerBase):
             batch = next(self.batches)
             waited += time.perf_counter() - start
             seen.append(batch)
-            self._seed_step(part)
+            seed_draws(self.seed, self.iter, part, comm.get_rank())
             with self._synchronised(part == self.accumulate - 1), self._autocast():
                 losses = self._losses(batch)
                 total = torch.stack(list(losses.values())).sum() / self.accumulate
@@ -123,11 +124,6 @@ class Trainer(TrainerBase):
             raise NotFiniteError(
                 _not_finite(self.iter, {"proposals": float("nan")}, None, [batch])
             ) from None
-
-    def _seed_step(self, part: int) -> None:
-        place = (self.iter * self.accumulate + part) * comm.get_world_size() + comm.get_rank()
-        words = np.random.SeedSequence((self.seed, place)).generate_state(2)
-        torch.manual_seed(int(words[0]) << 32 | int(words[1]))
 
     def _synchronised(self, last: bool) -> Any:
         if isinstance(self.model, DistributedDataParallel) and not last:
