@@ -38,7 +38,7 @@ MOMENTS = ("saved", "any", "writing", "any")  # of the kills, in turn
 TIMES = {
     "time", "data_time", "eta_seconds", "rank_data_time", "seconds", "train_seconds",
     "images_per_second", "data_share", "hours", "peak_memory_mib", "commit", "dirty",
-    "log_bytes", "log", "sha256",  # of a training state: lengths of logs that tell times
+    "log_bytes", "log",  # of a training state: lengths of logs that tell times
 }  # fmt: skip
 TIMED_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (.*?)(  \[.*\])?$")  # of a run's log.txt
 
