@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -36,9 +37,10 @@ MOMENTS = ("saved", "any", "writing", "any")  # of the kills, in turn
 # What depends on the clock, or on commits to this repository while the test runs.
 TIMES = {
     "time", "data_time", "eta_seconds", "rank_data_time", "seconds", "train_seconds",
-    "images_per_second", "hours", "peak_memory_mib", "log_bytes", "commit", "dirty",
+    "images_per_second", "data_share", "hours", "peak_memory_mib", "commit", "dirty",
+    "log_bytes", "log",  # of a training state: lengths of logs that tell times
 }  # fmt: skip
-NO_DATA = ("log.txt",)  # a text for people, one part a start
+TIMED_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (.*?)(  \[.*\])?$")  # of a run's log.txt
 
 
 def parse() -> argparse.Namespace:
@@ -138,6 +140,9 @@ def content(path: Path, out: Path) -> Any:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             header = {k: as_json(v) for k, v in (file.metadata() or {}).items()}
         return {**tensors, "header": header}
+    if path.name == "log.txt":
+        matches = map(TIMED_LINE.match, path.read_text().replace(str(out), "OUT").splitlines())
+        return [match[1] for match in matches if match]
     if path.suffix in (".json", ".jsonl"):
         text = path.read_text().replace(str(out), "OUT")
         if path.suffix == ".jsonl" or (path.name == "metrics.json" and path.parent == out):
@@ -162,7 +167,7 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 def contents(out: Path) -> dict[str, Any]:
     """Everything a run left behind, by its path below `out`."""
     found: dict[str, Any] = {}
-    for path in sorted(p for p in out.rglob("*") if p.is_file() and p.name not in NO_DATA):
+    for path in sorted(p for p in out.rglob("*") if p.is_file()):
         if path.name.startswith("events.out.tfevents"):
             found[str(path.parent.relative_to(out) / "tensorboard curves")] = path.parent
         else:

@@ -47,6 +47,7 @@ class Loop:
         model: Any = torch.compile(trainee.model) if settings.compile else trainee.model
         self.model, self.optimizer = fabric.setup(model, trainee.optimizer)
         self.parameters = [p for p in trainee.model.parameters() if p.requires_grad]
+        self.norm_groups = {f"{NORM}_{n}": group for n, group in trainee.norm_groups().items()}
         self.precision = fabric.strategy.precision
         self.scaler = getattr(self.precision, "scaler", None)  # of the loss, with fp16
         self.clock = Clock()
@@ -64,7 +65,7 @@ class Loop:
 
     @property
     def trained(self) -> nn.Module:
-        """The model to evaluate and to save: the average of weights where one is kept."""
+        """Return the model to evaluate and to save: the average of weights where one is kept."""
         return self.trainee.model if self.average is None else self.average.module
 
     def run(self) -> None:
@@ -131,7 +132,7 @@ class Loop:
     def clip_gradients(self) -> dict[str, Tensor]:
         """Clip all gradients together; return their norm before, and that of each group."""
         total = total_norm(self.parameters)
-        groups = {f"{NORM}_{n}": total_norm(g) for n, g in self.trainee.norm_groups().items()}
+        groups = {name: total_norm(group) for name, group in self.norm_groups.items()}
         if self.settings.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, self.settings.clip_norm, total)
         return {NORM: total, **groups}
@@ -150,10 +151,10 @@ class Loop:
         if not (log_due or save_due or interim_due or (asked and self.fabric.world_size == 1)):
             return False
         stop = self.read_values(asked) and not last
-        if log_due:
-            self.write_line()
         if interim_due or save_due or stop:
             self.require_finite_weights()
+        if log_due:
+            self.write_line()
         if interim_due:
             self.trainee.interim(done)
             self.model.train()

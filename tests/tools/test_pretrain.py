@@ -71,6 +71,22 @@ def test_an_unknown_option_names_the_nearest(recipe: str, capfd: pytest.CaptureF
     assert "--mask-ratio" in "".join(capfd.readouterr())
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--no-decay", "x"], "--no-decay is now --never-decay"),
+        (["--decay=x"], "--decay is now --always-decay"),
+        (["--tokenizer_ema", "0.9"], "--tokenizer_ema is now --tokenizer-ema-decay"),
+        (["--data", ""], "--data is empty"),
+        (["--out="], "--out is empty"),
+    ],
+)
+def test_former_names_and_empty_paths_are_refused(words: list[str], says: str, recipe: str) -> None:
+    """An empty path, as of a variable that is not set, would be the folder one is in."""
+    with pytest.raises(ValueError, match=says):
+        parse([recipe, *words])
+
+
 def test_a_value_of_another_type_is_refused(recipe: str, capfd: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as stop:
         parse([recipe, "--epochs", "many"])

@@ -59,6 +59,14 @@ def test_an_epoch_takes_no_image_twice() -> None:
     assert first.tolist() != second.tolist()
 
 
+def test_a_last_step_is_filled_with_the_first_images_of_the_epoch() -> None:
+    filled = Order(images=23, batch_size=8, steps_per_epoch=3, seed=3)
+    images = np.concatenate([filled.images_of(step) for step in range(3)])
+    assert sorted(images[:23].tolist()) == list(range(23))
+    assert images[23:].tolist() == images[:1].tolist()
+    assert images[:16].tolist() == [*ORDER.images_of(0), *ORDER.images_of(1)]
+
+
 def test_processes_share_what_one_takes() -> None:
     """With accumulation too: the parts of a step, put together, are the step."""
     for world, largest in ((2, 4), (2, 2), (4, 2), (1, 3)):

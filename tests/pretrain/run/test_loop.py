@@ -72,6 +72,14 @@ def test_passes_together_are_one_step(tmp_path: Path) -> None:
         assert a == pytest.approx(b)
 
 
+def test_every_pass_draws_by_its_own_seed(tmp_path: Path) -> None:
+    one, other = (
+        fit_of(trained(tmp_path / name, accumulation_steps=2)).draws for name in ("one", "other")
+    )
+    assert len(set(one)) == len(one) == 20
+    assert one == other
+
+
 def test_gradients_are_clipped_together_and_logged_as_they_were(tmp_path: Path) -> None:
     loop = arranged(tmp_path, steps=1, lr=1.0, clip_norm=0.01)
     before = weights(loop).clone()
