@@ -7,7 +7,7 @@ training state beside it, never in it. Training state: tensors and plain contain
 
 import json
 import os
-import pickle
+import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 ENCODER_FORMAT = "mim-transfer-encoder/1"
 STATE_FORMAT = "mim-transfer-state/1"
+METHOD_NAME = re.compile(r"[a-z0-9_.+-]+")  # goes into tables, file names and web pages
 UNFINISHED = (".*.tmp", ".tmp??????")  # names of files at work: atomic_write's, safetensors'
 
 
@@ -34,7 +35,7 @@ class EncoderIdentity:
 
     arch: str
     arch_args: dict[str, Any]
-    method: str
+    method: str  # "spark", "fcmae", "beit", ...: of METHOD_NAME's characters
     input_size: int  # pixels along a side
     pixel_mean: tuple[float, float, float]
     pixel_std: tuple[float, float, float]
@@ -46,6 +47,11 @@ class EncoderIdentity:
     extra: dict[str, Any] = field(default_factory=dict)  # e.g. the source file's sha256
 
     def __post_init__(self) -> None:
+        if not isinstance(self.method, str) or not METHOD_NAME.fullmatch(self.method):
+            raise ValueError(
+                f"method must be a short name of a-z, 0-9, '_', '.', '+' and '-', "
+                f"got {self.method!r}"
+            )
         if self.color_order not in ("RGB", "BGR"):
             raise ValueError(f"color_order must be RGB or BGR, got {self.color_order!r}")
         if len(self.pixel_mean) != 3 or len(self.pixel_std) != 3:
@@ -57,7 +63,7 @@ class EncoderIdentity:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str] | None, source: str) -> "EncoderIdentity":
-        """Read the header of `source`; ValueError names what is missing."""
+        """Read the header of `source`; ValueError names what is missing or not allowed."""
         if not metadata or metadata.get("format") != ENCODER_FORMAT:
             found = (metadata or {}).get("format", "no format")
             raise ValueError(
@@ -71,7 +77,10 @@ class EncoderIdentity:
         values = {n: json.loads(metadata[n]) for n in names if n in metadata}
         for name in ("pixel_mean", "pixel_std"):
             values[name] = tuple(values[name])
-        return cls(**values)
+        try:
+            return cls(**values)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from error
 
 
 def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
@@ -100,9 +109,40 @@ def remove_unfinished(folder: Path) -> None:
 def write_encoder(
     path: Path, tensors: Mapping[str, torch.Tensor], identity: EncoderIdentity
 ) -> None:
-    """Write the encoder file atomically; tensors go to the CPU, contiguous, in name order."""
-    plain = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    atomic_write(path, lambda p: save_file(plain, str(p), metadata=identity.to_metadata()))
+    """Write the encoder file atomically; equal content gives equal bytes."""
+    write_safetensors(path, tensors, identity.to_metadata())
+
+
+def write_safetensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
+) -> None:
+    """Write tensors and metadata atomically; equal content gives equal bytes.
+
+    safetensors orders the tensors, but writes the metadata in an order drawn anew by each process.
+    So it writes the tensors alone, and their header is extended here: 8 bytes with the header's
+    length (little-endian), the header (JSON, padded with spaces to a multiple of 8), the data.
+    """
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    data = 8 + int.from_bytes(content[:8], "little")
+    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(content[8:data])}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            file.write(memoryview(content)[data:])
+
+    atomic_write(path, write)
+
+
+def first_not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
+    """Return the name of the first tensor that holds NaN or infinity; None if all are finite."""
+    floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    if not floating:
+        return None
+    finite = torch.stack([tensor.isfinite().all() for tensor in floating.values()]).tolist()
+    return next((name for name, good in zip(floating, finite, strict=True) if not good), None)
 
 
 def read_identity(path: Path) -> EncoderIdentity:
@@ -162,12 +202,24 @@ def read_state(path: Path) -> TrainingState:
         raise FileNotFoundError(f"no training state at {path}")
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path}: not a readable training state ({reason})") from error
+    except Exception as error:  # a damaged file ends in errors of many kinds
+        reason = load_failure(error)
+        raise ValueError(f"{path}: not a readable training state ({reason})") from None
     if not isinstance(values, dict) or values.pop("format", None) != STATE_FORMAT:
         raise ValueError(f"{path}: not a training state of this suite ({STATE_FORMAT})")
     return TrainingState(**values)
+
+
+def load_failure(error: Exception) -> str:
+    """Say in one line why torch.load failed, without its advice to load the file unsafely."""
+    text = str(error)
+    named = re.search(r"GLOBAL ([\w.]+)", text)
+    if named:
+        return f"it would import {named[1]}"
+    if "weights_only" in text:
+        return "it holds more than tensors and plain values"
+    kind, line = type(error).__name__, text.strip().partition("\n")[0][:300]
+    return f"{kind}: {line}" if line else kind
 
 
 def suite_commit() -> str:

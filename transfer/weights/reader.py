@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from pretrain.checkpoint import load_failure
 from transfer.weights.arrays import TORCH_STAND_INS, load_arrays, plain_values
 
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
@@ -126,9 +127,9 @@ def _read_torch(path: Path) -> Any:
             content = torch.load(file, map_location="cpu", weights_only=True)
         content = plain_values(content)
     except pickle.UnpicklingError as error:
-        raise _refused(path, str(error)) from None
+        raise _refused(path, error) from None
     except Exception as error:  # a broken file ends in errors of many kinds
-        raise _broken(path, error) from error
+        raise _broken(path, load_failure(error)) from None
     _require_no_larger_than_file(path, content)
     return content
 
@@ -176,7 +177,7 @@ def _read_arrays(path: Path) -> Any:
         with path.open("rb") as file:
             return load_arrays(file)
     except pickle.UnpicklingError as error:
-        raise _refused(path, str(error)) from None
+        raise _refused(path, error) from None
     except Exception as error:  # a broken pickle ends in errors of many kinds
         raise _broken(path, error) from error
 
@@ -189,10 +190,11 @@ def _broken(path: Path, reason: object) -> WeightsError:
     )
 
 
-def _refused(path: Path, reason: str) -> WeightsError:
+def _refused(path: Path, error: Exception) -> WeightsError:
+    reason = str(error)
     named = re.search(r"GLOBAL ([\w.]+)|global(?:s)?:? ([\w.]+\.[\w.]+)|import ([\w.]+)", reason)
     what = next((name for name in named.groups() if name), None) if named else None
-    tried = f"it tried to import {what}" if what else reason.strip().splitlines()[0][:300]
+    tried = f"it tried to import {what}" if what else load_failure(error)
     return WeightsError(
         f"{path}: refused, because reading it would run code or build objects ({tried}). Only "
         "tensors and plain containers are read: save the state dict alone, where you trust the "
