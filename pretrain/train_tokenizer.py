@@ -22,7 +22,14 @@ from torch import Tensor, nn
 
 from pretrain import folder
 from pretrain.beit import BEiT
-from pretrain.checkpoint import TrainingState, atomic_write, read_state, suite_commit, write_state
+from pretrain.checkpoint import (
+    TrainingState,
+    atomic_write,
+    first_not_finite,
+    read_state,
+    suite_commit,
+    write_state,
+)
 from pretrain.codebook import CodebookUse, central_squares, measure
 from pretrain.config import Augmentation, BeitSettings, Recipe
 from pretrain.data import Batch, ImageSamples, Order, Split, loader, seed_draws
@@ -232,12 +239,13 @@ class TokenizerTraining:
         self.counts.zero_()
 
     def require_finite(self) -> None:
-        """ArithmeticError if the loss or the gradient was not since the last line."""
-        if not self.sums.isfinite().all():
+        """Raise ArithmeticError if losses or gradients since the last line, or weights, are not."""
+        weight = first_not_finite(self.vae.state_dict())
+        if not self.sums.isfinite().all() or weight is not None:
             raise ArithmeticError(
-                f"the tokenizer's loss or gradient is not finite within {LOG_STEPS} steps before "
-                f"step {self.done}; an older state may be in {self.folder}; try a lower "
-                "--tokenizer-lr"
+                f"the tokenizer's {weight or 'loss or gradient'} is not finite within {LOG_STEPS} "
+                f"steps before step {self.done}; an older state may be in {self.folder}; try a "
+                "lower --tokenizer-lr"
             )
 
     def save(self, report: Report | None) -> None:

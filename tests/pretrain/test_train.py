@@ -1,6 +1,7 @@
 """The loop: what a run leaves behind, what stops it, one process against two."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from pretrain import folder
 from pretrain.batch_norm import CPUSyncBatchNorm, synchronised
 from pretrain.checkpoint import read_encoder, read_state
 from pretrain.config import Recipe, recipe_from_json
+from pretrain.data import Batch
 from pretrain.fcmae import FCMAE
 from pretrain.spark import SparK
 from pretrain.sparse.dense import OverVisible
-from pretrain.train import NonFiniteLossError, train
+from pretrain.train import NonFiniteLossError, Training, train
 from tests.processes import start_two
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,6 +110,29 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     assert state.step == 2
     assert all(torch.isfinite(t).all() for t in state.method.values())
     assert not (tmp_path / "out" / folder.ENCODER).exists()
+
+
+def test_a_last_update_that_is_not_finite_ends_without_an_encoder(
+    fcmae_recipe: Recipe, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No loss shows it: a step's loss is computed before its update."""
+    whole = Training.train_step
+
+    def train_step(self: Training, step: int, batches: Iterator[Batch]) -> None:
+        if step == self.length.steps - 1:
+            monkeypatch.setattr("pretrain.train.learning_rate", lambda *_: float("nan"))
+        whole(self, step, batches)
+
+    monkeypatch.setattr(Training, "train_step", train_step)
+    out = tmp_path / "out"
+    with pytest.raises(NonFiniteLossError, match=r"after step 6, \S+ holds") as error:
+        train(fcmae_recipe, data=photos, out=out)
+    assert f"{out / folder.STATE}, after step 4" in str(error.value)
+    assert not (out / folder.ENCODER).exists()
+    assert read_encoder(out / folder.LATEST_ENCODER)[1].steps == 4
+    state = read_state(out / folder.STATE)
+    assert state.step == 4
+    assert all(torch.isfinite(t).all() for t in state.method.values())
 
 
 def test_init_takes_weights_only(
