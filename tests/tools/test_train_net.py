@@ -48,6 +48,16 @@ def test_a_typo_is_one_line_and_status_2(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_yaml_config_is_refused_unrun(tmp_path: Path) -> None:
+    config, ran = tmp_path / "run.yaml", tmp_path / "ran"
+    config.write_text(f'config: !!python/object/apply:os.system ["touch {ran}"]\n')
+    done = start("--config-file", str(config), f"output_dir={tmp_path / 'out'}")
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith(f"error: {config}: a config is a Python")
+    assert not ran.exists()
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_finished_run_is_left_alone_quickly(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text("{}")
     done = start("--resume", f"output_dir={tmp_path}")

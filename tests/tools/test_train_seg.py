@@ -61,6 +61,16 @@ def test_user_errors_are_one_line(call, tmp_path, options, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_yaml_config_is_refused_unrun(call, tmp_path):
+    config, ran = tmp_path / "run.yaml", tmp_path / "ran"
+    config.write_text(f'lr: !!python/object/apply:os.system ["touch {ran}"]\n')
+    status, _, err = call(config, "--work-dir", tmp_path / "run")
+    assert status == 2
+    assert err.startswith(f"error: {config}: a config is a Python file")
+    assert not ran.exists()
+    assert not (tmp_path / "run").exists()
+
+
 def test_evaluation_needs_a_trained_net(call, tmp_path):
     status, _, err = call(CUSTOM, "--work-dir", tmp_path, "--eval-only")
     assert status == 2

@@ -25,6 +25,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pretrain.files.encoder_file import first_not_finite
 from transfer.detection import checkpoint
 from transfer.detection.log import restore_storage, storage_state
 from transfer.detection.optimizer import set_lr
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class NotFiniteError(ArithmeticError):
-    """A loss or gradient is NaN or infinite; the message names the images."""
+    """A loss, gradient or weight is not finite; the message names the images or the weight."""
 
 
 class Stopped(SystemExit):
@@ -215,7 +216,16 @@ class SaveState(HookBase):
             raise Stopped(143)
 
     def save(self) -> None:
-        """Write state.pth (first process only)."""
+        """Write state.pth (first process only); NotFiniteError if a weight is NaN or infinite.
+
+        A step's loss is computed before its update, so the last update shows in no loss.
+        """
+        name = first_not_finite(self.trainer.bare.state_dict())
+        if name is not None:
+            raise NotFiniteError(
+                f"after step {self.trainer.done}, {name} holds values that are not finite. Lower "
+                "the learning rate or set train.clip_norm=1"
+            )
         if comm.is_main_process():
             state = {**self.trainer.state_dict(), "identity": self.identity}
             checkpoint.save(state, self.folder / checkpoint.STATE_NAME)
@@ -223,9 +233,7 @@ class SaveState(HookBase):
 
 def save_last_good(trainer: Trainer, folder: Path, identity: str) -> bool:
     """After a NotFiniteError: keep the weights of the step before, if they are finite."""
-    finite = all(
-        v.isfinite().all() for v in trainer.bare.state_dict().values() if v.is_floating_point()
-    )
+    finite = first_not_finite(trainer.bare.state_dict()) is None
     if finite and comm.is_main_process():
         state = {**trainer.state_dict(), "identity": identity}
         checkpoint.save(state, folder / checkpoint.STATE_NAME)

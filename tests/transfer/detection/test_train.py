@@ -108,6 +108,21 @@ def test_nan_stops_keeps_the_last_good_state_and_names_the_images(
     assert all(v.isfinite().all() for v in state["model"].values())
 
 
+def test_a_last_update_that_is_not_finite_gives_no_record(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No loss shows it: a step's loss is computed before its update."""
+    interrupt(monkeypatch, 3, lambda trainer: setattr(trainer, "lr_at", lambda _: float("nan")))
+    with pytest.raises(NotFiniteError, match=r"after step 4, \S+ holds values that are not finite"):
+        run(tiny())
+    out = Path(tiny().output_dir)
+    assert not (out / "result.json").exists()
+    assert not (out / "model_final.pth").exists()
+    state = checkpoint.load(out / "state.pth")
+    assert state["step"] == 2
+    assert all(v.isfinite().all() for v in state["model"].values())
+
+
 def test_an_occupied_folder_and_another_run_are_refused(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,6 +138,27 @@ def test_nan_stops_with_the_last_good_state_and_the_images(segment, tiny, tmp_pa
     assert all(torch.isfinite(t).all() for t in saved["state_dict"].values())
 
 
+def test_a_last_update_that_is_not_finite_gives_no_record(segment, tiny, tmp_path, monkeypatch):
+    """No loss shows it: a step's loss is computed before its update."""
+    from mmengine.optim import OptimWrapper
+
+    step, calls = OptimWrapper.step, []
+
+    def bad(self, **kwargs):
+        calls.append(1)
+        if len(calls) == 6:
+            self.param_groups[0]["lr"] = float("nan")
+        step(self, **kwargs)
+
+    monkeypatch.setattr(OptimWrapper, "step", bad)
+    with pytest.raises(FloatingPointError, match=r"\S+ holds values that are not finite"):
+        segment(tiny, tmp_path)
+    assert not (tmp_path / "result.json").exists()
+    saved = torch.load(tmp_path / "last.pth", weights_only=True)
+    assert saved["meta"]["iter"] == 4
+    assert all(torch.isfinite(t).all() for t in saved["state_dict"].values())
+
+
 def test_resuming_with_other_settings_is_refused(segment, tiny, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_after(patch, 3, kill)
