@@ -34,9 +34,13 @@ class Split:
 
     @property
     def mask_format(self) -> str:
-        """ "polygon" where every trainable mask is one, else "bitmask" (run-length codes)."""
-        masks = (a.get("segmentation") for r in self.records for a in r["annotations"])
-        return "bitmask" if any(isinstance(m, dict) for m in masks) else "polygon"
+        """Return "polygon" where every trainable mask is one, else "bitmask" (run-length codes).
+
+        Crowds do not count: Detectron2's mapper drops them.
+        """
+        trained = (a for r in self.records for a in r["annotations"] if not a["iscrowd"])
+        codes = any(isinstance(a.get("segmentation"), dict) for a in trained)
+        return "bitmask" if codes else "polygon"
 
     @property
     def has_masks(self) -> bool:

@@ -11,9 +11,11 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
+from tests.transfer.detection.conftest import draw_split
 from transfer.detection.coco import Split, read_pair, read_split
 from transfer.detection.coco_eval import coco_metrics
 from transfer.detection.evaluation import CocoEvaluator
+from transfer.detection.matching import to_rle
 
 
 @pytest.fixture(scope="module")
@@ -22,18 +24,19 @@ def val(coco_data: dict[str, str]) -> Split:
 
 
 def perfect(split: Split) -> list[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
-    """What a model that predicts the ground truth takes in and gives out, an image a batch."""
+    """What a model that predicts all but the crowds takes in and gives out, an image a batch."""
     pairs = []
     for record in split.records:
         size = (record["height"], record["width"])
+        truths = [a for a in record["annotations"] if not a["iscrowd"]]
         found = Instances(size)
-        boxes = torch.tensor([a["bbox"] for a in record["annotations"]])
+        boxes = torch.tensor([a["bbox"] for a in truths]).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         found.pred_boxes = Boxes(boxes)
         found.scores = torch.ones(len(boxes))
-        found.pred_classes = torch.tensor([a["category_id"] for a in record["annotations"]])
-        masks = [mask_api.decode(a["segmentation"]) for a in record["annotations"]]
-        found.pred_masks = torch.from_numpy(np.stack(masks)).bool()
+        found.pred_classes = torch.tensor([a["category_id"] for a in truths])
+        masks = [mask_api.decode(to_rle(a, size)) for a in truths]
+        found.pred_masks = torch.from_numpy(np.reshape(masks, (-1, *size))).bool()
         pairs.append(([record], [{"instances": found}]))
     return pairs
 
@@ -57,8 +60,15 @@ def test_ground_truth_as_predictions_scores_100(val: Split, tmp_path: Path) -> N
 def test_class_indices_follow_the_order_of_ids(val: Split) -> None:
     assert val.category_ids == [3, 7]
     assert val.classes == ["square", "disc"]
-    assert val.mask_format == "bitmask"
     assert val.has_masks
+
+
+def test_a_crowd_does_not_make_the_masks_bitmaps(val: Split, tmp_path: Path) -> None:
+    crowds = [a for r in val.records for a in r["annotations"] if a["iscrowd"]]
+    assert [type(a["segmentation"]) for a in crowds] == [dict]
+    assert val.mask_format == "polygon"
+    codes = draw_split(tmp_path / "codes", 2, seed=0, run_lengths=True)
+    assert read_split("codes", *codes).mask_format == "bitmask"
 
 
 def test_both_engines_give_the_same_numbers(val: Split) -> None:
@@ -66,7 +76,7 @@ def test_both_engines_give_the_same_numbers(val: Split) -> None:
     noisy = []
     for truth in val.ground_truth["annotations"]:
         for _ in range(3):
-            mask = mask_api.decode(truth["segmentation"])
+            mask = mask_api.decode(to_rle(truth, (64, 64)))
             mask = np.roll(mask, tuple(rng.integers(-4, 5, 2)), (0, 1))
             code = mask_api.encode(np.asfortranarray(mask))
             noisy.append(
