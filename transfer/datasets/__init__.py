@@ -5,5 +5,6 @@ outlines.py         signed distances of the outlines a scene is made of
 textures.py         the textures of backgrounds and objects
 shapes_files.py     scenes -> COCO instances, ADE20K folders, unlabelled images
 coco_checks.py      a COCO-format pair of annotations and images
+ids.py              which ids of a COCO-format file can be used
 ade20k_checks.py    a pair of folders, images and label maps
 """

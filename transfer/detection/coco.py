@@ -15,6 +15,7 @@ import pycocotools.mask as mask_api
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
+from transfer.datasets.ids import id_problem
 from transfer.datasets.lvis import name_files
 
 logger = logging.getLogger(__name__)
@@ -62,13 +63,13 @@ def read_split(name: str, json_file: str | Path, image_root: str | Path) -> Spli
     for annotation in data["annotations"]:
         if annotation["image_id"] not in by_image:
             raise ValueError(
-                f"{json_file}: an annotation names image {annotation['image_id']}, which is not "
+                f"{json_file}: an annotation names image {annotation['image_id']!r}, which is not "
                 "among the file's images"
             )
         if annotation["category_id"] not in index_of:
             raise ValueError(
                 f"{json_file}: an annotation of image {annotation['image_id']} has category "
-                f"{annotation['category_id']}; the file's categories are {sorted(index_of)}"
+                f"{annotation['category_id']!r}; the file's categories are {sorted(index_of)}"
             )
         by_image[annotation["image_id"]].append(annotation)
     records = [
@@ -117,8 +118,21 @@ def _read_json(path: Path) -> dict[str, Any]:
     missing = [k for k in ("images", "annotations", "categories") if k not in data]
     if missing:
         raise ValueError(f"{path}: not a COCO instances file: {', '.join(missing)} missing")
+    _refuse_ids(data, path)
     name_files(data["images"])
     return data
+
+
+def _refuse_ids(data: dict[str, Any], path: Path) -> None:
+    for name, key in (
+        ("images", "id"), ("categories", "id"), ("annotations", "image_id"),
+        ("annotations", "category_id"),
+    ):  # fmt: skip
+        problem = id_problem([record[key] for record in data[name]])
+        if problem:
+            raise ValueError(
+                f"{path}: {key} of {name}: {problem}; number them, COCO's ids are integers"
+            )
 
 
 def _complete(annotations: list[dict[str, Any]], path: Path) -> None:

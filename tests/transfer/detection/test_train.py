@@ -130,6 +130,25 @@ def test_a_missing_image_is_refused_before_anything_is_written(tiny: Tiny, tmp_p
     assert not Path(tiny().output_dir).exists()
 
 
+def test_a_run_on_images_with_text_for_ids(tiny: Tiny, tmp_path: Path) -> None:
+    data = []
+    for name in ("train_json", "val_json"):
+        content = json.loads(Path(tiny().data[name]).read_text())
+        for image in content["images"]:
+            image["id"] = f"{image['id']:03}.png"
+        for annotation in content["annotations"]:
+            annotation["image_id"] = f"{annotation['image_id']:03}.png"
+        (tmp_path / name).write_text(json.dumps(content))
+        data.append(f"data.{name}={tmp_path / name}")
+    plain = run(tiny("plain", "model.score_threshold=0.0"))
+    text = run(tiny("text", "model.score_threshold=0.0", *data))
+    assert plain is not None
+    assert text is not None
+    assert text.metrics == plain.metrics
+    found = json.loads((tmp_path / "text/coco_instances_results.json").read_text())
+    assert {d["image_id"] for d in found} == {f"{i:03}.png" for i in (5, 15, 25, 35, 45)}
+
+
 def test_a_batch_that_cannot_be_divided_is_refused(tiny: Tiny) -> None:
     with pytest.raises(ValueError, match="cannot be split"):
         run(tiny("out", "train.batch=3", "train.accumulate=2"))
