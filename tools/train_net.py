@@ -31,7 +31,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
-    """0 when done; 2 on a user's error; 143 when stopped by a signal with the state saved."""
+    """0 when done; 2 on a user's error; 143 (Ctrl-C: 130) when stopped with the state saved."""
     arguments = parse_arguments()
     if arguments.resume and _finished(arguments.overrides):
         return 0

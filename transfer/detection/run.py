@@ -3,7 +3,6 @@
 import json
 import logging
 import resource
-import signal
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -33,6 +32,7 @@ from transfer.detection.trainer import (
     SaveState,
     Trainer,
     save_last_good,
+    stop_on_signals,
 )
 from transfer.detection.tta import with_tta
 from transfer.record import (
@@ -154,9 +154,9 @@ def train(setup: Run, identity: str) -> Trainer:
             [Writers(out, done=trainer.done, steps=steps, period=settings.log_period)]
         )
     trainer.register_hooks([saver])  # last: a saved step is in the log
-    signal.signal(signal.SIGTERM, lambda *_: setattr(trainer, "stop_asked", True))
     try:
-        trainer.train(trainer.done, steps)
+        with stop_on_signals(trainer):
+            trainer.train(trainer.done, steps)
     except NotFiniteError as error:
         kept = save_last_good(trainer, out, identity)
         last = f"step {trainer.done} is kept in {state}" if kept else f"see {state} for the last"

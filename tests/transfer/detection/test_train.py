@@ -1,6 +1,7 @@
 """Small runs end to end: resumed to the bit, stopped on NaN and signals, refused when wrong."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import torch
 from omegaconf import DictConfig
 
 from transfer.detection import checkpoint
-from transfer.detection.run import eval_only, run
-from transfer.detection.trainer import NotFiniteError, Stopped, Trainer
+from transfer.detection import run as detection_run
+from transfer.detection.evaluation import CocoEvaluator
+from transfer.detection.run import eval_only, evaluate, make_trainer, run
+from transfer.detection.setup import Run, prepare
+from transfer.detection.trainer import NotFiniteError, Stopped, Trainer, stop_on_signals
 from transfer.record import read_result
 
 Tiny = Callable[..., DictConfig]
@@ -81,12 +85,65 @@ def test_the_log_of_a_killed_run_is_that_of_an_unbroken_one(
     assert not list(broken.glob(".*"))
 
 
-def test_a_stopped_run_saves_its_state(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt(monkeypatch, 0, lambda trainer: setattr(trainer, "stop_asked", True))
-    with pytest.raises(Stopped) as stopped:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("step", [0, 3])  # the last one is stopped before the evaluation
+def test_a_stopped_run_saves_its_state(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, step: int, number: int
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt(patch, step, lambda _: signal.raise_signal(number))
+        with pytest.raises(Stopped) as stopped:
+            run(tiny())
+    assert stopped.value.code == 128 + number
+    assert checkpoint.load(Path(tiny().output_dir) / "state.pth")["step"] == step + 1
+    assert not (Path(tiny().output_dir) / "result.json").exists()
+    assert run(tiny(), resume=True) is not None
+
+
+def test_a_signal_after_the_last_step_stops_as_well(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "after_train", lambda _: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Stopped):
         run(tiny())
-    assert stopped.value.code == 143
-    assert checkpoint.load(Path(tiny().output_dir) / "state.pth")["step"] == 1
+    assert checkpoint.load(Path(tiny().output_dir) / "state.pth")["step"] == 4
+
+
+def test_signals_end_the_process_again_once_training_is_over(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(n) for n in numbers]
+    seen: list[list[object]] = []
+
+    def look(setup: Run, out: Path) -> tuple[CocoEvaluator, float]:
+        seen.append([signal.getsignal(n) for n in numbers])
+        return evaluate(setup, out)
+
+    monkeypatch.setattr(detection_run, "evaluate", look)
+    run(tiny("out", "train.eval_period=3"))
+    during, final = seen
+    assert not set(during) & set(before)
+    assert final == before
+    interrupt(monkeypatch, 0, kill)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny("broken"))
+    assert [signal.getsignal(n) for n in numbers] == before
+
+
+def test_a_second_interrupt_ends_at_once(tiny: Tiny) -> None:
+    trainer = make_trainer(prepare(tiny()))
+
+    def send(*numbers: int) -> None:
+        with stop_on_signals(trainer):
+            for number in numbers:
+                signal.raise_signal(number)
+            assert (signal.getsignal(signal.SIGINT) is signal.SIG_DFL) == (signal.SIGINT in numbers)
+
+    with pytest.raises(Stopped, match="143"):
+        send(signal.SIGTERM, signal.SIGTERM)  # a launcher's, and the one to its group
+    with pytest.raises(Stopped, match="130"):
+        send(signal.SIGINT)
 
 
 def test_nan_stops_keeps_the_last_good_state_and_names_the_images(
