@@ -228,8 +228,8 @@ def stop_on_signals(trainer: Trainer) -> Iterator[None]:
 class SaveState(HookBase):
     """Write the training state every `period` steps, at the end, and before stopping."""
 
-    def __init__(self, folder: Path, period: int, identity: str) -> None:
-        self.folder, self.period, self.identity = folder, period, identity
+    def __init__(self, folder: Path, period: int, about: dict[str, Any]) -> None:
+        self.folder, self.period, self.about = folder, period, about
 
     def after_step(self) -> None:
         trainer = self.trainer
@@ -243,17 +243,17 @@ class SaveState(HookBase):
     def save(self) -> None:
         """Write state.pth (first process only)."""
         if comm.is_main_process():
-            state = {**self.trainer.state_dict(), "identity": self.identity}
+            state = {**self.trainer.state_dict(), **self.about}
             checkpoint.save(state, self.folder / checkpoint.STATE_NAME)
 
 
-def save_last_good(trainer: Trainer, folder: Path, identity: str) -> bool:
+def save_last_good(trainer: Trainer, folder: Path, about: dict[str, Any]) -> bool:
     """After a NotFiniteError: keep the weights of the step before, if they are finite."""
     finite = all(
         v.isfinite().all() for v in trainer.bare.state_dict().values() if v.is_floating_point()
     )
     if finite and comm.is_main_process():
-        state = {**trainer.state_dict(), "identity": identity}
+        state = {**trainer.state_dict(), **about}
         checkpoint.save(state, folder / checkpoint.STATE_NAME)
     return finite
 

@@ -85,6 +85,53 @@ def test_the_log_of_a_killed_run_is_that_of_an_unbroken_one(
     assert not list(broken.glob(".*"))
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file below a folder, by path, without the log for people."""
+    files = (p for p in folder.rglob("*") if p.is_file() and p.name != "log.txt")
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+
+def test_evaluating_an_unfinished_run_leaves_it_as_it_is(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3, kill)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny())
+    out = Path(tiny().output_dir)
+    (out / ".state.pth.k1ll3d.tmp").write_text("a state that a run at work is writing")
+    before = contents(out)
+    figures = eval_only(tiny("out", "schedule.steps=2"))  # it is the run's length that counts
+    assert "unfinished: 2 of 4 steps" in caplog.text
+    assert {"AP_box", "AP_mask"} <= figures.keys()
+    assert contents(out) == before
+    result = run(tiny(), resume=True)
+    assert result is not None
+    caplog.clear()
+    assert eval_only(tiny()) == result.metrics
+    assert "unfinished" not in caplog.text
+
+
+def test_evaluating_a_finished_run_leaves_its_record_as_it_is(tiny: Tiny) -> None:
+    result = run(tiny("out", "model.score_threshold=0.0"))
+    assert result is not None
+    out = Path(tiny().output_dir)
+    before = contents(out)
+    assert eval_only(tiny("out", "model.score_threshold=0.0")) == result.metrics
+    assert contents(out) == before
+    figures = eval_only(tiny("out", "model.score_threshold=0.5", "optimizer.lr=0.5"))
+    after = contents(out)
+    assert {name: after.pop(name) for name in before} == before
+    folder = out / next(iter(after)).split("/")[0]
+    assert {path.name for path in folder.iterdir()} == {"coco_instances_results.json", "eval.json"}
+    found = json.loads((folder / "eval.json").read_text())
+    assert found["metrics"] == figures
+    assert set(found["changed"]) == {"model", "optimizer"}
+    assert [side["lr"] for side in found["changed"]["optimizer"]] == [
+        result.protocol["optimizer"]["lr"], 0.5,
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("step", [0, 3])  # the last one is stopped before the evaluation
 def test_a_stopped_run_saves_its_state(

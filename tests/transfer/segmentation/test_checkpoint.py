@@ -30,10 +30,10 @@ def hostile(tmp_path):
 
 def test_load_from_and_resume(hostile, tiny, tmp_path):
     from transfer.segmentation.config import fill_in, load_config
-    from transfer.segmentation.runner import build_runner
+    from transfer.segmentation.runner import build_runner, read_state
 
     runner = build_runner(fill_in(load_config("configs/segmentation/custom.py", tiny)), tmp_path)
-    for read in (runner.load_checkpoint, runner.resume, runner.load_weights):
+    for read in (runner.load_checkpoint, runner.resume, read_state):
         with pytest.raises(ValueError, match="holds more than tensors"):
             read(str(hostile))
 
