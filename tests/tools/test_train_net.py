@@ -1,8 +1,10 @@
 """The command line of tools/train_net.py: exit statuses, and two processes equal one."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,29 @@ def test_a_finished_run_is_left_alone_quickly(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text("{}")
     done = start("--resume", f"output_dir={tmp_path}")
     assert (done.returncode, done.stdout) == (0, f"finished already: {tmp_path}/result.json\n")
+
+
+def test_ctrl_c_finishes_the_step_and_saves(tmp_path: Path, data: list[str]) -> None:
+    """A terminal sends it to the data processes as well."""
+    out = tmp_path / "out"
+    more = [*TINY, *data, "schedule.steps=5000", "train.workers=1", f"output_dir={out}"]
+    command = [sys.executable, str(TOOL), "--config-file", str(CONFIG), *more]
+    process = subprocess.Popen(
+        [*command, "train.checkpoint_period=5000"], cwd=ROOT, env=ENV, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    log = out / "metrics.json"
+    try:
+        while process.poll() is None and not (log.is_file() and log.read_text()):
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGINT, said[-3000:]
+    assert "continue with --resume" in said
+    steps = len(log.read_text().splitlines())
+    assert checkpoint.load(out / "state.pth")["step"] == steps > 0
 
 
 def test_two_processes_equal_one_that_accumulates(tmp_path: Path, data: list[str]) -> None:

@@ -113,6 +113,11 @@ def _budget(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**changed, **passes}
 
 
+def steps_of(settings: Mapping[str, Any]) -> int:
+    """Return the optimizer steps of a run with these settings, its budget worked in."""
+    return _budget(settings)["forward_passes"] // settings["accumulation"]
+
+
 def _batches(values: Mapping[str, Any], world_size: int) -> dict[str, int]:
     total, accumulation = values["batch_size"], values["accumulation"]
     if total % (world_size * accumulation):

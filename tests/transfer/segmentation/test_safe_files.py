@@ -31,11 +31,11 @@ def hostile(tmp_path):
 
 def test_load_from_and_resume(hostile, tiny, tmp_path):
     from transfer.segmentation.config import fill_in, load_config
-    from transfer.segmentation.runner import build_runner
+    from transfer.segmentation.runner import build_runner, read_state
 
     runner = build_runner(fill_in(load_config("configs/segmentation/custom.py", tiny)), tmp_path)
-    for read in (runner.load_checkpoint, runner.resume, runner.load_weights):
-        with pytest.raises(ValueError, match=r"holds more than tensors.*would import") as error:
+    for read in (runner.load_checkpoint, runner.resume, read_state):
+        with pytest.raises(ValueError, match="holds more than tensors") as error:
             read(str(hostile))
         assert "weights_only" not in "".join(traceback.format_exception(error.value))
 
@@ -48,7 +48,7 @@ def test_init_cfg_pretrained(hostile):
             super().__init__({"type": "Pretrained", "checkpoint": str(hostile)})
             self.layer = torch.nn.Linear(2, 2)
 
-    with pytest.raises(ValueError, match="holds more than tensors"):
+    with pytest.raises(ValueError, match="holds more than tensors") as error:
         Net().init_weights()
 
 
@@ -60,7 +60,7 @@ def test_mmengines_own_functions(hostile):
         lambda: load_checkpoint(torch.nn.Linear(2, 2), str(hostile)),
         lambda: checkpoint._safe_torch_load(str(hostile)),
     ):
-        with pytest.raises(ValueError, match="holds more than tensors"):
+        with pytest.raises(ValueError, match="holds more than tensors") as error:
             read()
 
 
