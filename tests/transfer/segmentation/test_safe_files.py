@@ -48,7 +48,7 @@ def test_init_cfg_pretrained(hostile):
             super().__init__({"type": "Pretrained", "checkpoint": str(hostile)})
             self.layer = torch.nn.Linear(2, 2)
 
-    with pytest.raises(ValueError, match="holds more than tensors") as error:
+    with pytest.raises(ValueError, match="holds more than tensors"):
         Net().init_weights()
 
 
@@ -60,7 +60,7 @@ def test_mmengines_own_functions(hostile):
         lambda: load_checkpoint(torch.nn.Linear(2, 2), str(hostile)),
         lambda: checkpoint._safe_torch_load(str(hostile)),
     ):
-        with pytest.raises(ValueError, match="holds more than tensors") as error:
+        with pytest.raises(ValueError, match="holds more than tensors"):
             read()
 
 
