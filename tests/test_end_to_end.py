@@ -10,7 +10,7 @@ from transfer.results.record import find_results, read_result
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITE = """
-from transfer.suite import Cell, Suite
+from transfer.suites.suite import Cell, Suite
 
 RECIPE = "configs/pretrain/shapes_fcmae_convnextv2.py"
 TASKS = {
