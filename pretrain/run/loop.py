@@ -22,6 +22,7 @@ from lightning_fabric import Fabric
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from pretrain.files.encoder_file import first_not_finite
 from pretrain.files.training_state import keep_former, read_state, write_state
 from pretrain.run.folder import STATE
 from pretrain.run.from_first import from_first
@@ -213,11 +214,14 @@ class Loop:
             raise NotFiniteError(self.complaint(step, ", ".join(bad)))
 
     def require_finite_weights(self) -> None:
-        """Raise NotFiniteError if the last update made a weight NaN or infinite."""
-        tensors = (*self.trainee.model.parameters(), *self.trainee.model.buffers())
-        finite = [t.isfinite().all() for t in tensors if t.is_floating_point()]
-        if not torch.stack(finite).all():
-            raise NotFiniteError(self.complaint(self.done - 1, "its update made weights infinite"))
+        """Raise NotFiniteError if the last update made a weight NaN or infinite.
+
+        The loss of a step is computed before its update: no loss shows the last one.
+        """
+        name = first_not_finite(self.trainee.model.state_dict())
+        if name is not None:
+            what = f"its update made values of {name} NaN or infinite"
+            raise NotFiniteError(self.complaint(self.done - 1, what))
 
     def complaint(self, step: int, what: str) -> str:
         """Return what to say about a step that the run cannot go on from."""

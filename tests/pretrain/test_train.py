@@ -23,7 +23,7 @@ from pretrain.run import folder
 from pretrain.run.batch_norm import CPUSyncBatchNorm, synchronised
 from pretrain.run.log import TIMED
 from pretrain.run.stop import NotFiniteError
-from pretrain.schedule import run_length
+from pretrain.schedule import learning_rate, run_length
 from pretrain.sparse.dense import OverVisible, synchronised_over_visible
 from pretrain.train import train
 from tests.processes import start_two
@@ -116,6 +116,25 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     assert state["step"] == 2
     assert all(torch.isfinite(t).all() for t in state["model"].values())
     assert not (tmp_path / "out" / folder.ENCODER).exists()
+
+
+def test_a_last_update_that_is_not_finite_ends_without_an_encoder(
+    fcmae_recipe: Recipe, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No loss shows it: a step's loss is computed before its update."""
+    whole, out = learning_rate, tmp_path / "out"
+    monkeypatch.setattr(
+        "pretrain.train.learning_rate",
+        lambda *given: float("nan") if given[-1] == 5 else whole(*given),
+    )
+    with pytest.raises(NotFiniteError, match=r"its update made values of \S+ NaN") as error:
+        train(fcmae_recipe, data=photos, out=out)
+    assert f"{out / folder.STATE}, after step 4" in str(error.value)
+    assert not (out / folder.ENCODER).exists()
+    assert read_encoder(out / folder.LATEST_ENCODER)[1].steps == 4
+    state = read_state(out / folder.STATE, "pretraining")
+    assert state["step"] == 4
+    assert all(torch.isfinite(t).all() for t in state["model"].values())
 
 
 def test_init_takes_weights_only(
