@@ -52,12 +52,16 @@ def build_fcmae(recipe: Recipe, _tokenizer: Path | None) -> FCMAE:
 def build_beit(recipe: Recipe, tokenizer: Path | None) -> BEiT:
     if tokenizer is None:
         raise ValueError("BEiT needs a tokenizer: give its file with --tokenizer")
-    return BEiT(
+    assert isinstance(recipe.method, BeitSettings)
+    method = BEiT(
         **_encoder(recipe),
         tokenizer=read_tokenizer(tokenizer),
         pixel_mean=recipe.augmentation.pixel_mean,
         pixel_std=recipe.augmentation.pixel_std,
     )
+    patches = method.grid[0] * method.grid[1]
+    method.most_masked = beit_masked_count(patches, recipe.method.masked_patches)
+    return method
 
 
 Method = SparK | FCMAE | BEiT
@@ -85,7 +89,7 @@ def mask_drawer(recipe: Recipe, method: Method) -> DrawMask:
     return partial(
         block_visible,
         grid=method.grid,
-        total=beit_masked_count(patches, settings.masked_patches),
+        total=method.most_masked,
         minimum=beit_masked_count(patches, settings.smallest_block),
     )
 

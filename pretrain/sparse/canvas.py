@@ -31,7 +31,7 @@ def canvas_of(x: Tensor, view: PatchView, margin: Reach, outside: float = 0.0) -
     shape = (view.batch, height, width, rows.shape[1])
     canvas = rows.new_full((view.batch * height * width, rows.shape[1]), outside)
     if outside != 0.0:
-        canvas.view(shape)[:, top : height - bottom, left : width - right] = 0
+        canvas.view(shape)[:, top : height - bottom, left : width - right].zero_()
     return canvas.index_copy_(0, view.cell_of_row(size, margin), rows).view(shape)
 
 

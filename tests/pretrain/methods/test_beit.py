@@ -154,7 +154,7 @@ def test_reconstruction_decodes_true_and_predicted_tokens() -> None:
 def test_misuse_is_explained() -> None:
     with pytest.raises(ValueError, match="needs a tokenizer"):
         BEiT(arch_args=TINY, image_size=64)
-    with pytest.raises(ValueError, match="no timm Beit"):
+    with pytest.raises(ValueError, match="not a timm Beit"):
         BEiT(arch="vit_tiny_patch16_224", arch_args={}, image_size=224, vocab_size=8)
     model = tiny_beit(tokenizer=tiny_tokenizer())
     images, visible, _ = batch()
