@@ -1,4 +1,4 @@
-"""What a GPU would be asked to do, without one: fake CUDA tensors, which have shapes and no numbers.
+"""What a GPU would be asked to do, without one: fake CUDA tensors have shapes and no numbers.
 
 A forward pass runs as it would under CUDA's autocast. It fails where tensors of two devices meet,
 where the host reads a number from the device or a shape depends on one, and where a copy makes the
@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 CUDA = torch.device("cuda", 0)
 
 
-class HostWaits(AssertionError):
+class HostWaitError(AssertionError):
     """A copy between host and device for which the host waits."""
 
 
@@ -31,7 +31,7 @@ class NoWaiting(TorchDispatchMode):
         source = args[0] if args else None
         moved = isinstance(source, Tensor) and isinstance(out, Tensor) and source.numel() > 1
         if moved and source.device != out.device and not kwargs.get("non_blocking"):
-            raise HostWaits(f"{func}: {source.device} to {out.device}, {tuple(source.shape)}")
+            raise HostWaitError(f"{func}: {source.device} to {out.device}, {tuple(source.shape)}")
         return out
 
 

@@ -50,11 +50,11 @@ def visible_windows(x: Tensor, view: PatchView, reach: Reach, outside: float = 0
 def canvas_conv(x: Tensor, conv: nn.Conv2d, view: PatchView, reach: Reach) -> Tensor:
     """Convolve x (n, C, P, P) over its visible neighbours, whatever the padding of `conv`.
 
-    A depthwise convolution costs what it reads: of the windows and the whole map it takes the
-    smaller. One that mixes channels costs what it multiplies, and takes the windows.
+    One that mixes channels costs what it multiplies: only the visible windows. A depthwise one
+    costs what it reads and writes: the whole map, without the copies that windows are.
     """
     options = (conv.stride, 0, conv.dilation, conv.groups)
-    if conv.groups < conv.in_channels or not canvas_is_smaller(view, x.shape[2], reach):
+    if conv.groups < conv.in_channels:
         windows = visible_windows(x, view, reach)
         return F.conv2d(windows, conv.weight, conv.bias, *options)
     canvas = canvas_of(x, view, reach).permute(0, 3, 1, 2)
@@ -62,13 +62,6 @@ def canvas_conv(x: Tensor, conv: nn.Conv2d, view: PatchView, reach: Reach) -> Te
     size = out.shape[2] // view.h
     rows = select_rows(as_rows(out), view.cell_of_row(size))
     return rows.view(view.n, size, size, -1).permute(0, 3, 1, 2)
-
-
-def canvas_is_smaller(view: PatchView, size: int, reach: Reach) -> bool:
-    """Return whether the whole map with its margin has fewer cells than all visible windows."""
-    height, width = view.canvas_size(size, reach)
-    in_windows = view.n * (size + sum(reach[0])) * (size + sum(reach[1]))
-    return view.batch * height * width < in_windows
 
 
 class VisibleWindows(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""A training step of every method as a GPU would run it: one device, and a host that never waits."""
+"""A step of every method as a GPU would run it: on one device, and the host never waits."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from pretrain.sparse.canvas import VisibleWindows
 from pretrain.sparse.response_norm import ResponseNorm
 from pretrain.sparse.rows import FillRows, SelectRows
 from pretrain.tokenizer.vae import DiscreteVAE
-from tests.gpu_form import CUDA, HostWaits, fake_gpu, gradients, put_on_gpu
+from tests.gpu_form import CUDA, HostWaitError, fake_gpu, gradients, put_on_gpu
 
 RESNET = {"layers": [1, 1, 1, 1], "channels": [8, 12, 20, 16]}
 CONVNEXT = {"depths": [1, 1, 1, 1], "dims": [8, 12, 20, 32]}
@@ -115,9 +115,9 @@ def test_the_fake_gpu_notices_a_host_that_waits(monkeypatch: pytest.MonkeyPatch)
         x = torch.empty(3, device=CUDA)
         with pytest.raises(DataDependentOutputException):
             bool(x.max())
-        with pytest.raises(HostWaits):
+        with pytest.raises(HostWaitError):
             x.cpu()
-        with pytest.raises(HostWaits):
+        with pytest.raises(HostWaitError):
             torch.empty(3).to(CUDA)
         with pytest.raises(RuntimeError):
             x + torch.empty(3)
