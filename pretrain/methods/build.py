@@ -30,6 +30,11 @@ def _encoder(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def uses_cuda(device: str) -> bool:
+    """Return whether a run with the recipe's `device` ("auto", "cpu", "cuda") is on a GPU."""
+    return device != "cpu" and torch.cuda.is_available()
+
+
 def sparse_path(setting: str, device: str) -> Sparse:
     """Return how masked convolutions are computed for `setting` and the recipe's `device`.
 
@@ -37,7 +42,7 @@ def sparse_path(setting: str, device: str) -> Sparse:
     """
     if setting != "auto":
         return cast("Sparse", setting)
-    if device == "cpu" or not torch.cuda.is_available():
+    if not uses_cuda(device):
         return "patches"
     logger.info(
         "sparse=auto: dense on CUDA, where visible patches have not been measured to be quicker "
@@ -97,8 +102,14 @@ METHODS: dict[str, Callable[[Recipe, Path | None], Method]] = {
 
 
 def build_method(recipe: Recipe, tokenizer: Path | None = None) -> Method:
-    """The module of the recipe; ValueError if architecture, sizes or tokenizer do not fit."""
-    return METHODS[recipe.method.name](recipe, tokenizer)
+    """Return the module of the recipe, its weights channels last for a GPU.
+
+    Raises ValueError if architecture, sizes or tokenizer do not fit.
+    """
+    method = METHODS[recipe.method.name](recipe, tokenizer)
+    if uses_cuda(recipe.run.device):
+        method.to(memory_format=torch.channels_last)
+    return method
 
 
 def mask_drawer(recipe: Recipe, method: Method) -> DrawMask:

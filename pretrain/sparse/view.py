@@ -137,9 +137,9 @@ class DenseView(View):
 
     def densify(self, feature: Tensor, fill: Tensor | None = None) -> Tensor:
         mask = self.mask_of(feature.shape[2])
-        # Channels first: whole maps train quicker that way by oneDNN (gradient by the weights).
         dense = feature * mask if fill is None else torch.where(mask, feature, fill)
-        return dense.contiguous()
+        # Channels first: whole maps train quicker that way by oneDNN (gradient by the weights).
+        return dense.contiguous() if dense.is_cpu else dense
 
 
 class PatchView(View):

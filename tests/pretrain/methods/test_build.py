@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 
 import pytest
+import torch
 
 from pretrain.config import Recipe, SparkSettings
 from pretrain.methods import build_method
@@ -42,4 +43,7 @@ def test_a_method_is_built_for_the_recipes_device(monkeypatch: pytest.MonkeyPatc
     assert recipe.method == replace(recipe.method, sparse="auto")
     for cuda, layer in ((False, PatchConv2d), (True, DenseConv2d)):
         monkeypatch.setattr("torch.cuda.is_available", lambda cuda=cuda: cuda)
-        assert type(build_method(recipe).encoder.conv1) is layer
+        convolution = build_method(recipe).encoder.conv1
+        assert type(convolution) is layer
+        channels_last = convolution.weight.is_contiguous(memory_format=torch.channels_last)
+        assert channels_last == cuda
