@@ -2,10 +2,11 @@
 
 import json
 import logging
-import signal
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.engine import hooks
@@ -14,31 +15,30 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch.nn.parallel import DistributedDataParallel
 
-from pretrain.files.write import atomic_write
+from pretrain.files.training_state import read_state
+from pretrain.run.folder import RECORD, STATE, RunFolder
+from pretrain.run.lock import locked
 from pretrain.run.provenance import peak_memory_mib
+from pretrain.run.stop import NotFiniteError, Stopped, stop_on_signals
 from transfer.detection import checkpoint
 from transfer.detection.build import Detector, build_optimizer, has_frozen_norm, plain, precise_bn
 from transfer.detection.config import ConfigError, protocol_of
 from transfer.detection.data import test_loader, trainable
 from transfer.detection.evaluation.evaluator import CocoEvaluator, predict, with_tta
 from transfer.detection.evaluation.pictures import write_pictures
-from transfer.detection.folder import backbone_args, claim, identity_of, log_to, refuse_occupied
+from transfer.detection.folder import backbone_args, identity_of, logged_to
 from transfer.detection.log import Writers
 from transfer.detection.optimizer import lr_factor
 from transfer.detection.prepare import Run, mapper_of, prepare, training_batches
-from transfer.detection.trainer import (
-    NotFiniteError,
-    SaveState,
-    Trainer,
-    save_last_good,
-)
+from transfer.detection.trainer import SaveState, Trainer, save_last_good
 from transfer.results.record import (
-    RECORD_NAME,
     Cost,
     Dataset,
     Result,
+    changed_settings,
     describe_environment,
     protocol_hash,
+    write_evaluation,
     write_result,
 )
 from transfer.weights import PixelStats
@@ -49,21 +49,34 @@ logger = logging.getLogger(__name__)
 def run(config: DictConfig, *, resume: bool = False) -> Result | None:
     """Train and evaluate; the record ends in `config.output_dir`. None on other processes than 0.
 
-    Everything that can be refused is refused before the first step.
+    Everything that can be refused is refused before the first step, and leaves nothing behind.
     """
-    out = Path(config.output_dir)
-    if (out / RECORD_NAME).is_file() and resume:
-        logger.info("%s is finished already", out)
-        return None
-    refuse_occupied(out, resume)
-    comm.synchronize()  # nobody writes there before everybody has looked
-    setup = prepare(config)
-    refuse_empty_statistics(setup.detector)
-    identity = identity_of(setup)
-    claim(out, identity, resume)
-    log_to(out)
-    setup.detector.model.to(setup.device)
-    trainer = train(setup, identity)
+    folder = RunFolder(Path(config.output_dir), RECORD)
+    with folder.lock(comm.is_main_process()):
+        if resume and folder.finished:
+            logger.info("%s is finished already", folder.path)
+            return None
+        folder.require_free(resume)
+        comm.synchronize()  # nobody writes there before everybody has looked
+        setup = prepare(config)
+        refuse_empty_statistics(setup.detector)
+        identity = identity_of(setup)
+        folder.require_same_run(identity)
+        setup.detector.model.to(setup.device)
+        trainer = make_trainer(setup)
+        if (setup.out / STATE).is_file():
+            trainer.load_state_dict(read_state(setup.out / STATE, checkpoint.KIND))
+        if comm.is_main_process():
+            folder.begin(identity)
+        comm.synchronize()
+        with logged_to(setup.out):
+            train(setup, trainer)
+            return finish(setup, trainer)
+
+
+def finish(setup: Run, trainer: Trainer) -> Result | None:
+    """Evaluate the trained detector and write the record; None on other processes than 0."""
+    out = setup.out
     with trainer.averaged():
         _refresh_batchnorm(setup, trainer)
         evaluator, speed = evaluate(setup, out)
@@ -89,12 +102,13 @@ def refuse_empty_statistics(detector: Detector) -> None:
 
 
 def eval_only(config: DictConfig) -> dict[str, float]:
-    """Evaluate the detector of `config.checkpoint` (default: the folder's own); no record.
+    """Evaluate the detector of `config.checkpoint` (default: the folder's own); never a record.
 
-    The predictions go to the output folder's `eval/`.
+    Of an unfinished run nothing is written; of a finished one predictions and figures, into a
+    folder of their own, where the settings are not the run's. A run at work is not touched.
     """
     out = Path(config.output_dir)
-    path = Path(config.checkpoint or out / checkpoint.FINAL_NAME)
+    path = Path(config.checkpoint or checkpoint.newest(out))
     trained = checkpoint.load(path)
     config.weights = "none"
     pixels = None
@@ -102,14 +116,25 @@ def eval_only(config: DictConfig) -> dict[str, float]:
         config.arch, config.arch_args = trained["arch"], trained["arch_args"]
         pixels = PixelStats(**trained["pixels"])
     setup = prepare(config, pixels)
-    checkpoint.load_model(setup.detector.model, trained["model"], path)
+    averaged = trained.get("ema") or {}
+    checkpoint.load_model(setup.detector.model, {**trained["model"], **averaged}, path)
     setup.detector.model.to(setup.device)
-    evaluator, _ = evaluate(setup, out / "eval")
-    if evaluator.metrics is None:
-        return {}
-    text = json.dumps(evaluator.metrics.metrics, indent=1)
-    atomic_write(out / "eval" / "metrics.json", lambda p: p.write_text(text))
-    return evaluator.metrics.metrics
+    now, former = protocol_of(config), checkpoint.protocol_of_run(trained)
+    changed = None if former is None else changed_settings(former, now)
+    steps = former["schedule"]["steps"] if former else 0
+    unfinished = trained.get("step", steps) < steps
+    folder = None if unfinished or changed == {} else out / f"eval-{protocol_hash(now)}"
+    with locked(folder) if folder and comm.is_main_process() else nullcontext():
+        evaluator, _ = evaluate(setup, folder)
+        figures = evaluator.metrics
+        if folder is not None and figures is not None:
+            write_evaluation(
+                folder, metrics=figures.metrics, per_class=figures.per_class,
+                evaluator=figures.evaluator, changed=changed,
+            )  # fmt: skip
+    if unfinished:
+        logger.warning("unfinished: %d of %d steps; nothing is written", trained["step"], steps)
+    return figures.metrics if figures else {}
 
 
 def make_trainer(setup: Run) -> Trainer:
@@ -135,14 +160,12 @@ def make_trainer(setup: Run) -> Trainer:
     )
 
 
-def train(setup: Run, identity: str) -> Trainer:
-    """Train to the end of the schedule, from the folder's state where there is one."""
+def train(setup: Run, trainer: Trainer) -> None:
+    """Train to the end of the schedule. Raises NotFiniteError, and Stopped after a signal."""
     out, settings = setup.out, setup.config.train
-    trainer = make_trainer(setup)
-    saver = SaveState(out, settings.checkpoint_period, identity)
-    state = out / checkpoint.STATE_NAME
-    if state.is_file():
-        trainer.load_state_dict(checkpoint.load(state))
+    about = about_run(setup)
+    saver = SaveState(out, settings.checkpoint_period, about)
+    if trainer.done:
         logger.info("continuing after step %d", trainer.done)
     trainer.register_hooks([hooks.IterationTimer(warmup_iter=0), *_evaluation_hook(setup, trainer)])
     steps = setup.config.schedule.steps
@@ -151,18 +174,30 @@ def train(setup: Run, identity: str) -> Trainer:
             [Writers(out, done=trainer.done, steps=steps, period=settings.log_period)]
         )
     trainer.register_hooks([saver])  # last: a saved step is in the log
-    signal.signal(signal.SIGTERM, lambda *_: setattr(trainer, "stop_asked", True))
     try:
-        trainer.train(trainer.done, steps)
+        with stop_on_signals() as trainer.stop_request:
+            trainer.train(trainer.done, steps)
+        if trainer.stop_request.signal:  # after the last step, which saved the state
+            raise Stopped(trainer.stop_request.signal)
     except NotFiniteError as error:
-        kept = save_last_good(trainer, out, identity)
+        kept, state = save_last_good(trainer, out, about), out / STATE
         last = f"step {trainer.done} is kept in {state}" if kept else f"see {state} for the last"
         raise NotFiniteError(f"{error}. The last good state, {last}") from None
-    return trainer
 
 
-def evaluate(setup: Run, out: Path) -> tuple[CocoEvaluator, float]:
-    """Predict the validation images, save the predictions below `out`, evaluate them."""
+def about_run(setup: Run) -> dict[str, Any]:
+    """Return what is needed to build the detector again without config and encoder file."""
+    features = setup.detector.features
+    return {
+        "identity": json.dumps(identity_of(setup)),
+        "arch": features.arch,
+        "arch_args": features.arch_args,
+        "pixels": asdict(setup.detector.pixels),
+    }
+
+
+def evaluate(setup: Run, out: Path | None) -> tuple[CocoEvaluator, float]:
+    """Predict the validation images, save the predictions below `out` (if any), evaluate them."""
     tasks = ("bbox", "segm") if setup.config.model.masks else ("bbox",)
     settings = setup.config.test
     evaluator = CocoEvaluator(
@@ -244,13 +279,11 @@ def _refresh_batchnorm(setup: Run, trainer: Trainer) -> None:
 
 
 def _save_final(setup: Run, trainer: Trainer) -> None:
-    """The trained detector with what is needed to build it again without the encoder file."""
-    features = setup.detector.features
+    """Save the trained detector, which stands alone."""
     final = {
         "model": trainer.bare.state_dict(),
-        "arch": features.arch,
-        "arch_args": features.arch_args,
-        "pixels": asdict(setup.detector.pixels),
+        "step": trainer.done,
+        **about_run(setup),
     }
     checkpoint.save(final, setup.out / checkpoint.FINAL_NAME)
 

@@ -6,7 +6,6 @@ is stored whole and hashed, so that two protocols never share a column silently.
 
 import hashlib
 import json
-import platform
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -15,13 +14,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pretrain.files.write import atomic_write
-from pretrain.run.provenance import _git_state, _version
+from pretrain.run.provenance import device_name, git_state, versions
 
 RECORD_NAME = "result.json"
 
 
-PACKAGES = ("torch", "torchvision", "timm", "detectron2", "onedl-mmsegmentation", "onedl-mmengine",
-            "faster-coco-eval", "pycocotools")  # fmt: skip
+EVALUATION_NAME = "eval.json"  # of --eval-only with other settings than the run's: not a record
 
 
 class Strict(BaseModel):
@@ -103,6 +101,37 @@ def write_result(result: Result, folder: Path) -> Path:
     return path
 
 
+def changed_settings(trained: dict[str, Any], now: dict[str, Any]) -> dict[str, list[Any]]:
+    """Return the settings in which two protocols differ: name -> [the run's, the evaluation's]."""
+    trained, now = (json.loads(json.dumps(side)) for side in (trained, now))
+    names = sorted(trained.keys() | now.keys())
+    return {n: [trained.get(n), now.get(n)] for n in names if trained.get(n) != now.get(n)}
+
+
+def write_evaluation(
+    folder: Path,
+    *,
+    metrics: dict[str, float],
+    per_class: dict[str, dict[str, float]],
+    evaluator: str,
+    changed: dict[str, list[Any]] | None,
+) -> Path:
+    """Write `folder`/eval.json atomically; `changed` is None where the run's settings are unknown.
+
+    Only the run that trained to its end makes a record: this has neither its cost nor its settings.
+    """
+    path = Path(folder) / EVALUATION_NAME
+    content = {
+        "metrics": metrics,
+        "per_class": per_class,
+        "evaluator": evaluator,
+        "changed": changed,
+    }
+    text = json.dumps(content, indent=1)
+    atomic_write(path, lambda p: p.write_text(text + "\n"))
+    return path
+
+
 def read_result(path: Path) -> Result:
     """Read a record, or the record in a run's folder; ValueError says which field is wrong."""
     path = Path(path)
@@ -132,14 +161,14 @@ def find_results(places: Iterable[Path]) -> list[Path]:
 
 
 def describe_environment(device: str | torch.device = "cpu") -> Environment:
-    """Versions, commit and device of this process."""
-    commit, dirty = _git_state()
-    name = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "cpu"
+    """Return versions, commit and device of this process."""
+    commit, dirty = git_state()
+    packages = versions()
     return Environment(
-        suite_version=_version("mim-transfer"),
+        suite_version=packages.pop("mim-transfer"),
         commit=commit,
         dirty=dirty,
-        python=platform.python_version(),
-        packages={p: _version(p) for p in PACKAGES},
-        device=name,
+        python=packages.pop("python"),
+        packages=packages,
+        device=device_name(device),
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from transfer.segmentation.config import apply_option, fill_in, load_config, parse_value, protocol
+from transfer.segmentation.config import apply_option, fill_in, load_config, protocol
 
 CUSTOM = "configs/segmentation/custom.py"
 DATA = ["data_root=/data", "classes=sky,sea"]
@@ -32,9 +32,9 @@ def test_the_batch_is_shared_among_processes():
         ("wieghts=none", "no key 'wieghts'; did you mean 'weights'"),
         ("model.decode_head.chanels=3", "did you mean 'model.decode_head.channels'"),
         ("train_dataloader.dataset.pipline=1", "did you mean 'train_dataloader.dataset.pipeline'"),
-        ("lr=fast", "lr=fast: a number is expected"),
-        ("sync_bn=maybe", "True or False is expected"),
-        ("lr", "takes key=value"),
+        ("lr=fast", "lr=fast: a number expected, like"),
+        ("sync_bn=maybe", "true or false expected"),
+        ("lr", "not of the form key=value"),
     ],
 )
 def test_a_wrong_option_is_refused(option, message):
@@ -56,7 +56,6 @@ def test_options_of_every_kind():
     assert cfg.arch_args == {"depths": [1, 1], "flag": True, "drop": 0.5}
     assert cfg.reduce_zero_label is True
     assert cfg.train_pipeline[4].type == "Flip"
-    assert parse_value("none") == "none"
 
 
 @pytest.mark.parametrize(
@@ -79,6 +78,29 @@ def test_a_config_that_cannot_run_is_refused(options, message):
 def test_an_unknown_config_names_the_nearest():
     with pytest.raises(FileNotFoundError, match="shapes_upernet"):
         load_config("configs/segmentation/shape_upernet.py")
+
+
+@pytest.mark.parametrize("name", ["run.yaml", "run.yml", "run.YAML", "run.json", "run"])
+@pytest.mark.parametrize("base", [None, "NAME", "{{ fileDirname }}/NAME", "{{$NO:NAME}}"])
+def test_only_python_configs_are_read(name, base, tmp_path):
+    """Named on the command line, or by a `_base_` of a `_base_`."""
+    config = hostile = tmp_path / name
+    hostile.write_text(f'lr: !!python/object/apply:os.system ["touch {tmp_path / "ran"}"]\n')
+    if base is not None:
+        (tmp_path / "between.py").write_text(f"_base_ = [{base.replace('NAME', name)!r}]\n")
+        config = tmp_path / "top.py"
+        config.write_text("_base_ = ['between.py']\n")
+    with pytest.raises(ValueError, match=rf"{name}: a config is a Python file \(\.py\).*_base_ ="):
+        load_config(config)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_value_runs_nothing(tmp_path):
+    text = f'!!python/object/apply:os.system ["touch {tmp_path / "ran"}"]'
+    assert load_config(CUSTOM, [f"dataset={text}"])["dataset"] == text
+    with pytest.raises(ValueError, match="no key '_base_'"):
+        load_config(CUSTOM, ["_base_=run.yaml"])
+    assert not (tmp_path / "ran").exists()
 
 
 def test_the_protocol_is_what_changes_a_figure():
