@@ -119,18 +119,24 @@ class LabelledImages(BaseSegDataset):
         )  # fmt: skip
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """One dict an image, sorted by path."""
-        pairs = find_pairs(
-            Path(self.data_prefix["img_path"]), Path(self.data_prefix["seg_map_path"]),
-            self.img_suffix, self.seg_map_suffix,
-        )  # fmt: skip
+        """Return one dict per image, sorted by path."""
+        folder = Path(self.data_prefix["img_path"])
+        suffix = self.img_suffix or find_suffix(folder)
+        labels = Path(self.data_prefix["seg_map_path"])
+        pairs = find_pairs(folder, labels, suffix, self.seg_map_suffix)
         shared = {
             "label_map": None,
             "reduce_zero_label": self.reduce_zero_label,
             "num_classes": len(self._metainfo["classes"]),
         }
         return [
-            {"img_path": str(image), "seg_map_path": str(label), "seg_fields": [], **shared}
+            {
+                "img_path": str(image),
+                "image_name": str(image.relative_to(folder)).removesuffix(suffix),
+                "seg_map_path": str(label),
+                "seg_fields": [],
+                **shared,
+            }
             for image, label in pairs[: self.limit]
         ]
 
