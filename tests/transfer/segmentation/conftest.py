@@ -41,11 +41,21 @@ def scenes(tmp_path_factory) -> Path:
 def tiny(scenes) -> list[str]:
     """Options that make custom.py a run of six steps on the scenes."""
     return [
-        f"data_root={scenes}", "classes=noise,square,stripe", "arch=convnext_atto", TINY_NET,
-        "crop_size=(64, 64)", "scale=(256, 64)", "head_channels=8", "batch_size=4", "max_iters=6",
-        "warmup_iters=2", "save_interval=2", "log_interval=2", "drop_path=0.2",
+        f"data_root={scenes}",
+        "classes=noise,square,stripe",
+        "arch=convnext_atto",
+        TINY_NET,
+        "crop_size=(64, 64)",
+        "scale=(256, 64)",
+        "head_channels=8",
         "aux_channels=8",
-    ]  # fmt: skip
+        "batch_size=4",
+        "max_iters=6",
+        "warmup_iters=2",
+        "checkpoint_steps=2",
+        "log_steps=2",
+        "drop_path_rate=0.2",
+    ]
 
 
 @pytest.fixture(autouse=True)
