@@ -1,11 +1,14 @@
 """UPerNet and its kin in MMSegmentation: the only place that imports mmseg and mmengine.
 
 config.py        a config file and its --cfg-options -> what MMEngine's Runner takes
+settings.py      our own settings: former names, values that have a meaning
 data.py          folders of images and labels, checked, in an order that follows from the seed
 labels.py        the one place that knows ADE20K's label offset
 backbone.py      transfer.features as a backbone
 segmentor.py     EncoderDecoder, told its channels and pixel statistics by the backbone
-optimizer.py     layer-wise learning-rate decay; a stop at NaN
+optimizer.py     layer-wise learning-rate decay; precision; a stop at NaN
+schedule.py      the learning rate of MMCV 0.x
+average.py       the moving average of the weights
 hooks.py         seeds, checkpoints, SIGTERM; log.py: log files and TensorBoard
 runner.py        MMEngine's Runner with exact resume
 launch.py        torchrun or srun -> processes

@@ -21,9 +21,17 @@ def join_processes(launcher: str) -> int:
         raise ValueError(f"--launcher pytorch needs {', '.join(missing)}: start with torchrun")
     if not distributed.is_initialized():
         if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            torch.cuda.set_device(device_number())
         distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     return distributed.get_world_size()
+
+
+def device_number() -> int:
+    """Return which of the GPUs that this process sees is its own.
+
+    `srun --gpus-per-task=1` shows each task its own GPU alone, which is then number 0 for all.
+    """
+    return int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
 
 
 def use_slurm_tasks() -> None:

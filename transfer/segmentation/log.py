@@ -68,6 +68,16 @@ class LogHook(Hook):
                     self.board.add_scalar(name, value, step)
                 self.board.flush()
 
+    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        """Write the figures of an evaluation during training."""
+        if is_main_process() and runner.cfg["eval_steps"]:
+            step = runner.iter // self.accumulation
+            self.file.write(json.dumps({"step": step, **(metrics or {})}) + "\n")
+            self.file.flush()
+            if self.board:
+                for name, value in (metrics or {}).items():
+                    self.board.add_scalar(name, value, step)
+
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         """Put the log on disk, and what is not yet in it into the checkpoint."""
         os.fsync(self.file.fileno())

@@ -27,7 +27,7 @@ from transfer.segmentation.config import fill_in, protocol
 from transfer.segmentation.data import check_data, find_pairs, folder_pairs
 from transfer.segmentation.iou import PREDICTIONS, score_folder
 from transfer.segmentation.launch import join_processes
-from transfer.segmentation.optimizer import NotFiniteError
+from transfer.segmentation.optimizer import ELSEWHERE, NotFiniteError
 from transfer.segmentation.pictures import draw_predictions
 from transfer.segmentation.run_folder import LAST
 from transfer.segmentation.runner import TransferRunner, build_runner, net_of, read_about
@@ -59,7 +59,7 @@ def run(
         require_same_run(cfg, former, work_dir)
     net = net_of(former) if former else {}
     if eval_only:
-        net["ema"] = None  # last.pth holds the average as the weights
+        net |= {"ema_decay": None, "eval_steps": None}  # last.pth holds the average as the weights
     filled = fill_in(Config({**cfg, **net}, filename=cfg.filename), world_size)
     if former is None and is_main_process():
         check_data(filled)
@@ -70,7 +70,7 @@ def run(
     if not eval_only and filled["device_batch"] * world_size < 2 and has_batch_norm(runner.core):
         raise ValueError(
             "one image a forward pass has no batch statistics for BatchNorm: raise batch_size, or "
-            "lower accumulation"
+            "lower accumulation_steps"
         )
     runner.about = former or about_run(cfg, runner)
     if former and filled["pixels"] == "weights":
@@ -146,9 +146,11 @@ def train(runner: TransferRunner, last: Path | None) -> None:
         state = runner.work_dir + "/" + LAST
         kept = f"{state} holds the last good state" if Path(state).is_file() else "nothing is saved"
         images = ", ".join(runner.batch_images)
+        if str(error) == ELSEWHERE:
+            raise
         raise NotFiniteError(
             f"step {runner.iter + 1}: {error} on {images}. Look at these images, lower lr, or set "
-            f"clip_grad=dict(max_norm=1.0) or amp=False; {kept}"
+            f"clip_norm=1.0 or precision=fp32; {kept}"
         ) from error
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 RECORD = "result.json"
-LAST = "last.pth"
+LAST, BEST = "last.pth", "best.pth"
 
 
 def folder_state(folder: Path, *, resume: bool, eval_only: bool) -> Literal["finished", "open"]:

@@ -16,7 +16,16 @@ from torch import nn
 
 # Imported for what they register: the names that configs use.
 from pretrain.run.batch_norm import has_batch_norm, synchronised
-from transfer.segmentation import backbone, data, hooks, labels, log, segmentor  # noqa: F401
+from transfer.segmentation import (  # noqa: F401
+    average,
+    backbone,
+    data,
+    hooks,
+    labels,
+    log,
+    schedule,
+    segmentor,
+)
 from transfer.segmentation import iou as metric
 from transfer.segmentation import optimizer as optim
 from transfer.segmentation.run_folder import LAST
@@ -49,6 +58,11 @@ class TransferRunner(Runner):
     def core(self) -> Any:
         """The model without a wrapper for several processes."""
         return self.model.module if is_model_wrapper(self.model) else self.model
+
+    @property
+    def about_text(self) -> str:
+        """`about` as a text, which a file of tensors may hold."""
+        return json.dumps(self.about, default=str)
 
     @property
     def seconds(self) -> float:
@@ -101,7 +115,7 @@ class TransferRunner(Runner):
                 "seconds": self.seconds,
                 "train_seconds": self.train_seconds,
                 "updates": self.updates,
-                "about": json.dumps(self.about, default=str),
+                "about": self.about_text,
             },
         }
         check_finite(checkpoint["state_dict"])
@@ -110,7 +124,7 @@ class TransferRunner(Runner):
 
     def resume(self, filename: str, *_: Any, **__: Any) -> None:
         """Continue from a file that `save_state` wrote."""
-        checkpoint = read_tensors(filename, _device())
+        checkpoint = read_tensors(filename)  # on the CPU, where AdamW's step counts belong
         meta = checkpoint["meta"]
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self.core.load_state_dict(checkpoint["state_dict"], strict=True)
@@ -126,7 +140,7 @@ class TransferRunner(Runner):
 
     def load_weights(self, path: Path) -> None:
         """The weights of a finished or interrupted run, for evaluation alone."""
-        checkpoint = read_tensors(path, _device())
+        checkpoint = read_tensors(path)
         self.core.load_state_dict(checkpoint["state_dict"], strict=True)
         self._has_loaded = True
 
@@ -146,15 +160,12 @@ class TransferRunner(Runner):
 
 
 def build_runner(cfg: Config, work_dir: Path, launcher: str = "none") -> TransferRunner:
-    """A runner for a filled-in config."""
-    passes = cfg["accumulation"]
-    optim_wrapper = {
-        **cfg["optim_wrapper"],
-        "type": optim.wrapper_type(cfg["amp"], cfg["amp_dtype"]),
-    }
+    """Return a runner for a filled-in config; ValueError where it cannot run as configured."""
+    optim_wrapper = {**cfg["optim_wrapper"], "type": optim.wrapper_type(cfg["precision"])}
     evaluator = dict(cfg["val_evaluator"])
     if cfg["save_predictions"]:
         evaluator["output_dir"] = str(work_dir / metric.PREDICTIONS)
+    use_tensor_cores()
     return TransferRunner(
         model=cfg["model"],
         work_dir=str(work_dir),
@@ -166,38 +177,60 @@ def build_runner(cfg: Config, work_dir: Path, launcher: str = "none") -> Transfe
         optim_wrapper=optim_wrapper,
         param_scheduler=cfg["param_scheduler"],
         default_hooks={
-            "logger": {"type": "LoggerHook", "interval": cfg["log_interval"] * passes,
-                       "log_metric_by_epoch": False},
+            "logger": {
+                "type": "LoggerHook",
+                "interval": cfg["log_steps"] * cfg["accumulation_steps"],
+                "log_metric_by_epoch": False,
+            },
             "checkpoint": None,
             "sampler_seed": None,
         },
-        custom_hooks=[
-            {"type": "StepHook"},
-            {"type": "LogHook", "interval": cfg["log_interval"], "accumulation": passes,
-             "tensorboard": cfg["tensorboard"]},
-            {"type": "SaveHook", "interval": cfg["save_interval"], "accumulation": passes},
-            *_average(cfg["ema"]),
-            *cfg.get("custom_hooks", []),
-        ],
+        custom_hooks=[*our_hooks(cfg), *cfg.get("custom_hooks", [])],
         launcher=launcher,
-        env_cfg={"cudnn_benchmark": True, "mp_cfg": {"mp_start_method": "fork"},
-                 "dist_cfg": {"backend": "nccl"}},
+        env_cfg={
+            "cudnn_benchmark": True,
+            "mp_cfg": {"mp_start_method": "fork"},
+            "dist_cfg": {"backend": "nccl"},
+        },
         log_processor={"by_epoch": False},
         visualizer={"type": "Visualizer", "vis_backends": []},
         default_scope="mmseg",
         randomness={"seed": cfg["seed"]},
         experiment_name=f"{work_dir.name}-{os.urandom(4).hex()}",
-        cfg=Config({"sync_bn": cfg["sync_bn"]}),
-    )  # fmt: skip
+        cfg=Config({"sync_bn": cfg["sync_bn"], "eval_steps": cfg["eval_steps"]}),
+    )
 
 
-def _average(ema: float | None) -> list[dict[str, Any]]:
-    """MMEngine's moving average: its weights are evaluated, and saved as the model's."""
-    if ema is None:
-        return []
-    if not 0 < ema < 1:
-        raise ValueError(f"ema is the share that is kept at each step, e.g. 0.9999, got {ema}")
-    return [{"type": "EMAHook", "momentum": 1 - ema, "update_buffers": True, "priority": 49}]
+def our_hooks(cfg: Config) -> list[dict[str, Any]]:
+    """Return the hooks of every run of a filled-in config."""
+    each = cfg["accumulation_steps"]
+    listed: list[dict[str, Any]] = [
+        {"type": "StepHook"},
+        {
+            "type": "LogHook",
+            "interval": cfg["log_steps"],
+            "accumulation": each,
+            "tensorboard": cfg["tensorboard"],
+        },
+        *([{"type": "BestHook"}] if cfg["eval_steps"] else []),
+        {
+            "type": "SaveHook",
+            "steps": cfg["checkpoint_steps"],
+            "accumulation_steps": each,
+            "evaluation_passes": cfg["evaluation_passes"],
+        },
+    ]
+    if cfg["ema_decay"] is not None:
+        listed.append(
+            {"type": "AverageHook", "decay": cfg["ema_decay"], "accumulation_steps": each}
+        )
+    return listed
+
+
+def use_tensor_cores() -> None:
+    """Compute float32 products in TF32 on GPUs that have it, as torch 1.7 to 1.11 did unasked."""
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
 
 
 def read_about(path: Path) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def test_a_killed_run_goes_on_to_the_same_end(segment, tiny, whole, tmp_path, mo
 
 
 def test_accumulation_resumes_exactly(segment, tiny, tmp_path, monkeypatch):
-    tiny = [*tiny, "accumulation=2", "log_interval=3"]
+    tiny = [*tiny, "accumulation_steps=2", "log_steps=3"]
     segment(tiny, tmp_path / "whole")
     with monkeypatch.context() as patch:
         stop_after(patch, 7, kill)
@@ -151,33 +151,17 @@ def test_saved_predictions_give_the_figures_again(segment, tiny, tmp_path):
     from transfer.segmentation.config import load_config
     from transfer.segmentation.run import score
 
-    options = [*tiny, "save_predictions=True", "max_iters=3", "ema=0.5"]
+    options = [*tiny, "save_predictions=True", "max_iters=3", "ema_decay=0.5"]
     result = segment(options, tmp_path)
     cfg = load_config("configs/segmentation/custom.py", options)
     assert score(cfg, tmp_path) == pytest.approx(result.metrics)
-    views = segment(
-        [*options, "views=multiscale", "test_ratios=(0.75, 1.0)"], tmp_path, eval_only=True
-    )
+    views = segment([*options, "tta.on=True", "tta.ratios=(0.75, 1.0)"], tmp_path, eval_only=True)
     assert views.protocol_hash != result.protocol_hash
     assert read_result(tmp_path).metrics == result.metrics
     (other,) = tmp_path.glob("eval-*/result.json")
     assert read_result(other).metrics == views.metrics
     again = segment(options, tmp_path, eval_only=True)
     assert again.metrics == pytest.approx(result.metrics)
-
-
-def test_the_mean_of_views_decides():
-    from mmengine.structures import PixelData
-    from mmseg.structures import SegDataSample
-
-    from transfer.segmentation.segmentor import merge_views
-
-    logits = torch.tensor([[[2.0, 0.0]], [[0.0, 3.0]]]), torch.tensor([[[-5.0, 0.0]], [[0.0, 0.0]]])
-    views = [
-        SegDataSample(seg_logits=PixelData(data=x), pred_sem_seg=PixelData(data=x.argmax(0, True)))
-        for x in logits
-    ]
-    assert merge_views(views).pred_sem_seg.data.tolist() == [[[1, 1]]]
 
 
 def test_the_cost_is_estimated_before_the_run(tiny):
@@ -189,3 +173,40 @@ def test_the_cost_is_estimated_before_the_run(tiny):
     assert cost.parameters > 1000
     assert cost.seconds_per_image > 0
     assert "multiply-adds" in str(cost)
+
+
+@pytest.mark.parametrize(
+    ("precision", "half", "said"),
+    [("fp32", False, "this CPU in fp32"), ("bf16", True, "this CPU in bf16"),
+     ("fp16", False, "this CPU in fp32")],
+)  # fmt: skip
+def test_the_cost_is_timed_in_the_precision_of_the_run(tiny, monkeypatch, precision, half, said):
+    from mmseg.models.decode_heads import UPerHead
+
+    from transfer.segmentation.config import fill_in, load_config
+    from transfer.segmentation.estimate import estimate
+
+    types, forward = set(), UPerHead.forward
+
+    def record(self, inputs):
+        logits = forward(self, inputs)
+        types.add(logits.dtype)
+        return logits
+
+    monkeypatch.setattr(UPerHead, "forward", record)
+    options = [*tiny, f"precision={precision}"]
+    cost = estimate(fill_in(load_config("configs/segmentation/custom.py", options)))
+    assert (torch.bfloat16 in types) == half
+    assert said in str(cost)
+
+
+def test_the_cost_of_a_weights_file_is_that_of_its_architecture(tiny, tmp_path):
+    from tests.transfer.segmentation.test_model import encoder_file
+    from transfer.segmentation.config import fill_in, load_config
+    from transfer.segmentation.estimate import estimate
+
+    encoder_file(tmp_path / "encoder.safetensors")
+    options = [o for o in tiny if not o.startswith("arch")]
+    options.append(f"weights={tmp_path / 'encoder.safetensors'}")
+    cost = estimate(fill_in(load_config("configs/segmentation/custom.py", options)))
+    assert cost.parameters > 11e6  # a ResNet-18
