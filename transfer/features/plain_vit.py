@@ -74,7 +74,7 @@ def add_layer_scale(encoder: Any, arch: str, value: float) -> None:
 
 
 def _require_plain_blocks(encoder: Any, arch: str, option: str) -> None:
-    blocks = encoder.blocks if isinstance(encoder, VisionTransformer) else []
+    blocks: Any = encoder.blocks if isinstance(encoder, VisionTransformer) else []
     known = all(type(block) is ViTBlock and type(block.attn) is Attention for block in blocks)
     if not len(blocks) or not known:
         raise ValueError(f"{option} is for ViTs of timm's own Block and Attention, not for {arch}")
