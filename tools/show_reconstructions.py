@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pretrain.run.stop import exit_status
+
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -49,10 +51,10 @@ def draw(options: argparse.Namespace) -> Path:
         raise ValueError("give --data DIR, or --image FILE ...")
     names = np.array([str(path).encode() for path in options.image])
     images = Files(Path(), names) if options.image else open_images(options.data)
-    state = read_state(options.run / folder.STATE)
+    state = read_state(options.run / folder.STATE, "pretraining")
     own = getattr(recipe.method, "tokenizer", "")
     method = build_method(recipe, Path(own) if own else options.run / folder.TOKENIZER)
-    method.load_state_dict(state.method)
+    method.load_state_dict(state["method"])
     numbers = spread(len(images), len(images) if options.image else options.images)
     sheet = reconstructions(method, picture_batch(images, numbers, recipe, method), recipe)
     target = options.to or options.run / f"reconstructions_{recipe.seed}.png"
@@ -61,12 +63,7 @@ def draw(options: argparse.Namespace) -> Path:
 
 
 def main() -> int:
-    try:
-        print(draw(parse()))
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: print(draw(parse())))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,19 @@
-"""The two files of a run: the encoder file, which transfer reads, and the training state.
+"""The encoder file: a pretrained encoder and its identity, in one .safetensors.
 
-Encoder file: a pretrained encoder and its identity, in one .safetensors. The tensors carry timm's
-names; the header's metadata is the identity. Decoder, mask token and optimizer live in the
-training state beside it, never in it. Training state: tensors and plain containers only.
+The tensors carry timm's names; the header's metadata is the identity. Decoder, mask token and
+optimizer live in the training state beside it, never in it.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from pretrain.files.write import atomic_write
+from pretrain.files.read import read_metadata, safe_read
+from pretrain.files.write import atomic_write, write_safetensors
 
 ENCODER_FORMAT = "mim-transfer-encoder/1"
 
@@ -42,6 +40,16 @@ class EncoderIdentity:
     extra: dict[str, Any] = field(default_factory=dict)  # e.g. the source file's sha256
 
     def __post_init__(self) -> None:
+        for name in ("arch", "method", "suite_version", "commit"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise ValueError(f"{name} must be text, got {getattr(self, name)!r}")
+        for name in ("arch_args", "recipe", "extra"):
+            if not isinstance(getattr(self, name), dict):
+                raise ValueError(f"{name} must be a table, got {getattr(self, name)!r}")
+        for name, least in (("input_size", 1), ("steps", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ValueError(f"{name} must be a whole number from {least} on, got {value!r}")
         if self.color_order not in ("RGB", "BGR"):
             raise ValueError(f"color_order must be RGB or BGR, got {self.color_order!r}")
         if len(self.pixel_mean) != 3 or len(self.pixel_std) != 3:
@@ -53,7 +61,7 @@ class EncoderIdentity:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str] | None, source: str) -> "EncoderIdentity":
-        """Read the header of `source`; ValueError names what is missing."""
+        """Return the identity in the header of `source`; ValueError names what is wrong in it."""
         if not metadata or metadata.get("format") != ENCODER_FORMAT:
             found = (metadata or {}).get("format", "no format")
             raise ValueError(
@@ -64,43 +72,31 @@ class EncoderIdentity:
         missing = [n for n in names if n not in metadata and n != "extra"]
         if missing:
             raise ValueError(f"{source}: the encoder file's header lacks {', '.join(missing)}")
-        values = {n: json.loads(metadata[n]) for n in names if n in metadata}
-        for name in ("pixel_mean", "pixel_std"):
-            values[name] = tuple(values[name])
-        return cls(**values)
+        try:
+            values = {n: json.loads(metadata[n]) for n in names if n in metadata}
+            for name in ("pixel_mean", "pixel_std"):
+                values[name] = tuple(values[name])
+            return cls(**values)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"{source}: the encoder file's header is wrong: {error}") from error
 
 
 def write_encoder(
     path: Path, tensors: Mapping[str, torch.Tensor], identity: EncoderIdentity
 ) -> None:
-    """Write the encoder file atomically; tensors go to the CPU, contiguous, in name order."""
-    plain = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    atomic_write(path, lambda p: save_file(plain, str(p), metadata=identity.to_metadata()))
+    """Write the encoder file atomically; equal content gives equal bytes."""
+    atomic_write(path, lambda p: write_safetensors(p, tensors, identity.to_metadata()))
 
 
 def read_identity(path: Path) -> EncoderIdentity:
-    """The identity in the header of `path`, without reading its tensors."""
-    return _open(path, lambda handle: EncoderIdentity.from_metadata(handle.metadata(), str(path)))
+    """Return the identity in the header of `path`, without reading its tensors.
+
+    Raises FileNotFoundError, or ValueError for a broken file or one that is not an encoder file.
+    """
+    return EncoderIdentity.from_metadata(read_metadata(path), str(path))
 
 
 def read_encoder(path: Path) -> tuple[dict[str, torch.Tensor], EncoderIdentity]:
-    """All tensors of an encoder file, by timm name, and its identity."""
-
-    def read(handle: Any) -> tuple[dict[str, torch.Tensor], EncoderIdentity]:
-        identity = EncoderIdentity.from_metadata(handle.metadata(), str(path))
-        return {name: handle.get_tensor(name) for name in handle.keys()}, identity  # noqa: SIM118
-
-    return _open(path, read)
-
-
-def _open(path: Path, read: Callable[[Any], Any]) -> Any:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no encoder file at {path}")
-    try:
-        with safe_open(str(path), framework="pt") as handle:
-            return read(handle)
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path}: not a readable safetensors file ({error}); it may be truncated: "
-            "copy or train it again"
-        ) from error
+    """Return all tensors of an encoder file, by timm name, and its identity; raises likewise."""
+    identity = read_identity(path)
+    return safe_read(path), identity

@@ -17,7 +17,8 @@ from pretrain.methods.fcmae import FCMAE
 from pretrain.methods.spark import SparK
 from pretrain.run import folder
 from pretrain.run.batch_norm import CPUSyncBatchNorm, synchronised
-from pretrain.run.stop import NonFiniteLossError
+from pretrain.run.log import TIMED
+from pretrain.run.stop import NotFiniteError
 from pretrain.sparse.dense import OverVisible, synchronised_over_visible
 from pretrain.train import train
 from tests.processes import start_two
@@ -32,20 +33,20 @@ def losses(out: Path) -> list[float]:
 @pytest.fixture(scope="module")
 def finished(fcmae_recipe: Recipe, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "out"
-    assert train(fcmae_recipe, data=photos, out=out) == 0
+    train(fcmae_recipe, data=photos, out=out)
     return out
 
 
 def test_a_run_leaves_its_files(finished: Path, fcmae_recipe: Recipe) -> None:
     names = {path.name for path in finished.iterdir()}
-    assert names == {"recipe.json", "data.json", "state.pt", "log.jsonl", "tensorboard",
+    assert names == {"run.json", "data.json", "state.pt", "log.jsonl", "log.txt", "tensorboard",
                      "reconstructions.png", "encoder.safetensors"}  # fmt: skip
     assert recipe_from_json(json.loads((finished / folder.RECIPE).read_text())) == fcmae_recipe
     lines = [json.loads(line) for line in (finished / folder.LOG).read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4, 6]
     assert [line["epoch"] for line in lines] == [1, 2, 2]
     assert set(lines[0]) == {"step", "epoch", "loss", "lr", "weight_decay", "gradient_norm",
-                             "images_per_second"}  # fmt: skip
+                             "gradient_norm_encoder", *TIMED}  # fmt: skip
     assert any((finished / "tensorboard").iterdir())
     with Image.open(finished / folder.PICTURE) as picture:
         assert picture.size == (4 * 68 - 4, 2 * 68 - 4)
@@ -102,13 +103,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 
     monkeypatch.setattr(FCMAE, "forward", forward)
     run = replace(fcmae_recipe.run, log_steps=3, checkpoint_steps=2)
-    with pytest.raises(NonFiniteLossError, match="step 4: the loss is nan") as error:
+    with pytest.raises(NotFiniteError, match="step 4: loss is nan") as error:
         train(replace(fcmae_recipe, run=run), data=photos, out=tmp_path / "out")
     assert f"{tmp_path / 'out' / folder.STATE}, after step 2" in str(error.value)
     assert str(error.value).count(str(photos)) == 8
-    state = read_state(tmp_path / "out" / folder.STATE)
-    assert state.step == 2
-    assert all(torch.isfinite(t).all() for t in state.method.values())
+    state = read_state(tmp_path / "out" / folder.STATE, "pretraining")
+    assert state["step"] == 2
+    assert all(torch.isfinite(t).all() for t in state["model"].values())
     assert not (tmp_path / "out" / folder.ENCODER).exists()
 
 

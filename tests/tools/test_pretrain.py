@@ -14,7 +14,7 @@ from pretrain.files.encoder_file import read_identity
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """
-from pretrain.config import FcmaeSettings, Recipe, Run, Schedule
+from pretrain.config import FcmaeSettings, Recipe, RunSettings, Schedule
 
 recipe = Recipe(
     arch="convnextv2_atto",
@@ -23,7 +23,7 @@ recipe = Recipe(
     image_size=64,
     batch_size=2,
     schedule=Schedule(steps=2, warmup_steps=0),
-    run=Run(workers=0, device="cpu"),
+    run=RunSettings(workers=0, device="cpu"),
 )
 """
 
@@ -96,7 +96,7 @@ def test_a_run_then_a_second_one(recipe: str, data: str, tmp_path: Path) -> None
     words = [recipe, "--data", data, "--out", str(out)]
     assert run(words) == 0
     assert read_identity(out / "encoder.safetensors").steps == 2
-    with pytest.raises(FileExistsError, match="not empty: continue its run with --resume"):
+    with pytest.raises(ValueError, match="not empty: continue its run with --resume"):
         run(words)
     marks = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
     assert run([*words, "--resume"]) == 0
@@ -129,7 +129,7 @@ def test_one_clear_error_and_nothing_begun(
     out = tmp_path / "out"
     with pytest.raises((ValueError, FileNotFoundError), match=says):
         run([recipe, "--data", data, "--out", str(out), *words])
-    assert not (out / "recipe.json").exists()
+    assert not (out / "run.json").exists()
     (Path(data) / "broken.png").unlink(missing_ok=True)
     assert run([recipe, "--data", data, "--out", str(out)]) == 0
 
@@ -139,7 +139,9 @@ def test_the_tool_says_error_and_ends_with_2(tmp_path: Path) -> None:
     words = [sys.executable, str(ROOT / "tools" / "pretrain.py"), "no_such.py"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: no recipe at no_such.py; shipped ones near it")
+    assert done.stderr.startswith(
+        "error: no recipe at no_such.py; configs/pretrain has beit_base_in1k"
+    )
     code = "import sys; sys.path.insert(0, sys.argv[1]); import pretrain.config.recipe, pretrain"
     code += "; assert pretrain.__version__"
     subprocess.run([sys.executable, "-c", code, str(ROOT / "tools")], cwd=tmp_path, check=True)

@@ -1,8 +1,7 @@
-"""Training state and trained detectors on disk: atomic, and tensors only when read.
+"""Trained detectors on disk: atomic, and tensors only when read.
 
-`state.pth` is what `--resume` continues from; `model_final.pth` is a trained detector in
-Detectron2's layout, {"model": tensors}. Detectron2's own checkpointer, which unpickles, is not
-used.
+`model_final.pth` is a trained detector in Detectron2's layout, {"model": tensors}. Detectron2's own
+checkpointer, which unpickles, is not used.
 """
 
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from pretrain.files.write import atomic_write
 from transfer.weights import safe_read
 
-STATE_NAME = "state.pth"
+KIND = "detection"  # of the training state
 FINAL_NAME = "model_final.pth"
 
 
@@ -23,7 +22,10 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read it back on the CPU. FileNotFoundError; ValueError for a broken or unsafe file."""
+    """Return what `save` wrote, on the CPU.
+
+    Raises FileNotFoundError, or ValueError for a broken or unsafe file.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")

@@ -2,10 +2,10 @@
 
 import json
 import logging
-import signal
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.engine import hooks
@@ -14,26 +14,23 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch.nn.parallel import DistributedDataParallel
 
+from pretrain.files.training_state import read_state
 from pretrain.files.write import atomic_write
+from pretrain.run.folder import RECORD, STATE, RunFolder
 from pretrain.run.provenance import peak_memory_mib
+from pretrain.run.stop import NotFiniteError, stop_on_signals
 from transfer.detection import checkpoint
 from transfer.detection.build import Detector, build_optimizer, has_frozen_norm, plain, precise_bn
 from transfer.detection.config import ConfigError, protocol_of
 from transfer.detection.data import test_loader, trainable
 from transfer.detection.evaluation.evaluator import CocoEvaluator, predict, with_tta
 from transfer.detection.evaluation.pictures import write_pictures
-from transfer.detection.folder import backbone_args, claim, identity_of, log_to, refuse_occupied
+from transfer.detection.folder import backbone_args, identity_of, logged_to
 from transfer.detection.log import Writers
 from transfer.detection.optimizer import lr_factor
 from transfer.detection.prepare import Run, mapper_of, prepare, training_batches
-from transfer.detection.trainer import (
-    NotFiniteError,
-    SaveState,
-    Trainer,
-    save_last_good,
-)
+from transfer.detection.trainer import SaveState, Trainer, save_last_good
 from transfer.results.record import (
-    RECORD_NAME,
     Cost,
     Dataset,
     Result,
@@ -49,21 +46,34 @@ logger = logging.getLogger(__name__)
 def run(config: DictConfig, *, resume: bool = False) -> Result | None:
     """Train and evaluate; the record ends in `config.output_dir`. None on other processes than 0.
 
-    Everything that can be refused is refused before the first step.
+    Everything that can be refused is refused before the first step, and leaves nothing behind.
     """
-    out = Path(config.output_dir)
-    if (out / RECORD_NAME).is_file() and resume:
-        logger.info("%s is finished already", out)
-        return None
-    refuse_occupied(out, resume)
-    comm.synchronize()  # nobody writes there before everybody has looked
-    setup = prepare(config)
-    refuse_empty_statistics(setup.detector)
-    identity = identity_of(setup)
-    claim(out, identity, resume)
-    log_to(out)
-    setup.detector.model.to(setup.device)
-    trainer = train(setup, identity)
+    folder = RunFolder(Path(config.output_dir), RECORD)
+    with folder.lock(comm.is_main_process()):
+        if resume and folder.finished:
+            logger.info("%s is finished already", folder.path)
+            return None
+        folder.require_free(resume)
+        comm.synchronize()  # nobody writes there before everybody has looked
+        setup = prepare(config)
+        refuse_empty_statistics(setup.detector)
+        identity = identity_of(setup)
+        folder.require_same_run(identity)
+        setup.detector.model.to(setup.device)
+        trainer = make_trainer(setup)
+        if (setup.out / STATE).is_file():
+            trainer.load_state_dict(read_state(setup.out / STATE, checkpoint.KIND))
+        if comm.is_main_process():
+            folder.begin(identity)
+        comm.synchronize()
+        with logged_to(setup.out):
+            train(setup, trainer)
+            return finish(setup, trainer)
+
+
+def finish(setup: Run, trainer: Trainer) -> Result | None:
+    """Evaluate the trained detector and write the record; None on other processes than 0."""
+    out = setup.out
     with trainer.averaged():
         _refresh_batchnorm(setup, trainer)
         evaluator, speed = evaluate(setup, out)
@@ -96,6 +106,13 @@ def eval_only(config: DictConfig) -> dict[str, float]:
     out = Path(config.output_dir)
     path = Path(config.checkpoint or out / checkpoint.FINAL_NAME)
     trained = checkpoint.load(path)
+    with RunFolder(out, RECORD).lock(comm.is_main_process()):
+        return _evaluate_trained(config, out, trained, path)
+
+
+def _evaluate_trained(
+    config: DictConfig, out: Path, trained: dict[str, Any], path: Path
+) -> dict[str, float]:
     config.weights = "none"
     pixels = None
     if "arch" in trained:  # saved by `run`
@@ -135,14 +152,11 @@ def make_trainer(setup: Run) -> Trainer:
     )
 
 
-def train(setup: Run, identity: str) -> Trainer:
-    """Train to the end of the schedule, from the folder's state where there is one."""
+def train(setup: Run, trainer: Trainer) -> None:
+    """Train to the end of the schedule. Raises NotFiniteError, and Stopped after a signal."""
     out, settings = setup.out, setup.config.train
-    trainer = make_trainer(setup)
-    saver = SaveState(out, settings.checkpoint_period, identity)
-    state = out / checkpoint.STATE_NAME
-    if state.is_file():
-        trainer.load_state_dict(checkpoint.load(state))
+    saver = SaveState(out, settings.checkpoint_period)
+    if trainer.done:
         logger.info("continuing after step %d", trainer.done)
     trainer.register_hooks([hooks.IterationTimer(warmup_iter=0), *_evaluation_hook(setup, trainer)])
     steps = setup.config.schedule.steps
@@ -151,14 +165,13 @@ def train(setup: Run, identity: str) -> Trainer:
             [Writers(out, done=trainer.done, steps=steps, period=settings.log_period)]
         )
     trainer.register_hooks([saver])  # last: a saved step is in the log
-    signal.signal(signal.SIGTERM, lambda *_: setattr(trainer, "stop_asked", True))
     try:
-        trainer.train(trainer.done, steps)
+        with stop_on_signals() as trainer.stop_request:
+            trainer.train(trainer.done, steps)
     except NotFiniteError as error:
-        kept = save_last_good(trainer, out, identity)
+        kept, state = save_last_good(trainer, out), out / STATE
         last = f"step {trainer.done} is kept in {state}" if kept else f"see {state} for the last"
         raise NotFiniteError(f"{error}. The last good state, {last}") from None
-    return trainer
 
 
 def evaluate(setup: Run, out: Path) -> tuple[CocoEvaluator, float]:

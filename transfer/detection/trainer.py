@@ -11,6 +11,7 @@ with BatchNorm an accumulated step is not the same as one large batch.
 
 import contextlib
 import logging
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,19 +26,14 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pretrain.files.training_state import write_state
+from pretrain.run.folder import STATE
+from pretrain.run.stop import NotFiniteError, Stopped, StopRequest
 from transfer.detection import checkpoint
 from transfer.detection.log import restore_storage, storage_state
 from transfer.detection.optimizer import set_lr
 
 logger = logging.getLogger(__name__)
-
-
-class NotFiniteError(ArithmeticError):
-    """A loss or gradient is NaN or infinite; the message names the images."""
-
-
-class Stopped(SystemExit):
-    """The run was asked to stop and has saved its state."""
 
 
 class Trainer(TrainerBase):
@@ -63,7 +59,8 @@ class Trainer(TrainerBase):
         self.done = 0  # optimizer steps
         self.seconds = 0.0  # spent training, over all resumed parts
         self.logged: dict[str, Any] = {}  # what the log was told before this part
-        self.stop_asked = False
+        self.stop_request = StopRequest()  # of this process
+        self.stop_asked = False  # of any process
         self.bare = model.module if isinstance(model, DistributedDataParallel) else model
         self.ema = _float_copy(self.bare) if ema else None
 
@@ -150,7 +147,7 @@ class Trainer(TrainerBase):
 
     def _agree(self, names: list[str], means: torch.Tensor) -> tuple[dict[str, float], bool]:
         """Losses averaged over the processes, and whether any of them was asked to stop."""
-        row = torch.cat([means, means.new_tensor([float(self.stop_asked)])])
+        row = torch.cat([means, means.new_tensor([float(self.stop_request.signal > 0)])])
         if comm.get_world_size() > 1:
             dist.all_reduce(row)
             row /= comm.get_world_size()
@@ -202,8 +199,8 @@ class Trainer(TrainerBase):
 class SaveState(HookBase):
     """Write the training state every `period` steps, at the end, and before stopping."""
 
-    def __init__(self, folder: Path, period: int, identity: str) -> None:
-        self.folder, self.period, self.identity = folder, period, identity
+    def __init__(self, folder: Path, period: int) -> None:
+        self.folder, self.period = folder, period
 
     def after_step(self) -> None:
         trainer = self.trainer
@@ -212,23 +209,21 @@ class SaveState(HookBase):
             self.save()
         if stop and done < trainer.max_iter:
             logger.warning("stopped after step %d; continue with --resume", done)
-            raise Stopped(143)
+            raise Stopped(trainer.stop_request.signal or signal.SIGTERM)
 
     def save(self) -> None:
-        """Write state.pth (first process only)."""
+        """Write the training state (first process only)."""
         if comm.is_main_process():
-            state = {**self.trainer.state_dict(), "identity": self.identity}
-            checkpoint.save(state, self.folder / checkpoint.STATE_NAME)
+            write_state(self.folder / STATE, checkpoint.KIND, self.trainer.state_dict())
 
 
-def save_last_good(trainer: Trainer, folder: Path, identity: str) -> bool:
+def save_last_good(trainer: Trainer, folder: Path) -> bool:
     """After a NotFiniteError: keep the weights of the step before, if they are finite."""
     finite = all(
         v.isfinite().all() for v in trainer.bare.state_dict().values() if v.is_floating_point()
     )
     if finite and comm.is_main_process():
-        state = {**trainer.state_dict(), "identity": identity}
-        checkpoint.save(state, folder / checkpoint.STATE_NAME)
+        write_state(folder / STATE, checkpoint.KIND, trainer.state_dict())
     return finite
 
 

@@ -1,6 +1,8 @@
 """Small runs end to end: resumed to the bit, stopped on NaN and signals, refused when wrong."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,9 +10,11 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from pretrain.files.training_state import read_state
+from pretrain.run.stop import NotFiniteError, Stopped
 from transfer.detection import checkpoint
 from transfer.detection.run import eval_only, run
-from transfer.detection.trainer import NotFiniteError, Stopped, Trainer
+from transfer.detection.trainer import Trainer
 from transfer.results.record import read_result
 
 Tiny = Callable[..., DictConfig]
@@ -72,7 +76,7 @@ def test_the_log_of_a_killed_run_is_that_of_an_unbroken_one(
         with pytest.raises(KeyboardInterrupt):
             run(tiny("broken", *more))
     whole, broken = (Path(tiny(name).output_dir) for name in ("whole", "broken"))
-    (broken / ".state.pth.k1ll3d.tmp").write_text("half a state")
+    (broken / ".state.pt.k1ll3d.tmp").write_text("half a state")
     with (broken / "metrics.json").open("a") as log:
         log.write('{"iteration": 9, "total_lo')
     run(tiny("broken", *more), resume=True)
@@ -82,11 +86,12 @@ def test_the_log_of_a_killed_run_is_that_of_an_unbroken_one(
 
 
 def test_a_stopped_run_saves_its_state(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt(monkeypatch, 0, lambda trainer: setattr(trainer, "stop_asked", True))
+    interrupt(monkeypatch, 0, lambda _: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(Stopped) as stopped:
         run(tiny())
-    assert stopped.value.code == 143
-    assert checkpoint.load(Path(tiny().output_dir) / "state.pth")["step"] == 1
+    assert stopped.value.code == 128 + signal.SIGINT
+    assert read_state(Path(tiny().output_dir) / "state.pt", "detection")["step"] == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_nan_stops_keeps_the_last_good_state_and_names_the_images(
@@ -103,7 +108,7 @@ def test_nan_stops_keeps_the_last_good_state_and_names_the_images(
         run(tiny())
     assert poison.image in str(error.value)
     assert "step 1" in str(error.value)
-    state = checkpoint.load(Path(tiny().output_dir) / "state.pth")
+    state = read_state(Path(tiny().output_dir) / "state.pt", "detection")
     assert state["step"] == 1
     assert all(v.isfinite().all() for v in state["model"].values())
 
@@ -118,6 +123,24 @@ def test_an_occupied_folder_and_another_run_are_refused(
         run(tiny())
     with pytest.raises(ValueError, match=r"optimizer\.lr: [\d.]+ -> 0\.5"):
         run(tiny("out", "optimizer.lr=0.5"), resume=True)
+
+
+@pytest.mark.parametrize(
+    "override", ["optimizer.lr=-1", "train.batch=3", "optimizer.weight_decay=-1"]
+)
+def test_a_refusal_leaves_nothing_behind(tiny: Tiny, override: str) -> None:
+    with pytest.raises(ValueError, match=r"Invalid|cannot be split"):
+        run(tiny("a/out", override, "train.accumulate=2"))
+    assert not Path(tiny("a").output_dir).exists()
+
+
+def test_an_empty_record_is_not_a_finished_run(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(monkeypatch, 2, kill)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny())
+    monkeypatch.undo()
+    (Path(tiny().output_dir) / "result.json").touch()
+    assert run(tiny(), resume=True) is not None
 
 
 def test_a_missing_image_is_refused_before_anything_is_written(tiny: Tiny, tmp_path: Path) -> None:
@@ -141,7 +164,7 @@ def test_averaged_weights_accumulation_and_bfloat16_run(tiny: Tiny) -> None:
              "schedule.steps=2", "test.pictures=0")
     )  # fmt: skip
     assert result is not None
-    state = checkpoint.load(Path(tiny().output_dir) / "state.pth")
+    state = read_state(Path(tiny().output_dir) / "state.pt", "detection")
     final = checkpoint.load(Path(tiny().output_dir) / "model_final.pth")
     name = "roi_heads.box_head.fc1.weight"
     assert torch.equal(final["model"][name], state["ema"][name])
