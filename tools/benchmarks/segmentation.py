@@ -96,7 +96,7 @@ def segmentors(arch: str, crop: int) -> tuple[nn.Module, nn.Module]:
     with DefaultScope.overwrite_default_scope("mmseg"):
         ours = MODELS.build(config.model)
     theirs = copy.deepcopy(ours)
-    theirs.backbone = their_backbone(arch, config.drop_path, crop)
+    theirs.backbone = their_backbone(arch, config.drop_path_rate, crop)
     take_weights(theirs.backbone, ours.backbone.features)
     if arch == "beit":
         theirs.neck = their_pyramid(ours.backbone.features.pyramid)

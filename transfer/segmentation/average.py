@@ -2,59 +2,52 @@
 
 from typing import Any
 
-import torch
-from mmengine.hooks import EMAHook
-from mmengine.model import BaseAveragedModel
-from mmengine.registry import HOOKS, MODELS
-from torch import nn
-
-
-@MODELS.register_module()
-class WarmedUpAverage(BaseAveragedModel):
-    """average <- d average + (1 - d) weights after each update, d = min(decay, (1 + t) / (10 + t)).
-
-    t counts the updates from 0, so that the initial weights are soon forgotten; the same formula as
-    in detection. Buffers of floats are averaged as well, those of integers copied.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        super().__init__(model, update_buffers=True)
-        self.decay = decay
-
-    @torch.no_grad()
-    def update_parameters(self, model: nn.Module) -> None:
-        """Move the average towards the weights of `model`."""
-        done = int(self.steps)
-        decay = min(self.decay, (1 + done) / (10 + done))
-        for name, value in model.state_dict().items():
-            average = self.avg_parameters[name]
-            if average.is_floating_point():
-                average.lerp_(value, 1 - decay)
-            else:
-                average.copy_(value)
-        self.steps += 1
-
-    def avg_func(self, averaged_param: Any, source_param: Any, steps: Any) -> None:
-        """Never called: `update_parameters` does all of it."""
-        raise NotImplementedError
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from timm.utils import ModelEmaV3
+from torch import Tensor
 
 
 @HOOKS.register_module()
-class AverageHook(EMAHook):
-    """MMEngine's EMAHook, once per optimizer step: not after each of its forward passes."""
+class AverageHook(Hook):
+    """average = decay * average + (1 - decay) * weights after each optimizer step, as pretrain.run.
 
-    priority = 49  # before the state is saved
+    Not after each forward pass of a step. Evaluations are of the average.
+    """
+
+    priority = "ABOVE_NORMAL"  # before the state is saved
 
     def __init__(self, decay: float, accumulation_steps: int) -> None:
-        super().__init__(ema_type="WarmedUpAverage", strict_load=True, decay=decay)
-        self.accumulation_steps = accumulation_steps
+        self.decay, self.accumulation_steps = decay, accumulation_steps
+        self.saved: dict[str, Tensor] | None = None  # of the state that the run goes on from
+        self.trained: dict[str, Tensor] = {}  # set aside while the average is evaluated
 
-    def before_train(self, runner: Any) -> None:  # noqa: ARG002
-        """Begin with the first weights, which are drawn after MMEngine makes the copy."""
-        if not int(self.ema_model.steps):
-            self.ema_model.module.load_state_dict(self.src_model.state_dict())
+    def before_train(self, runner: Any) -> None:
+        """Begin with the first weights, or with the saved average."""
+        self.average = ModelEmaV3(runner.unwrapped_model, self.decay)
+        if self.saved is not None:
+            self.average.module.load_state_dict(self.saved)
 
-    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+    def after_train_iter(self, runner: Any, **_: Any) -> None:
         """Update the average at the end of a step."""
         if (runner.iter + 1) % self.accumulation_steps == 0:
-            super().after_train_iter(runner, *args, **kwargs)
+            self.average.update(runner.unwrapped_model)
+
+    def before_val_epoch(self, runner: Any) -> None:
+        """Put the average into the net."""
+        state = runner.unwrapped_model.state_dict()
+        self.trained = {name: tensor.clone() for name, tensor in state.items()}
+        runner.unwrapped_model.load_state_dict(self.average.module.state_dict())
+
+    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:  # noqa: ARG002
+        """Put the trained weights back."""
+        runner.unwrapped_model.load_state_dict(self.trained)
+        self.trained = {}
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        """Store the average beside the trained weights."""
+        checkpoint["average"] = self.average.module.state_dict()
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        """Go on from the stored one."""
+        self.saved = checkpoint["average"]

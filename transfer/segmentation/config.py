@@ -6,6 +6,7 @@ command line would not change where it is used. Here a text "${name}" stands for
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,34 @@ def load_config(path: Path | str, options: Sequence[str] = ()) -> Config:
         names = [p.stem for p in CONFIGS.glob("*.py")]
         near = did_you_mean(path.stem, names, count=3) or f"; there are {', '.join(sorted(names))}"
         raise FileNotFoundError(f"no config at {path} nor in configs/segmentation{near}")
-    if path.suffix != ".py":
-        raise ValueError(f"{path}: a segmentation config is a Python file (.py)")
-    cfg = Config.fromfile(str(path))
+    with python_files_only():
+        cfg = Config.fromfile(str(path))
     refuse_renamed(cfg)
     for option in options:
         apply_option(cfg, option)
     return cfg
+
+
+@contextmanager
+def python_files_only() -> Iterator[None]:
+    """Make MMEngine refuse a config or `_base_` that is not Python: its YAML reader runs code."""
+    read = Config._file2dict
+
+    def read_python(filename: str, *args: Any, **kwargs: Any) -> Any:
+        if Path(filename).suffix != ".py":
+            raise ValueError(
+                f"{filename}: a config is a Python file (.py); other formats are not read, since "
+                "reading YAML can run code. Write its settings as `lr = 1e-4` below "
+                '`_base_ = ["custom.py"]` in a file in configs/segmentation, or give them with '
+                "--cfg-options"
+            )
+        return read(filename, *args, **kwargs)
+
+    Config._file2dict = staticmethod(read_python)
+    try:
+        yield
+    finally:
+        Config._file2dict = staticmethod(read)
 
 
 def fill_in(cfg: Config, world_size: int = 1) -> Config:

@@ -5,6 +5,7 @@ Which image stands at a position, and what the random augmentations do to it, fo
 (seed, position) alone: not from workers, processes, or where a run was interrupted.
 """
 
+import hashlib
 import random
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
@@ -163,6 +164,15 @@ def find_pairs(
             raise FileNotFoundError(f"{image} has no label map: there is no {label}")
         pairs.append((image, label))
     return pairs
+
+
+def names_digest(pairs: Sequence[tuple[Path, Path]], images: Path) -> str:
+    """Return a digest of the names of `pairs` below `images`, in their order: the training order.
+
+    The folder itself may move.
+    """
+    names = "\n".join(image.relative_to(images).as_posix() for image, _ in pairs)
+    return hashlib.sha256(names.encode()).hexdigest()
 
 
 def find_suffix(images: Path) -> str:

@@ -10,11 +10,8 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from torch import Tensor, nn
 
+from pretrain.run.stop import NotFiniteError
 from transfer.features.layer_decay import layer_decay_factors, rule_for
-
-
-class NotFiniteError(FloatingPointError):
-    """The loss is NaN or infinite."""
 
 
 class StopsAtNaN:

@@ -8,6 +8,7 @@ import torch
 from tests.transfer.segmentation.test_run import KilledError, assert_same_weights, kill, stop_after
 from transfer.results.record import read_result
 from transfer.segmentation import runner as runner_module
+from transfer.segmentation.state import load
 
 
 @pytest.fixture
@@ -40,10 +41,10 @@ def test_evaluating_on_the_way_changes_nothing(segment, tiny, evaluated, tmp_pat
 
 
 def test_the_best_state_is_kept(evaluated):
-    best = torch.load(evaluated / "best.pth", weights_only=True)
+    best = load(evaluated / "best.pt")
     highest = max(figures(evaluated).values())
-    assert best["meta"]["metrics"]["mIoU"] == highest
-    assert figures(evaluated)[best["meta"]["iter"]] == highest
+    assert best["metrics"]["mIoU"] == highest
+    assert figures(evaluated)[best["step"]] == highest
 
 
 def test_the_best_state_is_the_evaluated_one(segment, tiny, tmp_path, monkeypatch):
@@ -52,21 +53,20 @@ def test_the_best_state_is_the_evaluated_one(segment, tiny, tmp_path, monkeypatc
         "transfer.segmentation.iou.figures", lambda _: ({"mIoU": 1.0, "mAcc": 1.0, "aAcc": 1.0}, {})
     )
     segment([*tiny, "eval_steps=2", "max_iters=3", "ema_decay=0.9", "checkpoint_steps=2"], tmp_path)
-    best = torch.load(tmp_path / "best.pth", weights_only=True)
-    assert best["meta"]["iter"] == 2  # an equal figure is not a better one
+    best = load(tmp_path / "best.pt")
+    assert best["step"] == 2  # an equal figure is not a better one
     with monkeypatch.context() as patch:
         stop_after(patch, 3, kill)
         with pytest.raises(KilledError):
             segment([*tiny, "max_iters=3", "ema_decay=0.9"], tmp_path / "killed")
-    averaged = torch.load(tmp_path / "killed/last.pth", weights_only=True)["state_dict"]
-    for name, tensor in averaged.items():
-        assert torch.equal(best["state_dict"][name], tensor), name
+    for name, tensor in load(tmp_path / "killed/state.pt")["average"].items():
+        assert torch.equal(best["model"][name], tensor), name
 
 
-def test_evaluation_alone_leaves_the_best_state_and_the_log(segment, tiny, evaluated):
-    names = ("best.pth", "log.jsonl")
+def test_evaluation_alone_leaves_the_best_state_and_the_log(evaluate, tiny, evaluated):
+    names = ("best.pt", "log.jsonl")
     before = [(evaluated / name).read_bytes() for name in names]
-    segment([*tiny, "eval_steps=2", "ema_decay=0.9"], evaluated, eval_only=True)
+    evaluate([*tiny, "eval_steps=2", "ema_decay=0.9"], evaluated)
     assert [(evaluated / name).read_bytes() for name in names] == before
 
 
@@ -86,10 +86,7 @@ def test_a_killed_run_evaluates_what_it_had_not(
     assert_same_weights(evaluated, tmp_path)
     assert figures(tmp_path) == figures(evaluated)
     assert [line["step"] for line in lines(tmp_path)] == [2, 2, 4, 4, 6, 6]
-    first, second = (
-        torch.load(folder / "best.pth", weights_only=True)["state_dict"]
-        for folder in (evaluated, tmp_path)
-    )
+    first, second = (load(folder / "best.pt")["model"] for folder in (evaluated, tmp_path))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 

@@ -7,12 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from pretrain.run.stop import NotFiniteError
 from tests.transfer.segmentation.two_processes import in_two_processes
-from transfer.segmentation.launch import device_number
 from transfer.segmentation.optimizer import (
     FiniteFloat16OptimWrapper,
     FiniteOptimWrapper,
-    NotFiniteError,
     parameter_groups,
 )
 
@@ -33,14 +32,6 @@ def test_a_bad_loss_of_one_process_stops_the_others(tmp_path):
     in_two_processes(one_bad_loss, tmp_path)
     assert (tmp_path / "0.txt").read_text() == "the loss of another process is not finite; True"
     assert (tmp_path / "1.txt").read_text() == "the loss is nan; True"
-
-
-@pytest.mark.parametrize(("visible", "device"), [(1, 0), (4, 3)])
-def test_a_task_that_sees_one_gpu_takes_that_one(monkeypatch, visible, device):
-    """srun --gpus-per-task=1: the fourth task of a node has the local rank 3 and one GPU."""
-    monkeypatch.setenv("LOCAL_RANK", "3")
-    monkeypatch.setattr("torch.cuda.device_count", lambda: visible)
-    assert device_number() == device
 
 
 def test_weight_decay_spares_vectors_or_nothing():

@@ -2,21 +2,22 @@
 
 import json
 import os
+import shutil
 import signal
 
 import pytest
 import torch
 
+from pretrain.run.folder import RunFolder
+from pretrain.run.log import TIMED
+from pretrain.run.stop import NotFiniteError, Stopped
 from transfer.results.record import read_result
 from transfer.segmentation import runner as runner_module
-from transfer.segmentation.optimizer import NotFiniteError
+from transfer.segmentation.state import load
 
 
 def assert_same_weights(first, second):
-    first, second = (
-        torch.load(folder / "last.pth", weights_only=True)["state_dict"]
-        for folder in (first, second)
-    )
+    first, second = (load(folder / "state.pt")["model"] for folder in (first, second))
     assert first.keys() == second.keys()
     for name, tensor in first.items():
         assert torch.equal(tensor, second[name]), name
@@ -28,7 +29,8 @@ def assert_same_log(first, second, steps):
     )
     assert [line["step"] for line in second] == steps
     for line in (*first, *second):
-        del line["seconds"]
+        for name in TIMED:
+            line.pop(name, None)
     assert first == second
 
 
@@ -105,18 +107,89 @@ def test_accumulation_resumes_exactly(segment, tiny, tmp_path, monkeypatch):
     assert_same_log(tmp_path / "whole", tmp_path / "broken", steps=[3, 6])
 
 
-def test_sigterm_saves_and_stops(segment, tiny, whole, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_stops(segment, tiny, whole, tmp_path, monkeypatch, number):
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        stop_after(patch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        assert segment(tiny, tmp_path / "stopped") is None
-    assert torch.load(tmp_path / "stopped/last.pth", weights_only=True)["meta"]["iter"] == 3
+        stop_after(patch, 3, lambda: os.kill(os.getpid(), number))
+        with pytest.raises(Stopped) as stopped:
+            segment(tiny, tmp_path / "stopped")
+    assert stopped.value.code == 128 + number
+    assert load(tmp_path / "stopped/state.pt")["step"] == 3
     segment(tiny, tmp_path / "stopped", resume=True)
     assert_same_weights(whole, tmp_path / "stopped")
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
 
 
-def test_evaluation_alone_repeats_the_figures(segment, tiny, whole):
-    figures = read_result(whole).metrics
-    assert segment(tiny, whole, eval_only=True).metrics == figures
+def test_a_signal_during_the_last_evaluation_stops_it(segment, tiny, whole, tmp_path, monkeypatch):
+    from transfer.segmentation.iou import ExactIoU
+
+    process = ExactIoU.process
+
+    def signalled(self, *args, **kwargs):
+        os.kill(os.getpid(), signal.SIGTERM)
+        process(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExactIoU, "process", signalled)
+        with pytest.raises(Stopped):
+            segment(tiny, tmp_path)
+    assert load(tmp_path / "state.pt")["step"] == 6
+    assert not (tmp_path / "result.json").exists()
+    resumed = segment(tiny, tmp_path, resume=True)
+    assert resumed.metrics == read_result(whole).metrics
+    assert_same_weights(whole, tmp_path)
+    assert_same_log(whole, tmp_path, steps=[2, 4, 6])
+
+
+def contents(folder):
+    """The bytes of every file below a folder, by path, without the log for people."""
+    files = (p for p in folder.rglob("*") if p.is_file() and p.name != "log.txt")
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+
+def test_evaluation_alone_repeats_the_figures(evaluate, tiny, whole):
+    before = contents(whole)
+    assert evaluate(tiny, whole) == read_result(whole).metrics
+    assert contents(whole) == before  # cost and settings of the training among it
+
+
+def test_evaluating_an_unfinished_run_makes_no_record(
+    segment, evaluate, tiny, whole, tmp_path, monkeypatch, caplog
+):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4, kill)
+        with pytest.raises(KilledError):
+            segment(tiny, tmp_path)
+    (tmp_path / ".state.pt.abcdefgh.tmp").write_bytes(b"a state that a run at work is writing")
+    before = contents(tmp_path)
+    figures = evaluate([*tiny, "max_iters=4"], tmp_path)  # it is the run's length that counts
+    assert set(figures) == {"mIoU", "mAcc", "aAcc"}
+    assert "unfinished: 2 of 6 steps" in caplog.text
+    after = contents(tmp_path)
+    assert {name: after.pop(name) for name in before} == before
+    assert set(after) == {"eval-unfinished/predictions.png"}
+    segment(tiny, tmp_path, resume=True)
+    assert_same_weights(whole, tmp_path)
+    caplog.clear()
+    assert evaluate(tiny, tmp_path) == read_result(tmp_path).metrics
+    assert "unfinished:" not in caplog.text
+
+
+def test_a_step_is_not_a_forward_pass_when_a_run_is_called_unfinished(
+    segment, evaluate, tiny, tmp_path, monkeypatch, caplog
+):
+    options = [*tiny, "accumulation_steps=2", "max_iters=16", "warmup_iters=4", "budget=quarter"]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 7, kill)
+        with pytest.raises(KilledError):
+            segment(options, tmp_path)
+    evaluate(options, tmp_path)
+    assert "unfinished: 2 of 4 steps" in caplog.text
+    segment(options, tmp_path, resume=True)
+    caplog.clear()
+    evaluate(options, tmp_path)
+    assert "unfinished:" not in caplog.text
 
 
 def test_nan_stops_with_the_last_good_state_and_the_images(segment, tiny, tmp_path, monkeypatch):
@@ -133,21 +206,126 @@ def test_nan_stops_with_the_last_good_state_and_the_images(segment, tiny, tmp_pa
     with pytest.raises(NotFiniteError, match=r"step 4: the loss is nan on .*\d\d\.png") as error:
         segment(tiny, tmp_path)
     assert "holds the last good state" in str(error.value)
-    saved = torch.load(tmp_path / "last.pth", weights_only=True)
-    assert saved["meta"]["iter"] == 2
-    assert all(torch.isfinite(t).all() for t in saved["state_dict"].values())
+    saved = load(tmp_path / "state.pt")
+    assert saved["step"] == 2
+    assert all(torch.isfinite(t).all() for t in saved["model"].values())
 
 
-def test_resuming_with_other_settings_is_refused(segment, tiny, tmp_path, monkeypatch):
+def test_a_last_update_that_is_not_finite_gives_no_record(segment, tiny, tmp_path, monkeypatch):
+    """No loss shows it: a step's loss is computed before its update."""
+    from mmengine.optim import OptimWrapper
+
+    step, calls = OptimWrapper.step, []
+
+    def bad(self, **kwargs):
+        calls.append(1)
+        if len(calls) == 6:
+            self.param_groups[0]["lr"] = float("nan")
+        step(self, **kwargs)
+
+    monkeypatch.setattr(OptimWrapper, "step", bad)
+    with pytest.raises(NotFiniteError, match=r"\S+ holds values that are not finite"):
+        segment(tiny, tmp_path)
+    assert not (tmp_path / "result.json").exists()
+    saved = load(tmp_path / "state.pt")
+    assert saved["step"] == 4
+    assert all(torch.isfinite(t).all() for t in saved["model"].values())
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("lr=0.1", r"protocol.lr: 0.003 -> 0.1"),
+        ("accumulation_steps=2", "accumulation_steps: 1 -> 2"),
+        ("precision=bf16", "protocol.precision: 'fp32' -> 'bf16'"),
+        ("seed=5", "seed: 0 -> 5"),
+        ("arch=resnet18", "arch: 'convnext_atto' -> 'resnet18'"),
+        ("arch_args={}", None),  # none given: the run's own
+        ("workers=1", None),
+    ],
+)
+def test_resuming_with_other_settings_is_refused(segment, tiny, broken, tmp_path, option, message):
+    folder = tmp_path / "run"
+    shutil.copytree(broken, folder)
+    before = contents(folder)
+    if message is None:
+        assert segment([*tiny, option], folder, resume=True)
+        return
+    with pytest.raises(ValueError, match=f"other settings.*{message}"):
+        segment([*tiny, option], folder, resume=True)
+    assert contents(folder) == before
+
+
+@pytest.fixture
+def broken(segment, tiny, tmp_path_factory, monkeypatch):
+    """The folder of a run that was killed after its first state, made once for all tests."""
+    folder = tmp_path_factory.getbasetemp() / "broken"
+    if not folder.exists():
+        with monkeypatch.context() as patch:
+            stop_after(patch, 3, kill)
+            with pytest.raises(KilledError):
+                segment(tiny, folder)
+    return folder
+
+
+def test_resuming_with_other_images_is_refused(segment, tiny, broken, scenes, tmp_path):
+    shutil.copytree(scenes, tmp_path / "scenes")
+    shutil.copytree(broken, tmp_path / "run")
+    moved = [*tiny, f"data_root={tmp_path / 'scenes'}"]
+    for kind in ("images", "labels"):
+        (tmp_path / "scenes" / kind / "train/00.png").unlink()
+    with pytest.raises(ValueError, match=r"other settings.*training_images"):
+        segment(moved, tmp_path / "run", resume=True)
+    for kind in ("images", "labels"):
+        shutil.copy(scenes / kind / "train/00.png", tmp_path / "scenes" / kind / "train/00.png")
+    assert segment(moved, tmp_path / "run", resume=True)
+
+
+def test_a_resumed_run_still_says_what_it_began_with(segment, tiny, tmp_path, monkeypatch):
+    from tests.transfer.segmentation.test_model import encoder_file
+
+    encoder = tmp_path / "encoder.safetensors"
+    encoder_file(encoder)
+    tiny = [o for o in tiny if not o.startswith("arch")] + [f"weights={encoder}"]
     with monkeypatch.context() as patch:
         stop_after(patch, 3, kill)
         with pytest.raises(KilledError):
-            segment(tiny, tmp_path)
-    with pytest.raises(ValueError, match=r"other settings: lr was 0.003, is 0.1"):
-        segment([*tiny, "lr=0.1"], tmp_path, resume=True)
+            segment(tiny, tmp_path / "run")
+    before = (tmp_path / "run/run.json").read_bytes()
+    encoder.rename(tmp_path / "moved.safetensors")  # not needed any more
+    result = segment(tiny, tmp_path / "run", resume=True)
+    assert (tmp_path / "run/run.json").read_bytes() == before
+    assert json.loads(before)["config"]["weights"] == str(encoder)
+    assert result.weights["sha256"] == json.loads(before)["weights"]
+    assert result.method == "spark"
 
 
-def test_saved_predictions_give_the_figures_again(segment, tiny, tmp_path):
+def test_other_weights_are_another_run(segment, tiny, broken, tmp_path):
+    from tests.transfer.segmentation.test_model import encoder_file
+
+    shutil.copytree(broken, tmp_path / "run")
+    encoder_file(tmp_path / "encoder.safetensors")
+    with pytest.raises(ValueError, match=r"other settings.*weights: 'none' -> "):
+        segment(
+            [*tiny, f"weights={tmp_path / 'encoder.safetensors'}"], tmp_path / "run", resume=True
+        )
+
+
+def test_a_second_writer_is_refused(segment, tiny, tmp_path):
+    with (
+        RunFolder(tmp_path / "run", "result.json").lock(),
+        pytest.raises(ValueError, match=r"process .* writes in"),
+    ):
+        segment(tiny, tmp_path / "run")
+
+
+def test_a_refused_run_leaves_no_folder(segment, tiny, tmp_path):
+    with pytest.raises(ValueError, match="timm has no architecture"):
+        segment([*tiny, "arch=resnot18", "arch_args={}"], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_saved_predictions_give_the_figures_again(segment, evaluate, tiny, tmp_path):
     from transfer.segmentation.config import load_config
     from transfer.segmentation.run import score
 
@@ -155,13 +333,17 @@ def test_saved_predictions_give_the_figures_again(segment, tiny, tmp_path):
     result = segment(options, tmp_path)
     cfg = load_config("configs/segmentation/custom.py", options)
     assert score(cfg, tmp_path) == pytest.approx(result.metrics)
-    views = segment([*options, "tta.on=True", "tta.ratios=(0.75, 1.0)"], tmp_path, eval_only=True)
-    assert views.protocol_hash != result.protocol_hash
-    assert read_result(tmp_path).metrics == result.metrics
-    (other,) = tmp_path.glob("eval-*/result.json")
-    assert read_result(other).metrics == views.metrics
-    again = segment(options, tmp_path, eval_only=True)
-    assert again.metrics == pytest.approx(result.metrics)
+    ratios = ["tta.on=True", "tta.ratios=(0.75, 1.0)"]
+    views = evaluate([*options, *ratios, "lr=0.5"], tmp_path)
+    assert read_result(tmp_path) == result
+    (path,) = tmp_path.glob("eval-*/eval.json")
+    found = json.loads(path.read_text())
+    assert found["metrics"] == views
+    assert set(found["per_class"]["IoU"]) == {"noise", "square", "stripe"}
+    assert found["changed"]["tta"][0] is None
+    assert found["changed"]["lr"] == [0.003, 0.5]  # not what the net was trained with
+    assert not list(tmp_path.glob("*/result.json"))
+    assert evaluate(options, tmp_path) == pytest.approx(result.metrics)
 
 
 def test_the_cost_is_estimated_before_the_run(tiny):
