@@ -40,6 +40,7 @@ class LineFit(Trainee):
         self.rate: dict[int, float] = {}  # learning rates, by step
         self.signal_at = -1  # the step in which this process is asked to stop
         self.interim_steps: list[int] = []
+        self.draws: list[float] = []  # one of each pass
         self.seen = 0  # batches since the last line of the log
 
     def batches(self, first: int) -> Iterator[Tensor]:
@@ -53,6 +54,7 @@ class LineFit(Trainee):
     def losses(self, model: nn.Module, batch: Tensor, step: int) -> Mapping[str, Tensor]:
         """Return the squared error, and the mean of the output."""
         self.seen += 1
+        self.draws.append(float(torch.rand(())))
         if step == self.signal_at:
             os.kill(os.getpid(), signal.SIGTERM)
         output = model(batch)

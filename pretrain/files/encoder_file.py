@@ -5,6 +5,7 @@ optimizer live in the training state beside it, never in it.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -16,6 +17,7 @@ from pretrain.files.read import read_metadata, safe_read
 from pretrain.files.write import atomic_write, write_safetensors
 
 ENCODER_FORMAT = "mim-transfer-encoder/1"
+METHOD_NAME = re.compile(r"[a-z0-9_.+-]+")  # goes into tables, file names and web pages
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class EncoderIdentity:
 
     arch: str
     arch_args: dict[str, Any]
-    method: str
+    method: str  # "spark", "fcmae", "beit", ...: of METHOD_NAME's characters
     input_size: int  # pixels along a side
     pixel_mean: tuple[float, float, float]
     pixel_std: tuple[float, float, float]
@@ -40,7 +42,12 @@ class EncoderIdentity:
     extra: dict[str, Any] = field(default_factory=dict)  # e.g. the source file's sha256
 
     def __post_init__(self) -> None:
-        for name in ("arch", "method", "suite_version", "commit"):
+        if not isinstance(self.method, str) or not METHOD_NAME.fullmatch(self.method):
+            raise ValueError(
+                f"method must be a short name of a-z, 0-9, '_', '.', '+' and '-', "
+                f"got {self.method!r}"
+            )
+        for name in ("arch", "suite_version", "commit"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise ValueError(f"{name} must be text, got {getattr(self, name)!r}")
         for name in ("arch_args", "recipe", "extra"):
@@ -86,6 +93,19 @@ def write_encoder(
 ) -> None:
     """Write the encoder file atomically; equal content gives equal bytes."""
     atomic_write(path, lambda p: write_safetensors(p, tensors, identity.to_metadata()))
+
+
+def first_not_finite(tensors: Mapping[str, Any]) -> str | None:
+    """Return the name of the first tensor with NaN or infinity; None if all are finite."""
+    floating = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
+    }
+    if not floating:
+        return None
+    finite = torch.stack([tensor.isfinite().all() for tensor in floating.values()]).tolist()
+    return next((name for name, good in zip(floating, finite, strict=True) if not good), None)
 
 
 def read_identity(path: Path) -> EncoderIdentity:

@@ -25,8 +25,6 @@ EPOCH_ENCODER = "encoder_epoch_{:04}.safetensors"  # after that many epochs
 TOKENIZER, PICTURE = "tokenizer.safetensors", "reconstructions.png"
 RECORD, PREDICTIONS_PICTURE = "result.json", "predictions.png"
 
-RECIPE = RUN  # the former name
-
 Progress = Literal["new", "resume", "finished"]
 
 
@@ -142,8 +140,3 @@ def differences(
         elif old != new:
             found.append(f"{name}: {old!r} -> {new!r}")
     return found
-
-
-def refuse_folder(out: Path, settings: Mapping[str, Any], resume: bool) -> bool:
-    """Return whether `out` holds the finished run of `settings`; ValueError as RunFolder.open."""
-    return RunFolder(out, ENCODER, ("run",)).open(settings, resume) == "finished"

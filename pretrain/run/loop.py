@@ -22,6 +22,7 @@ from lightning_fabric import Fabric
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from pretrain.files.encoder_file import first_not_finite
 from pretrain.files.training_state import keep_former, read_state, write_state
 from pretrain.run.folder import STATE
 from pretrain.run.from_first import from_first
@@ -47,6 +48,7 @@ class Loop:
         model: Any = torch.compile(trainee.model) if settings.compile else trainee.model
         self.model, self.optimizer = fabric.setup(model, trainee.optimizer)
         self.parameters = [p for p in trainee.model.parameters() if p.requires_grad]
+        self.norm_groups = {f"{NORM}_{n}": group for n, group in trainee.norm_groups().items()}
         self.precision = fabric.strategy.precision
         self.scaler = getattr(self.precision, "scaler", None)  # of the loss, with fp16
         self.clock = Clock()
@@ -64,7 +66,7 @@ class Loop:
 
     @property
     def trained(self) -> nn.Module:
-        """The model to evaluate and to save: the average of weights where one is kept."""
+        """Return the model to evaluate and to save: the average of weights where one is kept."""
         return self.trainee.model if self.average is None else self.average.module
 
     def run(self) -> None:
@@ -87,6 +89,10 @@ class Loop:
         try:
             with stop_on_signals() as stop:
                 self.train_from(first, stop)
+        except NotFiniteError as error:
+            if self.log:
+                self.log.note(str(error))
+            raise
         finally:
             if self.log:
                 self.log.close()
@@ -131,7 +137,7 @@ class Loop:
     def clip_gradients(self) -> dict[str, Tensor]:
         """Clip all gradients together; return their norm before, and that of each group."""
         total = total_norm(self.parameters)
-        groups = {f"{NORM}_{n}": total_norm(g) for n, g in self.trainee.norm_groups().items()}
+        groups = {name: total_norm(group) for name, group in self.norm_groups.items()}
         if self.settings.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, self.settings.clip_norm, total)
         return {NORM: total, **groups}
@@ -150,10 +156,10 @@ class Loop:
         if not (log_due or save_due or interim_due or (asked and self.fabric.world_size == 1)):
             return False
         stop = self.read_values(asked) and not last
-        if log_due:
-            self.write_line()
         if interim_due or save_due or stop:
             self.require_finite_weights()
+        if log_due:
+            self.write_line()
         if interim_due:
             self.trainee.interim(done)
             self.model.train()
@@ -208,11 +214,14 @@ class Loop:
             raise NotFiniteError(self.complaint(step, ", ".join(bad)))
 
     def require_finite_weights(self) -> None:
-        """Raise NotFiniteError if the last update made a weight NaN or infinite."""
-        tensors = (*self.trainee.model.parameters(), *self.trainee.model.buffers())
-        finite = [t.isfinite().all() for t in tensors if t.is_floating_point()]
-        if not torch.stack(finite).all():
-            raise NotFiniteError(self.complaint(self.done - 1, "its update made weights infinite"))
+        """Raise NotFiniteError if the last update made a weight NaN or infinite.
+
+        The loss of a step is computed before its update: no loss shows the last one.
+        """
+        name = first_not_finite(self.trainee.model.state_dict())
+        if name is not None:
+            what = f"its update made values of {name} NaN or infinite"
+            raise NotFiniteError(self.complaint(self.done - 1, what))
 
     def complaint(self, step: int, what: str) -> str:
         """Return what to say about a step that the run cannot go on from."""

@@ -1,19 +1,18 @@
-"""Processes of a run: alone, under torchrun, or as tasks of Slurm's srun."""
+"""Processes of a run: alone, under torchrun, or as tasks of Slurm's srun.
+
+torch and Fabric are imported where they are needed: a command line asks who is first before that,
+and has nothing more to do where the run is finished.
+"""
 
 import logging
 import os
 import sys
+from typing import TYPE_CHECKING
 
-import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
-
-from pretrain.run.precision import precision_plugin, resolve_precision, use_tensor_cores
+if TYPE_CHECKING:
+    import torch
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import ClusterEnvironment
 
 WORKERS_ON_CPU, MOST_WORKERS = 2, 16  # data processes
 
@@ -32,11 +31,16 @@ def log_to_stdout() -> None:
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
 
 
-def launch(device: str = "auto", precision: str = "auto") -> Fabric:
+def launch(device: str = "auto", precision: str = "auto") -> "Fabric":
     """Return Fabric on one device, or on those torchrun or srun started this process for.
 
     Raises ValueError for a device that is not there, or cannot compute in `precision`.
     """
+    import torch
+    from lightning_fabric import Fabric
+
+    from pretrain.run.precision import precision_plugin, resolve_precision, use_tensor_cores
+
     cluster = cluster_environment()
     world = cluster.world_size()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", world)))
@@ -58,7 +62,7 @@ def launch(device: str = "auto", precision: str = "auto") -> Fabric:
     return fabric
 
 
-def data_workers(workers: int | str, device: torch.device) -> int:
+def data_workers(workers: int | str, device: "torch.device") -> int:
     """Return how many processes read data for one device; "auto" is by the machine's cores.
 
     A GPU gets its share of the cores but one, 16 at most; on a CPU training needs the cores itself.
@@ -78,11 +82,17 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def cluster_environment() -> ClusterEnvironment:
+def cluster_environment() -> "ClusterEnvironment":
     """Who started this process. torchrun first: it may itself be a task of Slurm's.
 
     Raises ValueError where srun's tasks are not counted by node.
     """
+    from lightning_fabric.plugins.environments import (
+        LightningEnvironment,
+        SLURMEnvironment,
+        TorchElasticEnvironment,
+    )
+
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
     if not SLURMEnvironment.detect():

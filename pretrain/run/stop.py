@@ -20,9 +20,6 @@ class NotFiniteError(ArithmeticError):
     """A loss, gradient or weight is NaN or infinite."""
 
 
-NonFiniteLossError = NotFiniteError  # the former name
-
-
 class Stopped(SystemExit):
     """The run was asked to stop by a signal and has saved its state."""
 

@@ -42,7 +42,9 @@ class Trainee(ABC):
     def losses(self, model: nn.Module, batch: Any, step: int) -> Mapping[str, Tensor]:
         """Return scalars of one batch: "loss", which is differentiated, and others for the log.
 
-        `model` is `self.model` as Fabric wrapped it: call it, not `self.model`.
+        `model` is `self.model` as Fabric wrapped it: call it, not `self.model`. A loss that cannot
+        be computed is NaN times a parameter, so that all processes meet in the backward pass and
+        end together; an exception of one would leave the others waiting.
         """
 
     @abstractmethod

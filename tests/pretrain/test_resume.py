@@ -66,6 +66,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     for name in ("model", "optimizer", "step", "values"):
         assert_equal(first[name], second[name], name)
     assert_equal(read_encoder(one / folder.ENCODER)[0], read_encoder(other / folder.ENCODER)[0])
+    assert (one / folder.ENCODER).read_bytes() == (other / folder.ENCODER).read_bytes()
     assert log_lines(one) == log_lines(other)
     assert text_lines(one) == text_lines(other)
     assert curves(one) == curves(other)

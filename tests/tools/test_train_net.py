@@ -1,6 +1,7 @@
 """The command line of tools/train_net.py: exit statuses, and two processes equal one."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -49,6 +50,16 @@ def test_a_typo_is_one_line_and_status_2(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_yaml_config_is_refused_unrun(tmp_path: Path) -> None:
+    config, ran = tmp_path / "run.yaml", tmp_path / "ran"
+    config.write_text(f'config: !!python/object/apply:os.system ["touch {ran}"]\n')
+    done = start("--config-file", str(config), f"output_dir={tmp_path / 'out'}")
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith(f"error: {config}: a config is a Python")
+    assert not ran.exists()
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_finished_run_is_left_alone_quickly(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text('{"task": "detection"}')
     done = start("--resume", f"output_dir={tmp_path}")
@@ -70,6 +81,29 @@ def test_a_second_writer_is_refused(tmp_path: Path, data: list[str]) -> None:
     assert first.wait(60) == 143, first.communicate()[1][-2000:]
     assert state.is_file()
     assert not list(state.parent.glob(".*"))
+
+
+def test_ctrl_c_finishes_the_step_and_saves(tmp_path: Path, data: list[str]) -> None:
+    """A terminal sends it to the data processes as well."""
+    out = tmp_path / "out"
+    more = [*TINY, *data, "schedule.steps=5000", "train.workers=1", f"output_dir={out}"]
+    command = [sys.executable, str(TOOL), "--config-file", str(CONFIG), *more]
+    process = subprocess.Popen(
+        [*command, "train.checkpoint_period=5000"], cwd=ROOT, env=ENV, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    log = out / "metrics.json"
+    try:
+        while process.poll() is None and not (log.is_file() and log.read_text()):
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGINT, said[-3000:]
+    assert "continue with --resume" in said
+    steps = len(log.read_text().splitlines())
+    assert checkpoint.load(out / "state.pth")["step"] == steps > 0
 
 
 def test_two_processes_equal_one_that_accumulates(tmp_path: Path, data: list[str]) -> None:

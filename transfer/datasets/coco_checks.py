@@ -13,6 +13,7 @@ from typing import Any
 
 from pretrain.checks.findings import Finding, Findings
 from pretrain.checks.images import ImageFacts, read_images
+from transfer.datasets.ids import id_problem
 from transfer.datasets.instance_checks import check_annotation
 from transfer.datasets.lvis import name_files
 
@@ -117,6 +118,8 @@ def _index(split: CocoSplit, content: dict[str, Any], findings: Findings) -> _Lo
                 fix = f"every record of {name} needs {', '.join(keys)}"
                 findings.error("annotations-format", where, f"lacks {', '.join(missing)}", fix)
                 return None
+    if not _check_ids(split, content, findings):
+        return None
     for name, code in (("images", "image-id"), ("annotations", "annotation-id")):
         _check_unique(split, name, f"{code}-twice", content[name], findings)
     _check_unique(split, "categories", "category-id-twice", content["categories"], findings)
@@ -126,6 +129,20 @@ def _index(split: CocoSplit, content: dict[str, Any], findings: Findings) -> _Lo
         categories={r["id"]: str(r["name"]) for r in content["categories"]},
         annotations=content["annotations"],
     )
+
+
+def _check_ids(split: CocoSplit, content: dict[str, Any], findings: Findings) -> bool:
+    """Whether every id, and everything that names one, can be used as an id."""
+    used = [(name, "id") for name in ("images", "categories", "annotations")]
+    used += [("annotations", "image_id"), ("annotations", "category_id")]
+    usable = True
+    for name, key in used:
+        problem = id_problem([record[key] for record in content[name]])
+        if problem:
+            where = f"{split.annotations} {name} {key}"
+            findings.error("id-invalid", where, problem, "number them: COCO's ids are integers")
+            usable = False
+    return usable
 
 
 def _check_unique(
@@ -169,11 +186,11 @@ def _check_annotations(data: _Loaded, findings: Findings) -> None:
             message = "COCO's evaluation takes ground truth with id 0 for unmatched"
             findings.warning("annotation-id-zero", where, message, "number annotations from 1")
         if annotation["category_id"] not in data.categories:
-            message = f"category {annotation['category_id']} is not in the categories"
+            message = f"category {annotation['category_id']!r} is not in the categories"
             fix = "add it to the categories or correct the annotation"
             findings.error("category-unknown", where, message, fix)
         if image is None:
-            message = f"image {annotation['image_id']} is not in the images"
+            message = f"image {annotation['image_id']!r} is not in the images"
             fix = "add the image's record or delete the annotation"
             findings.error("image-unknown", where, message, fix)
         else:

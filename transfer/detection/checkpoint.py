@@ -1,15 +1,18 @@
 """Trained detectors on disk: atomic, and tensors only when read.
 
-`model_final.pth` is a trained detector in Detectron2's layout, {"model": tensors}. Detectron2's own
-checkpointer, which unpickles, is not used.
+`model_final.pth` is a trained detector in Detectron2's layout, {"model": tensors}; a run's training
+state holds one as well. Detectron2's own checkpointer, which unpickles, is not used.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pretrain.files.training_state import STATE_FORMAT, read_state
 from pretrain.files.write import atomic_write
+from pretrain.run.folder import STATE
 from transfer.weights import safe_read
 
 KIND = "detection"  # of the training state
@@ -22,7 +25,7 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Return what `save` wrote, on the CPU.
+    """Return what `save` wrote, or a training state, on the CPU.
 
     Raises FileNotFoundError, or ValueError for a broken or unsafe file.
     """
@@ -30,6 +33,8 @@ def load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     state = safe_read(path)
+    if isinstance(state, dict) and state.get("format") == STATE_FORMAT:
+        state = read_state(path, KIND)
     model = state.get("model") if isinstance(state, dict) else None
     tensors = model.values() if isinstance(model, dict) else ()
     if not tensors or not all(isinstance(t, torch.Tensor) for t in tensors):
@@ -37,6 +42,17 @@ def load(path: Path) -> dict[str, Any]:
             f"{path}: not a checkpoint of this suite, which holds 'model', its tensors"
         )
     return state
+
+
+def newest(folder: Path) -> Path:
+    """Return the trained detector of a run's folder, or its state while it is unfinished."""
+    final, state = folder / FINAL_NAME, folder / STATE
+    return state if state.is_file() and not final.is_file() else final
+
+
+def protocol_of_run(trained: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the settings a checkpoint was trained with; None where it does not say."""
+    return json.loads(trained["identity"])["protocol"] if "identity" in trained else None
 
 
 def load_model(model: torch.nn.Module, tensors: dict[str, torch.Tensor], source: Path) -> None:

@@ -20,6 +20,7 @@ from detectron2.structures import BoxMode
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from transfer.datasets.ids import id_problem
 from transfer.datasets.lvis import name_files
 
 logger = logging.getLogger(__name__)
@@ -39,9 +40,13 @@ class Split:
 
     @property
     def mask_format(self) -> str:
-        """ "polygon" where every trainable mask is one, else "bitmask" (run-length codes)."""
-        masks = (a.get("segmentation") for r in self.records for a in r["annotations"])
-        return "bitmask" if any(isinstance(m, dict) for m in masks) else "polygon"
+        """Return "polygon" where every trainable mask is one, else "bitmask" (run-length codes).
+
+        Crowds do not count: Detectron2's mapper drops them.
+        """
+        trained = (a for r in self.records for a in r["annotations"] if not a["iscrowd"])
+        codes = any(isinstance(a.get("segmentation"), dict) for a in trained)
+        return "bitmask" if codes else "polygon"
 
     @property
     def has_masks(self) -> bool:
@@ -63,13 +68,13 @@ def read_split(name: str, json_file: str | Path, image_root: str | Path) -> Spli
     for annotation in data["annotations"]:
         if annotation["image_id"] not in by_image:
             raise ValueError(
-                f"{json_file}: an annotation names image {annotation['image_id']}, which is not "
+                f"{json_file}: an annotation names image {annotation['image_id']!r}, which is not "
                 "among the file's images"
             )
         if annotation["category_id"] not in index_of:
             raise ValueError(
                 f"{json_file}: an annotation of image {annotation['image_id']} has category "
-                f"{annotation['category_id']}; the file's categories are {sorted(index_of)}"
+                f"{annotation['category_id']!r}; the file's categories are {sorted(index_of)}"
             )
         by_image[annotation["image_id"]].append(annotation)
     records = [
@@ -118,8 +123,21 @@ def _read_json(path: Path) -> dict[str, Any]:
     missing = [k for k in ("images", "annotations", "categories") if k not in data]
     if missing:
         raise ValueError(f"{path}: not a COCO instances file: {', '.join(missing)} missing")
+    _refuse_ids(data, path)
     name_files(data["images"])
     return data
+
+
+def _refuse_ids(data: dict[str, Any], path: Path) -> None:
+    for name, key in (
+        ("images", "id"), ("categories", "id"), ("annotations", "image_id"),
+        ("annotations", "category_id"),
+    ):  # fmt: skip
+        problem = id_problem([record[key] for record in data[name]])
+        if problem:
+            raise ValueError(
+                f"{path}: {key} of {name}: {problem}; number them, COCO's ids are integers"
+            )
 
 
 def _complete(annotations: list[dict[str, Any]], path: Path) -> None:

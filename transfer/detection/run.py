@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,10 +16,10 @@ from omegaconf import DictConfig
 from torch.nn.parallel import DistributedDataParallel
 
 from pretrain.files.training_state import read_state
-from pretrain.files.write import atomic_write
 from pretrain.run.folder import RECORD, STATE, RunFolder
+from pretrain.run.lock import locked
 from pretrain.run.provenance import peak_memory_mib
-from pretrain.run.stop import NotFiniteError, stop_on_signals
+from pretrain.run.stop import NotFiniteError, Stopped, stop_on_signals
 from transfer.detection import checkpoint
 from transfer.detection.build import Detector, build_optimizer, has_frozen_norm, plain, precise_bn
 from transfer.detection.config import ConfigError, protocol_of
@@ -34,8 +35,10 @@ from transfer.results.record import (
     Cost,
     Dataset,
     Result,
+    changed_settings,
     describe_environment,
     protocol_hash,
+    write_evaluation,
     write_result,
 )
 from transfer.weights import PixelStats
@@ -99,34 +102,39 @@ def refuse_empty_statistics(detector: Detector) -> None:
 
 
 def eval_only(config: DictConfig) -> dict[str, float]:
-    """Evaluate the detector of `config.checkpoint` (default: the folder's own); no record.
+    """Evaluate the detector of `config.checkpoint` (default: the folder's own); never a record.
 
-    The predictions go to the output folder's `eval/`.
+    Of an unfinished run nothing is written; of a finished one predictions and figures, into a
+    folder of their own, where the settings are not the run's. A run at work is not touched.
     """
     out = Path(config.output_dir)
-    path = Path(config.checkpoint or out / checkpoint.FINAL_NAME)
+    path = Path(config.checkpoint or checkpoint.newest(out))
     trained = checkpoint.load(path)
-    with RunFolder(out, RECORD).lock(comm.is_main_process()):
-        return _evaluate_trained(config, out, trained, path)
-
-
-def _evaluate_trained(
-    config: DictConfig, out: Path, trained: dict[str, Any], path: Path
-) -> dict[str, float]:
     config.weights = "none"
     pixels = None
     if "arch" in trained:  # saved by `run`
         config.arch, config.arch_args = trained["arch"], trained["arch_args"]
         pixels = PixelStats(**trained["pixels"])
     setup = prepare(config, pixels)
-    checkpoint.load_model(setup.detector.model, trained["model"], path)
+    averaged = trained.get("ema") or {}
+    checkpoint.load_model(setup.detector.model, {**trained["model"], **averaged}, path)
     setup.detector.model.to(setup.device)
-    evaluator, _ = evaluate(setup, out / "eval")
-    if evaluator.metrics is None:
-        return {}
-    text = json.dumps(evaluator.metrics.metrics, indent=1)
-    atomic_write(out / "eval" / "metrics.json", lambda p: p.write_text(text))
-    return evaluator.metrics.metrics
+    now, former = protocol_of(config), checkpoint.protocol_of_run(trained)
+    changed = None if former is None else changed_settings(former, now)
+    steps = former["schedule"]["steps"] if former else 0
+    unfinished = trained.get("step", steps) < steps
+    folder = None if unfinished or changed == {} else out / f"eval-{protocol_hash(now)}"
+    with locked(folder) if folder and comm.is_main_process() else nullcontext():
+        evaluator, _ = evaluate(setup, folder)
+        figures = evaluator.metrics
+        if folder is not None and figures is not None:
+            write_evaluation(
+                folder, metrics=figures.metrics, per_class=figures.per_class,
+                evaluator=figures.evaluator, changed=changed,
+            )  # fmt: skip
+    if unfinished:
+        logger.warning("unfinished: %d of %d steps; nothing is written", trained["step"], steps)
+    return figures.metrics if figures else {}
 
 
 def make_trainer(setup: Run) -> Trainer:
@@ -155,7 +163,8 @@ def make_trainer(setup: Run) -> Trainer:
 def train(setup: Run, trainer: Trainer) -> None:
     """Train to the end of the schedule. Raises NotFiniteError, and Stopped after a signal."""
     out, settings = setup.out, setup.config.train
-    saver = SaveState(out, settings.checkpoint_period)
+    about = about_run(setup)
+    saver = SaveState(out, settings.checkpoint_period, about)
     if trainer.done:
         logger.info("continuing after step %d", trainer.done)
     trainer.register_hooks([hooks.IterationTimer(warmup_iter=0), *_evaluation_hook(setup, trainer)])
@@ -168,14 +177,27 @@ def train(setup: Run, trainer: Trainer) -> None:
     try:
         with stop_on_signals() as trainer.stop_request:
             trainer.train(trainer.done, steps)
+        if trainer.stop_request.signal:  # after the last step, which saved the state
+            raise Stopped(trainer.stop_request.signal)
     except NotFiniteError as error:
-        kept, state = save_last_good(trainer, out), out / STATE
+        kept, state = save_last_good(trainer, out, about), out / STATE
         last = f"step {trainer.done} is kept in {state}" if kept else f"see {state} for the last"
         raise NotFiniteError(f"{error}. The last good state, {last}") from None
 
 
-def evaluate(setup: Run, out: Path) -> tuple[CocoEvaluator, float]:
-    """Predict the validation images, save the predictions below `out`, evaluate them."""
+def about_run(setup: Run) -> dict[str, Any]:
+    """Return what is needed to build the detector again without config and encoder file."""
+    features = setup.detector.features
+    return {
+        "identity": json.dumps(identity_of(setup)),
+        "arch": features.arch,
+        "arch_args": features.arch_args,
+        "pixels": asdict(setup.detector.pixels),
+    }
+
+
+def evaluate(setup: Run, out: Path | None) -> tuple[CocoEvaluator, float]:
+    """Predict the validation images, save the predictions below `out` (if any), evaluate them."""
     tasks = ("bbox", "segm") if setup.config.model.masks else ("bbox",)
     settings = setup.config.test
     evaluator = CocoEvaluator(
@@ -257,13 +279,11 @@ def _refresh_batchnorm(setup: Run, trainer: Trainer) -> None:
 
 
 def _save_final(setup: Run, trainer: Trainer) -> None:
-    """The trained detector with what is needed to build it again without the encoder file."""
-    features = setup.detector.features
+    """Save the trained detector, which stands alone."""
     final = {
         "model": trainer.bare.state_dict(),
-        "arch": features.arch,
-        "arch_args": features.arch_args,
-        "pixels": asdict(setup.detector.pixels),
+        "step": trainer.done,
+        **about_run(setup),
     }
     checkpoint.save(final, setup.out / checkpoint.FINAL_NAME)
 

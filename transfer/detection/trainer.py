@@ -26,8 +26,10 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pretrain.files.encoder_file import first_not_finite
 from pretrain.files.training_state import write_state
 from pretrain.run.folder import STATE
+from pretrain.run.seeds import seed_draws
 from pretrain.run.stop import NotFiniteError, Stopped, StopRequest
 from transfer.detection import checkpoint
 from transfer.detection.log import restore_storage, storage_state
@@ -60,7 +62,7 @@ class Trainer(TrainerBase):
         self.seconds = 0.0  # spent training, over all resumed parts
         self.logged: dict[str, Any] = {}  # what the log was told before this part
         self.stop_request = StopRequest()  # of this process
-        self.stop_asked = False  # of any process
+        self.stop_asked = False  # of any process, and known to all
         self.bare = model.module if isinstance(model, DistributedDataParallel) else model
         self.ema = _float_copy(self.bare) if ema else None
 
@@ -94,7 +96,7 @@ class Trainer(TrainerBase):
             batch = next(self.batches)
             waited += time.perf_counter() - start
             seen.append(batch)
-            self._seed_step(part)
+            seed_draws(self.seed, self.iter, part, comm.get_rank())
             with self._synchronised(part == self.accumulate - 1), self._autocast():
                 losses = self._losses(batch)
                 total = torch.stack(list(losses.values())).sum() / self.accumulate
@@ -123,11 +125,6 @@ class Trainer(TrainerBase):
             raise NotFiniteError(
                 _not_finite(self.iter, {"proposals": float("nan")}, None, [batch])
             ) from None
-
-    def _seed_step(self, part: int) -> None:
-        place = (self.iter * self.accumulate + part) * comm.get_world_size() + comm.get_rank()
-        words = np.random.SeedSequence((self.seed, place)).generate_state(2)
-        torch.manual_seed(int(words[0]) << 32 | int(words[1]))
 
     def _synchronised(self, last: bool) -> Any:
         if isinstance(self.model, DistributedDataParallel) and not last:
@@ -199,31 +196,39 @@ class Trainer(TrainerBase):
 class SaveState(HookBase):
     """Write the training state every `period` steps, at the end, and before stopping."""
 
-    def __init__(self, folder: Path, period: int) -> None:
-        self.folder, self.period = folder, period
+    def __init__(self, folder: Path, period: int, about: dict[str, Any]) -> None:
+        self.folder, self.period, self.about = folder, period, about
 
     def after_step(self) -> None:
         trainer = self.trainer
         done, stop = trainer.done, trainer.stop_asked
         if stop or done % self.period == 0 or done == trainer.max_iter:
             self.save()
-        if stop and done < trainer.max_iter:
+        if stop:
             logger.warning("stopped after step %d; continue with --resume", done)
             raise Stopped(trainer.stop_request.signal or signal.SIGTERM)
 
     def save(self) -> None:
-        """Write the training state (first process only)."""
+        """Write the state (first process only); NotFiniteError if a weight is NaN or infinite.
+
+        A step's loss is computed before its update, so the last update shows in no loss.
+        """
+        name = first_not_finite(self.trainer.bare.state_dict())
+        if name is not None:
+            raise NotFiniteError(
+                f"after step {self.trainer.done}, {name} holds values that are not finite. Lower "
+                "the learning rate or set train.clip_norm=1"
+            )
         if comm.is_main_process():
-            write_state(self.folder / STATE, checkpoint.KIND, self.trainer.state_dict())
+            state = {**self.trainer.state_dict(), **self.about}
+            write_state(self.folder / STATE, checkpoint.KIND, state)
 
 
-def save_last_good(trainer: Trainer, folder: Path) -> bool:
+def save_last_good(trainer: Trainer, folder: Path, about: dict[str, Any]) -> bool:
     """After a NotFiniteError: keep the weights of the step before, if they are finite."""
-    finite = all(
-        v.isfinite().all() for v in trainer.bare.state_dict().values() if v.is_floating_point()
-    )
+    finite = first_not_finite(trainer.bare.state_dict()) is None
     if finite and comm.is_main_process():
-        write_state(folder / STATE, checkpoint.KIND, trainer.state_dict())
+        write_state(folder / STATE, checkpoint.KIND, {**trainer.state_dict(), **about})
     return finite
 
 

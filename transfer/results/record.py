@@ -20,6 +20,9 @@ RECORD_NAME = "result.json"
 EVALUATION_NAME = "eval.json"  # of --eval-only with other settings than the run's: not a record
 
 
+EVALUATION_NAME = "eval.json"  # of --eval-only with other settings than the run's: not a record
+
+
 class Strict(BaseModel):
     """Frozen, and an unknown key is an error."""
 

@@ -1,15 +1,27 @@
 """The encoder file: written whole or not at all, read as tensors and nothing else."""
 
+import hashlib
+import json
 import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from pretrain.files.encoder_file import EncoderIdentity, read_encoder, read_identity, write_encoder
+from pretrain.files.encoder_file import (
+    EncoderIdentity,
+    first_not_finite,
+    read_encoder,
+    read_identity,
+    write_encoder,
+)
 from pretrain.files.write import atomic_write, remove_unfinished
 
+ROOT = Path(__file__).resolve().parents[3]
 IDENTITY = EncoderIdentity(
     arch="resnet18", arch_args={"channels": [8, 16]}, method="spark", input_size=64,
     pixel_mean=(0.5, 0.4, 0.3), pixel_std=(0.2, 0.2, 0.2), color_order="RGB", steps=7,
@@ -24,18 +36,80 @@ def test_encoder_file_round_trip(tmp_path: Path) -> None:
     assert torch.equal(tensors["a"], torch.eye(3))
 
 
-def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
-    """safetensors alone shuffles the header from one write to the next."""
-    for name in "abc":
-        write_encoder(tmp_path / name, {"b": torch.ones(2), "a": torch.eye(3)}, IDENTITY)
-    assert len({(tmp_path / name).read_bytes() for name in "abc"}) == 1
+WRITE = """
+import sys
+from pathlib import Path
+from tests.pretrain.files.test_encoder_file import IDENTITY, TENSORS
+from pretrain.files.encoder_file import write_encoder
+
+write_encoder(Path(sys.argv[1]), TENSORS, IDENTITY)
+"""
+TENSORS = {
+    "stem.weight": torch.linspace(-1, 1, 27).reshape(1, 3, 3, 3), "norm.bias": torch.ones(3),
+    "steps": torch.tensor(7), "half": torch.ones(5, dtype=torch.bfloat16),
+    "flag": torch.tensor([True]), "empty": torch.ones(0, 2), "view": torch.eye(3)[:, ::2],
+}  # fmt: skip
+
+
+def test_equal_encoders_are_equal_bytes_whatever_the_process(tmp_path: Path) -> None:
+    digests = set()
+    for seed in ("0", "1", "2"):
+        path = tmp_path / f"{seed}.safetensors"
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", WRITE, str(path)]
+        subprocess.run(command, cwd=ROOT, env=environment, check=True)
+        digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
+    assert len(digests) == 1
+    write_encoder(path, dict(reversed(TENSORS.items())), IDENTITY)
+    assert digests == {hashlib.sha256(path.read_bytes()).hexdigest()}
+    write_encoder(path, TENSORS, replace(IDENTITY, steps=8))
+    assert digests != {hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def test_the_encoder_file_is_as_safetensors_writes_it_but_for_the_order(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours.safetensors", tmp_path / "theirs.safetensors"
+    write_encoder(ours, TENSORS, IDENTITY)
+    plain = {name: tensor.contiguous() for name, tensor in TENSORS.items()}
+    save_file(plain, theirs, metadata=IDENTITY.to_metadata())
+    first, second = load_file(ours), load_file(theirs)
+    assert first.keys() == second.keys() == TENSORS.keys()
+    for name, tensor in first.items():
+        assert tensor.dtype == TENSORS[name].dtype
+        assert torch.equal(tensor, second[name])
+    assert read_identity(ours) == read_identity(theirs) == IDENTITY
+    assert int.from_bytes(ours.read_bytes()[:8], "little") % 8 == 0
+
+
+@pytest.mark.parametrize(
+    "method", ["<script>alert(1)</script>", "SparK", "a b", "", "x\n", None, 3]
+)
+def test_a_method_that_is_no_plain_name_is_refused(method: object, tmp_path: Path) -> None:
+    path = tmp_path / "e.safetensors"
+    metadata = IDENTITY.to_metadata() | {"method": json.dumps(method)}
+    save_file({"a": torch.ones(1)}, path, metadata=metadata)
+    for read in (read_identity, read_encoder):
+        with pytest.raises(ValueError, match=r"e\.safetensors.*method must be a short name"):
+            read(path)
+    with pytest.raises(ValueError, match="method must be a short name"):
+        replace(IDENTITY, method=method)
+    assert replace(IDENTITY, method="dino_v2.1+x-y").method == "dino_v2.1+x-y"
+
+
+def test_the_first_tensor_that_is_not_finite_is_named() -> None:
+    tensors = {"a": torch.ones(2), "steps": torch.tensor(3), "b": torch.tensor([1.0, float("inf")])}
+    assert first_not_finite(tensors) == "b"
+    assert first_not_finite({**tensors, "b": torch.zeros(1)}) is None
+    assert first_not_finite({"steps": torch.tensor(3)}) is None
+    assert (
+        first_not_finite({"half": torch.full((2,), float("nan"), dtype=torch.bfloat16)}) == "half"
+    )
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"arch": "5"}, "arch must be text, got 5"),
-        ({"method": "null"}, "method must be text, got None"),
+        ({"method": "null"}, "method must be a short name"),
         ({"input_size": "-5"}, "input_size must be a whole number from 1 on, got -5"),
         ({"steps": "true"}, "steps must be a whole number"),
         ({"arch_args": "[1"}, "header is wrong"),

@@ -143,3 +143,9 @@ def test_the_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         first = lock.Holder.read(tmp_path).heartbeat
         time.sleep(0.3)
         assert lock.Holder.read(tmp_path).heartbeat > first
+
+
+@pytest.mark.parametrize("module", ["pretrain.command", "pretrain.run.folder", "pretrain.run.stop"])
+def test_a_finished_run_is_recognised_without_torch(module: str) -> None:
+    code = f"import sys, {module}; assert not {{'torch', 'timm'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -72,6 +72,14 @@ def test_passes_together_are_one_step(tmp_path: Path) -> None:
         assert a == pytest.approx(b)
 
 
+def test_every_pass_draws_by_its_own_seed(tmp_path: Path) -> None:
+    one, other = (
+        fit_of(trained(tmp_path / name, accumulation_steps=2)).draws for name in ("one", "other")
+    )
+    assert len(set(one)) == len(one) == 20
+    assert one == other
+
+
 def test_gradients_are_clipped_together_and_logged_as_they_were(tmp_path: Path) -> None:
     loop = arranged(tmp_path, steps=1, lr=1.0, clip_norm=0.01)
     before = weights(loop).clone()
@@ -139,6 +147,7 @@ def test_a_loss_that_is_not_finite_is_noticed_before_anything_is_written(tmp_pat
     assert [f"image 6.{i}" in said for i in range(BATCH)] == [True] * BATCH
     assert said.endswith("lower lr")
     assert [line["step"] for line in lines(tmp_path)] == [5]
+    assert (tmp_path / folder.TEXT_LOG).read_text().endswith(f"{said}\n")
     assert state(tmp_path)["step"] == 4
 
 

@@ -1,5 +1,7 @@
 """key=value: values are literals or words, and keep the kind of the setting."""
 
+from pathlib import Path
+
 import pytest
 
 from pretrain.run.options import coerce_like, did_you_mean, parse_key_value, parse_value
@@ -17,6 +19,12 @@ from pretrain.run.options import coerce_like, did_you_mean, parse_key_value, par
 def test_values_are_literals_or_words(text: str, value: object) -> None:
     assert parse_value(text) == value
     assert parse_key_value(f"key={text}") == ("key", value)
+
+
+def test_a_value_runs_nothing(tmp_path: Path) -> None:
+    text = f'!!python/object/apply:os.system ["touch {tmp_path / "ran"}"]'
+    assert parse_value(text) == text
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("text", ["lr", "=3"])

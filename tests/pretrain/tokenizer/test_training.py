@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pretrain.config import Augmentation, RunSettings
+from pretrain.config import Augmentation, RunSettings, TokenizerSettings
 from pretrain.config.tokenizer import FULL, SMALL
 from pretrain.data.sources import open_images
 from pretrain.run.log import TIMED
@@ -118,6 +118,18 @@ def test_a_loss_that_is_not_finite_ends_the_run(folder: Path, tmp_path: Path) ->
     with pytest.raises(ArithmeticError, match="lower --tokenizer-lr"):
         train(folder, tmp_path / "t.safetensors", settings=replace(TINY, tokenizer_lr=1e30,
               tokenizer_encoder_wait=0.0, tokenizer_encoder_lr=1.0))  # fmt: skip
+
+
+def test_a_last_update_that_is_not_finite_writes_no_tokenizer(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lr = TokenizerSettings.lr
+    monkeypatch.setattr(
+        TokenizerSettings, "lr", lambda self, step: float("nan") if step == 23 else lr(self, step)
+    )
+    with pytest.raises(ArithmeticError, match=r"step 24: its update made values of \S+ NaN"):
+        train(folder, tmp_path / "t.safetensors")
+    assert not (tmp_path / "t.safetensors").exists()
 
 
 def test_schedules_reach_what_the_paper_states() -> None:
