@@ -101,7 +101,7 @@ def segmentors(arch: str, crop: int) -> tuple[nn.Module, nn.Module]:
     options = [f"crop_size=({crop}, {crop})", f"image_size={crop}", "data_root=unused"]
     ours, settings = our_segmentor(CONFIGS[arch], options)
     theirs = copy.deepcopy(ours)
-    theirs.backbone = their_backbone(arch, settings.drop_path, crop)
+    theirs.backbone = their_backbone(arch, settings.drop_path_rate, crop)
     take_weights(theirs.backbone, ours.backbone.features)
     if arch == "beit":
         theirs.neck = their_pyramid(ours.backbone.features.pyramid)
