@@ -62,6 +62,7 @@ def train(
     resume: bool = False,
     init: Path | None = None,
     skip_unreadable: bool = False,
+    check_images: bool = False,
 ) -> int:
     """Run `recipe` on the images at `data` into the folder `out`.
 
@@ -72,7 +73,7 @@ def train(
     """
     fabric = launch(recipe.run.device, recipe.run.precision)
     resume = resume and (out / folder.STATE).is_file()
-    images = checked_images(fabric, data, out, resume, skip_unreadable)
+    images = checked_images(fabric, data, out, resume, skip_unreadable, check_images)
     length = plan(recipe, len(images))
     split = Split.of(
         recipe.batch_size, recipe.run.device_batch_size, fabric.world_size, fabric.global_rank

@@ -31,6 +31,7 @@ class Command:
     device_batch_size: int = 64  # most images a device takes at once; the rest is accumulated
     workers: int = 2  # data processes a device
     checkpoint_steps: int = 500
+    check_images: bool = False  # look at every image first, and refuse broken ones
     skip_unreadable: bool = False  # decode every image first, leave out the broken ones
 
 
@@ -68,7 +69,9 @@ def run(command: Command) -> None:
 
     fabric = launch(command.device)
     folder = command.out.with_suffix("")
-    images = checked_images(fabric, command.data, folder, False, command.skip_unreadable)
+    images = checked_images(
+        fabric, command.data, folder, False, command.skip_unreadable, command.check_images
+    )
     train_tokenizer(
         fabric,
         images,
