@@ -114,16 +114,16 @@ def test_a_later_start_reads_no_earlier_image(
     assert sorted(opened) == sorted(ORDER.step(3).tolist())
 
 
-WHOLE_STEP = Split.of(8, 8)
 READS_AND_FAILS = """
 import signal, sys
 from pathlib import Path
-from tests.pretrain.data.test_batches import ORDER, WHOLE_STEP, samples
+from tests.pretrain.data.test_batches import ORDER, samples
 from pretrain.data.batches import loader
+from pretrain.data.order import Split
 
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda *_: None)  # as a run does, which finishes its step first
-batches = loader(samples(Path(sys.argv[1])), ORDER, WHOLE_STEP, 20, 0, 2, False)
+batches = loader(samples(Path(sys.argv[1])), ORDER, Split.of(8, 8), 20, 0, 2, False)
 for _ in range(4):
     next(batches)
 print("reading", flush=True)

@@ -47,7 +47,7 @@ def test_encoder_file_round_trip(tmp_path: Path) -> None:
 WRITE = """
 import sys
 from pathlib import Path
-from tests.pretrain.test_checkpoint import IDENTITY, TENSORS
+from tests.pretrain.files.test_encoder_file import IDENTITY, TENSORS
 from pretrain.files.encoder_file import write_encoder
 
 write_encoder(Path(sys.argv[1]), TENSORS, IDENTITY)
