@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pretrain.config import Augmentation
 from pretrain.data.augment import augment
-from pretrain.data.order import Order, Split, StepSampler
+from pretrain.data.order import BatchShare, Order, StepSampler
 from pretrain.data.reading import Failure, FailureCount, read_or_replace
 from pretrain.data.sources import Images
 
@@ -122,14 +122,14 @@ def collate(samples: list[Sample]) -> Batch:
 
 
 def loader(
-    samples: ImageSamples, order: Order, split: Split, steps: int, first: int, workers: int,
+    samples: ImageSamples, order: Order, share: BatchShare, steps: int, first: int, workers: int,
     pin: bool,
 ) -> Iterator[Batch]:  # fmt: skip
     """Return one process's batches from optimizer step `first` on, read ahead by `workers`.
 
     Raises ValueError at a batch where too many images have turned out unreadable.
     """
-    sampler = StepSampler(order, split, first, steps)
+    sampler = StepSampler(order, share, first, steps)
     batches = iter(
         DataLoader(
             samples,

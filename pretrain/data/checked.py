@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from pathlib import Path
 
 from lightning_fabric import Fabric
@@ -12,6 +11,7 @@ from pretrain.data.sources import Images, digest, open_images
 from pretrain.data.turns import Turns
 from pretrain.files.write import atomic_write, remove_unfinished
 from pretrain.run import folder
+from pretrain.run.processes import available_cores
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +31,13 @@ def checked_images(
     turns = Turns(fabric)
     if fabric.is_global_zero:
         remove_unfinished(out)
-    workers = max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-    images = turns.in_order(lambda: open_images(data, workers))
+    cores = available_cores()  # the other processes wait
+    images = turns.in_order(lambda: open_images(data, cores))
     record = out / folder.DATA
     begins = fabric.is_global_zero and not resume
-    every_core = os.cpu_count() or 1  # the other processes wait
     turns.take(
         begins,
-        lambda: _begin(images, record, skip_unreadable, check or skip_unreadable, every_core),
+        lambda: _begin(images, record, skip_unreadable, check or skip_unreadable, cores),
     )
     facts = json.loads(record.read_text())
     images = without(images, facts["skipped"])

@@ -109,7 +109,7 @@ def read_detection(out: Path) -> Outcome:
     """
     parts = ("loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc")
     names = {**{name: name for name in parts}, "gradient_norm": "grad_norm", "lr": "lr"}
-    logged = torch.load(out / "state.pth", weights_only=True)["log"]
+    logged = torch.load(out / "state.pt", weights_only=True)["values"]["log"]
     losses = {ours: [value for value, _ in logged[theirs][0]] for ours, theirs in names.items()}
     steps = [float(step + 1) for _, step in logged[parts[0]][0]]
     trained = torch.load(out / "model_final.pth", weights_only=True)["model"]
