@@ -114,7 +114,7 @@ def table(outcomes: list[Outcome], request: Request) -> Table:
     for heading in ("config", "family", "data", "s a step", "images/s", "MiB", "hours", "result"):
         found.add_column(heading, justify="right" if heading in ("s a step", "images/s", "MiB", "hours") else "left", overflow="fold")
     for o in outcomes:
-        result = f"[red]{o.stage}: {o.failure}" if o.failure else ", ".join(("passed", *o.notes))
+        result = f"[red]failed: {o.stage}" if o.failure else ", ".join(("passed", *o.notes))
         numbers = (number(o.step_seconds, 3), number(o.images_per_second, 1), number(o.peak_memory_mib, 0), number(o.hours, 1))
         found.add_row(o.config, o.family, o.form, *numbers, result)
     return found

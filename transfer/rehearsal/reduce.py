@@ -221,6 +221,7 @@ def _small_detector(config: Any) -> dict[str, Any]:
         "model.box_convs": [8 for _ in model.box_convs],
         "model.box_fcs": [16 for _ in model.box_fcs],
         "model.mask_convs": [8 for _ in model.mask_convs],
+        "model.max_detections": 10,
         "input.train": [_shrunk(step, scale) for step in config.input.train],
         "input.test": [_shrunk(step, scale) for step in config.input.test],
     }
