@@ -48,7 +48,8 @@ class SparkSettings:
     decoder_width: int = 768  # channels at the smallest map; decoder.py
     # norm of the feature maps before the decoder; auto: the encoder's kind, as spark.py
     densify_norm: Literal["auto", "bn", "ln"] = "auto"
-    sparse: Literal["patches", "dense"] = "patches"  # same mathematics both ways; ours
+    # same mathematics both ways; auto: patches on the CPU, dense on CUDA until measured there; ours
+    sparse: Literal["auto", "patches", "dense"] = "auto"
 
     def __post_init__(self) -> None:
         _require(0 < self.mask_ratio < 1, f"mask_ratio={self.mask_ratio} is not between 0 and 1")
@@ -65,7 +66,8 @@ class FcmaeSettings:
     decoder_depth: int = 1  # ConvNeXt V2 blocks; models/fcmae.py
     # paper's JAX form; "release": std 1 on convolutions, as models/fcmae.py has it by oversight
     weight_init: Literal["std_0.02", "release"] = "std_0.02"
-    sparse: Literal["patches", "dense"] = "patches"  # same mathematics both ways; ours
+    # same mathematics both ways; auto: patches on the CPU, dense on CUDA until measured there; ours
+    sparse: Literal["auto", "patches", "dense"] = "auto"
 
     def __post_init__(self) -> None:
         _require(0 < self.mask_ratio < 1, f"mask_ratio={self.mask_ratio} is not between 0 and 1")

@@ -59,16 +59,20 @@ class Batch:
 
 def normalise(images: Tensor, settings: Augmentation) -> Tensor:
     """(B, 3, H, W) uint8 -> float32, (x / 255 - mean) / std."""
-    mean = torch.tensor(settings.pixel_mean, device=images.device).view(3, 1, 1)
-    std = torch.tensor(settings.pixel_std, device=images.device).view(3, 1, 1)
+    mean, std = _pixel_statistics(settings, images.device)
     return (images.float() / 255 - mean) / std
 
 
 def unnormalise(images: Tensor, settings: Augmentation) -> Tensor:
     """The inverse of `normalise`, in [0, 1] and clamped to it."""
-    mean = torch.tensor(settings.pixel_mean, device=images.device).view(3, 1, 1)
-    std = torch.tensor(settings.pixel_std, device=images.device).view(3, 1, 1)
+    mean, std = _pixel_statistics(settings, images.device)
     return (images * std + mean).clamp(0, 1)
+
+
+def _pixel_statistics(settings: Augmentation, device: torch.device) -> Tensor:
+    """Return mean and standard deviation, (2, 3, 1, 1) on `device`, without waiting for it."""
+    both = torch.tensor((settings.pixel_mean, settings.pixel_std))
+    return both[..., None, None].to(device, non_blocking=True)
 
 
 class ImageSamples(Dataset[tuple[Tensor, ...]]):

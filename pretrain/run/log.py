@@ -82,6 +82,11 @@ class RunLog:
                 self._board.add_scalar(name, value, step)
         self._show(step, values)
 
+    def note(self, text: str) -> None:
+        """Write a message to log.txt alone."""
+        if self._text:
+            self._text.handle(logger.makeRecord(logger.name, logging.INFO, "", 0, text, (), None))
+
     def flush_to_disk(self) -> dict[str, int]:
         """Put everything on disk; return the files' lengths in bytes for the training state."""
         if self._board:
@@ -121,8 +126,7 @@ class RunLog:
         now = time.monotonic()
         left = (now - self._began) / max(1, step - self._first) * (self._steps - step)
         text = _line(step, self._steps, values, left)
-        if self._text:
-            self._text.handle(logger.makeRecord(logger.name, logging.INFO, "", 0, text, (), None))
+        self.note(text)
         if self._bar:
             self._bar.show(step, values)
         elif now - self._printed > SECONDS_BETWEEN_LINES or step == self._steps:

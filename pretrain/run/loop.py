@@ -89,6 +89,10 @@ class Loop:
         try:
             with stop_on_signals() as stop:
                 self.train_from(first, stop)
+        except NotFiniteError as error:
+            if self.log:
+                self.log.note(str(error))
+            raise
         finally:
             if self.log:
                 self.log.close()

@@ -76,7 +76,7 @@ class DiscreteVAE(nn.Module):
         tokens = logits.detach().argmax(dim=1)
         return {"loss": loss, "reconstruction": reconstruction, "kl": kl, "tokens": tokens}
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
         """(B, vocab_size, h, w) for images in [0, 1]; half precision inside on a CUDA device.
 
@@ -89,12 +89,12 @@ class DiscreteVAE(nn.Module):
         with torch.autocast(device, enabled=False):
             return self.encoder.blocks[-1](x.float())
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] -> the likeliest codes (B, h*w) int64, in raster order."""
         return self.logits(images).argmax(dim=1).flatten(1)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(self, tokens: Tensor) -> Tensor:
         """Codes (B, h, w) int64 -> images (B, 3, f h, f w) in [0, 1]."""
         codes = F.one_hot(tokens, self.vocab_size).permute(0, 3, 1, 2).float()

@@ -55,7 +55,7 @@ COMMANDS = {
         --device-batch-size 4 --workers 0 --checkpoint-steps 15
         --tokenizer-steps 25 --tokenizer-batch-size 8 --tokenizer-warmup-steps 5
         --tokenizer-vocab-size 64 --tokenizer-weight-decay 0.1 --tokenizer-encoder-lr 0.1
-        --tokenizer-ema 0.9""",
+        --tokenizer-ema-decay 0.9""",
     # after so few steps only many boxes of any score bring the figures above zero
     "detection": """tools/train_net.py --config-file configs/detection/shapes_mask_rcnn.py
         weights=$fcmae/encoder.safetensors data.root=$data output_dir=$out seed=3

@@ -147,6 +147,7 @@ def test_a_loss_that_is_not_finite_is_noticed_before_anything_is_written(tmp_pat
     assert [f"image 6.{i}" in said for i in range(BATCH)] == [True] * BATCH
     assert said.endswith("lower lr")
     assert [line["step"] for line in lines(tmp_path)] == [5]
+    assert (tmp_path / folder.TEXT_LOG).read_text().endswith(f"{said}\n")
     assert state(tmp_path)["step"] == 4
 
 
