@@ -47,6 +47,7 @@ class Command:
     out: Path | None = None  # where everything of the run goes
     resume: bool = False  # continue the run in --out
     init: Path | None = None  # weights to start from
+    check_images: bool = False  # look at every image first, and refuse broken ones
     skip_unreadable: bool = False  # decode every image first, leave out and count the broken ones
     explain: bool = False  # print the settings and stop
 
@@ -116,6 +117,7 @@ def run(arguments: list[str]) -> int:
         resume=command.resume,
         init=command.init,
         skip_unreadable=command.skip_unreadable,
+        check_images=command.check_images,
     )
     return 0
 

@@ -56,6 +56,7 @@ def train(
     resume: bool = False,
     init: Path | None = None,
     skip_unreadable: bool = False,
+    check_images: bool = False,
 ) -> None:
     """Run `recipe` on the images at `data` into the folder `out`.
 
@@ -72,7 +73,7 @@ def train(
             recipe.batch_size, recipe.run.device_batch_size, fabric.world_size, fabric.global_rank
         )
         method = method_before_images(recipe, init)
-        images = checked_images(fabric, data, out, resume, skip_unreadable)
+        images = checked_images(fabric, data, out, resume, skip_unreadable, check_images)
         run_length(recipe, len(images))  # refuses what is too short
         if method is None:
             tokenizer = ensure_tokenizer(fabric, recipe, images, out / folder.TOKENIZER)

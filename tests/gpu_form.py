@@ -1,8 +1,12 @@
-"""What a GPU would be asked to do, without one: fake CUDA tensors have shapes and no numbers.
+"""What a GPU would be asked to do, on a machine without one.
 
-A forward pass runs as it would under CUDA's autocast. It fails where tensors of two devices meet,
-where the host reads a number from the device or a shape depends on one, and where a copy makes the
-host wait. The autograd engine needs a real device: backward passes are called by hand.
+    fake_gpu      tensors with shapes and no numbers (torch's FakeTensor): a number that the host
+                  reads, a shape that depends on one and a copy that the host waits for are errors
+    stand_in_gpu  tensors that say CUDA and are computed on the CPU: for detectors, which read
+                  numbers all the time; tensors of two devices in one operation are errors
+
+Both run forward passes under CUDA's own autocast. The autograd engine needs a real device, so
+backward passes are called by hand.
 """
 
 from collections.abc import Iterator
@@ -13,13 +17,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _disable_current_modes,
+    return_and_correct_aliasing,
+)
+from torch.utils._pytree import tree_leaves, tree_map
 
-CUDA = torch.device("cuda", 0)
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+# these take tensors of two devices, a CPU's indices of a CUDA tensor among them
+ACROSS = ("copy_", "_to_copy", "index", "index_put", "index_put_", "_index_put_impl_")
 
 
 class HostWaitError(AssertionError):
     """A copy between host and device for which the host waits."""
+
+
+class MixedDevicesError(AssertionError):
+    """Tensors of two devices in one operation."""
 
 
 class NoWaiting(TorchDispatchMode):
@@ -38,8 +54,7 @@ class NoWaiting(TorchDispatchMode):
 @contextmanager
 def fake_gpu(monkeypatch: pytest.MonkeyPatch, autocast: bool = True) -> Iterator[None]:
     """Let tensors made inside be fake ones, with CUDA and its autocast to bfloat16 at hand."""
-    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *_: True)
+    _pretend_cuda(monkeypatch)
     with (
         FakeTensorMode(allow_non_fake_inputs=False),
         torch.autocast("cuda", torch.bfloat16, enabled=autocast),
@@ -60,6 +75,87 @@ def put_on_gpu(module: nn.Module) -> None:
                 part._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=CUDA)
 
 
+@contextmanager
+def stand_in_gpu(monkeypatch: pytest.MonkeyPatch, autocast: bool = True) -> Iterator[list[str]]:
+    """Let `.to("cuda")` give stand-ins; yields a list of the operations that read numbers.
+
+    Move modules with `module.to(CUDA)`.
+    """
+    _pretend_cuda(monkeypatch)
+    reads: list[str] = []
+    before = torch.__future__.get_overwrite_module_params_on_conversion()
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    torch._C._set_only_lift_cpu_tensors(True)
+    try:
+        with (
+            torch.autocast("cuda", torch.bfloat16, enabled=autocast),
+            torch.backends.cudnn.flags(enabled=False),  # the CPU has no kernels of these names,
+            sdpa_kernel(SDPBackend.MATH),  # nor of CUDA's attention
+            StandInMode(reads),
+        ):
+            yield reads
+    finally:
+        torch._C._set_only_lift_cpu_tensors(False)
+        torch.__future__.set_overwrite_module_params_on_conversion(before)
+
+
+class StandIn(Tensor):
+    """A tensor that says it is on CUDA; its `numbers` are on the CPU."""
+
+    numbers: Tensor
+
+    @staticmethod
+    def __new__(cls, numbers: Tensor) -> "StandIn":
+        with _disable_current_modes():
+            shape = torch.empty_strided(
+                numbers.shape, numbers.stride(), dtype=numbers.dtype, device="meta"
+            )
+        made = Tensor._make_subclass(
+            cls, shape, False, dispatch_device=True, device_for_backend_keys=CUDA
+        )
+        made.numbers = numbers
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _run(func, args, kwargs or {}, [])
+
+
+class StandInMode(TorchDispatchMode):
+    """Computes on the CPU what stand-ins take part in, and makes new ones where CUDA is asked."""
+
+    def __init__(self, reads: list[str]) -> None:
+        super().__init__()
+        self.reads = reads
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _run(func, args, kwargs or {}, self.reads)
+
+
+def _run(func: Any, args: Any, kwargs: dict[str, Any], reads: list[str]) -> Any:
+    if func is torch.ops.prim.device.default:
+        return CUDA
+    name = func.overloadpacket.__name__
+    tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+    on_gpu = any(isinstance(x, StandIn) for x in tensors)
+    others = [x for x in tensors if not isinstance(x, StandIn) and x.ndim > 0]
+    if on_gpu and others and name not in ACROSS:
+        raise MixedDevicesError(f"{func}: {[tuple(x.shape) for x in others]} are on the CPU")
+    if on_gpu and name in ("_local_scalar_dense", "nonzero", "equal"):
+        reads.append(name)
+    if kwargs.get("device") is not None:
+        on_gpu = torch.device(kwargs["device"]).type == "cuda"
+        kwargs = {**kwargs, "device": CPU}
+    numbers = lambda x: x.numbers if isinstance(x, StandIn) else x  # noqa: E731
+    out = func(*tree_map(numbers, args), **tree_map(numbers, kwargs))
+    if not on_gpu:
+        return out
+    wrapped = tree_map(lambda x: StandIn(x) if isinstance(x, Tensor) else x, out)
+    if name == "_to_copy":
+        return wrapped
+    return return_and_correct_aliasing(func, args, kwargs, wrapped)
+
+
 class Context:
     """Stands for autograd's context of a torch.autograd.Function."""
 
@@ -76,3 +172,10 @@ def gradients(function: Any, *inputs: Any) -> tuple[Tensor, list[Tensor | None]]
     context = Context(len(inputs))
     out = function.forward(context, *inputs)
     return out, list(function.backward(context, torch.empty_like(out)))
+
+
+def _pretend_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *_: True)
+    monkeypatch.setattr("torch.cuda._lazy_init", lambda: None)
+    torch._C._ensureCUDADeviceGuardSet()

@@ -38,6 +38,7 @@ class Command:
     workers: int | Literal["auto"] = "auto"  # data processes a device
     log_steps: int = 20  # optimizer steps between lines of log.jsonl
     checkpoint_steps: int = 500  # optimizer steps between training states
+    check_images: bool = False  # look at every image first, and refuse broken ones
     skip_unreadable: bool = False  # decode every image first, leave out the broken ones
 
 
@@ -77,7 +78,9 @@ def run(command: Command) -> None:
     folder = command.out.with_suffix("")
     with locked(folder) if is_first_process() else nullcontext():
         fabric = launch(command.device, command.precision)
-        images = checked_images(fabric, command.data, folder, False, command.skip_unreadable)
+        images = checked_images(
+            fabric, command.data, folder, False, command.skip_unreadable, command.check_images
+        )
         train_tokenizer(
             fabric,
             images,

@@ -82,6 +82,15 @@ class RunLog:
                 self._board.add_scalar(name, value, step)
         self._show(step, values)
 
+    def write_figures(self, step: int, figures: Mapping[str, float]) -> None:
+        """Write a line of figures of the state after `step`, as an evaluation gives them."""
+        self._lines.write(json.dumps({"step": step, **figures}) + "\n")
+        self._lines.flush()
+        if self._board:
+            for name, value in figures.items():
+                self._board.add_scalar(name, value, step)
+        logger.info("step %d of %d  %s", step, self._steps, _text(figures))
+
     def note(self, text: str) -> None:
         """Write a message to log.txt alone."""
         if self._text:

@@ -103,7 +103,7 @@ def test_ctrl_c_finishes_the_step_and_saves(tmp_path: Path, data: list[str]) -> 
     assert process.returncode == 128 + signal.SIGINT, said[-3000:]
     assert "continue with --resume" in said
     steps = len(log.read_text().splitlines())
-    assert checkpoint.load(out / "state.pth")["step"] == steps > 0
+    assert checkpoint.load(out / "state.pt")["step"] == steps > 0
 
 
 def test_two_processes_equal_one_that_accumulates(tmp_path: Path, data: list[str]) -> None:

@@ -96,7 +96,9 @@ class Trainer(TrainerBase):
             batch = next(self.batches)
             waited += time.perf_counter() - start
             seen.append(batch)
-            seed_draws(self.seed, self.iter, part, comm.get_rank())
+            # counted over all processes: two that take a part each draw what one draws for both
+            place = part * comm.get_world_size() + comm.get_rank()
+            seed_draws(self.seed, self.iter, place, 0)
             with self._synchronised(part == self.accumulate - 1), self._autocast():
                 losses = self._losses(batch)
                 total = torch.stack(list(losses.values())).sum() / self.accumulate

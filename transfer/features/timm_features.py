@@ -14,7 +14,6 @@ import timm
 import torch
 import torch.nn.functional as F
 from timm.layers import LayerNorm2d
-from timm.models.beit import Beit
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -83,13 +82,16 @@ class TimmFeatures(nn.Module):
                    of `blocks`, all at the patch's stride; "auto": "simple" for plain ViTs
     image_size     plain ViTs only: pixels along a side at which position parameters are stored
                    (default: the architecture's); any size runs, resized within the forward pass
+    relative_position  ViTs without one: add a relative position table a block, zeros at first
+    layer_scale    ViTs without one: add layer scales, at this value at first
     window_size    plain ViTs only: patches along a window's side, 0 = global attention everywhere
     global_blocks  the blocks that stay global with windows; (): four spread evenly, as ViTDet
     freeze         "backbone": the encoder is fixed and in evaluation mode
     checkpointing  recompute the encoder's activations in the backward pass
 
     Attributes: encoder, norms, pyramid, channels, strides, and `removed`: the names of the timm
-    tensors that this net leaves out. ValueError on an argument the architecture cannot honour.
+    tensors that this net leaves out, and `added`: those of the encoder that no file of the
+    architecture has. ValueError on an argument the architecture cannot honour.
     """
 
     def __init__(
@@ -103,6 +105,8 @@ class TimmFeatures(nn.Module):
         pyramid: Literal["auto", "simple", "blocks"] | None = None,
         blocks: Sequence[int] | None = None,
         image_size: int | None = None,
+        relative_position: bool = False,
+        layer_scale: float | None = None,
         window_size: int = 0,
         global_blocks: Sequence[int] = (),
         pyramid_channels: int = 256,
@@ -129,7 +133,12 @@ class TimmFeatures(nn.Module):
             self._set_up_vit(wanted, pyramid, blocks, window_size, global_blocks, pyramid_channels)
         else:
             self._set_up_stages(wanted, pyramid, blocks, window_size)
-        self.removed = frozenset(everything - set(self.encoder.state_dict()))
+        if relative_position:
+            plain_vit.add_relative_position(self.encoder, arch)
+        if layer_scale is not None:
+            plain_vit.add_layer_scale(self.encoder, arch, layer_scale)
+        here = set(self.encoder.state_dict())
+        self.removed, self.added = frozenset(everything - here), frozenset(here - everything)
         self.norms = self._output_norms(norm_outputs)
         if freeze == "backbone":
             self.encoder.requires_grad_(False)
@@ -209,9 +218,9 @@ class TimmFeatures(nn.Module):
 
     @property
     def has_relative_position(self) -> bool:
-        """Whether the blocks carry BEiT's relative position tables."""
-        blocks: Any = self.encoder.blocks if isinstance(self.encoder, Beit) else []
-        return any(block.attn.relative_position_bias_table is not None for block in blocks)
+        """Whether the blocks carry relative position tables, as BEiT's do."""
+        blocks: Any = self.encoder.blocks if self.plain else []
+        return any(getattr(block.attn, plain_vit.TABLE, None) is not None for block in blocks)
 
     def train(self, mode: bool = True) -> "TimmFeatures":
         """As nn.Module.train; a frozen encoder stays in evaluation mode."""

@@ -17,6 +17,7 @@ from pretrain.files.write import atomic_write
 from pretrain.run.provenance import device_name, git_state, versions
 
 RECORD_NAME = "result.json"
+EVALUATION_NAME = "eval.json"  # of --eval-only with other settings than the run's: not a record
 
 
 EVALUATION_NAME = "eval.json"  # of --eval-only with other settings than the run's: not a record

@@ -22,7 +22,9 @@ from pretrain.data.augment import augment, jitter_colors, random_box
 from pretrain.data.batches import Batch, ImageSamples, loader, normalise, unnormalise
 from pretrain.data.masks import random_visible
 from pretrain.data.order import BatchShare, Order
-from pretrain.data.sources import Files, digest, open_images, read_image, readable
+from pretrain.data.readable import readable
+from pretrain.data.reading import read_image
+from pretrain.data.sources import Files, digest, open_images
 from pretrain.schedule import RunLength
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -129,11 +131,11 @@ import signal, sys
 from pathlib import Path
 from tests.pretrain.data.test_batches import ORDER, samples
 from pretrain.data.batches import loader
-from pretrain.data.order import Split
+from pretrain.data.order import BatchShare
 
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda *_: None)  # as a run does, which finishes its step first
-batches = loader(samples(Path(sys.argv[1])), ORDER, Split.of(8, 8), 20, 0, 2, False)
+batches = loader(samples(Path(sys.argv[1])), ORDER, BatchShare.of(8, 8), 20, 0, 2, False)
 for _ in range(4):
     next(batches)
 print("reading", flush=True)
