@@ -11,11 +11,12 @@ from detectron2.utils import comm
 from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 from omegaconf import DictConfig, OmegaConf
 from timm.layers import freeze_batch_norm_2d
-from torch import Tensor, nn
+from torch import nn
 
 from pretrain.run.batch_norm import has_batch_norm, synchronised
 from transfer.detection.config import ConfigError
 from transfer.detection.optimizer import parameter_groups
+from transfer.detection.precision import losses_in_float32
 from transfer.features import TimmFeatures
 from transfer.weights import LoadReport, PixelStats, features_for
 
@@ -132,17 +133,6 @@ def _notes(config: DictConfig, model: nn.Module) -> tuple[str, ...]:
 BACKBONE_NORMS = ("BN", "SyncBN", "FrozenBN")
 
 
-def losses_in_float32(model: GeneralizedRCNN) -> None:
-    """Cast what the losses are computed from; does nothing outside autocast."""
-    heads = model.roi_heads
-    predictors = heads.box_predictor
-    outputs = list(predictors) if isinstance(predictors, nn.ModuleList) else [predictors]
-    if heads.mask_on:
-        outputs.append(heads.mask_head.predictor)
-    for module in (model.proposal_generator.rpn_head, *outputs):
-        module.register_forward_hook(lambda _module, _inputs, output: _float(output))
-
-
 def set_backbone_norm(encoder: nn.Module, kind: str) -> nn.Module:
     """BatchNorm of the encoder as it is, over all processes, or frozen to its statistics."""
     if kind not in BACKBONE_NORMS:
@@ -165,11 +155,3 @@ def precise_bn(model: nn.Module, batches: Iterable[Any], count: int) -> None:
         return
     with torch.no_grad():
         update_bn_stats(model, itertools.islice(batches, count), count)
-
-
-def _float(output: Any) -> Any:
-    if isinstance(output, Tensor):
-        return output.float() if output.is_floating_point() else output
-    if isinstance(output, list | tuple):
-        return type(output)(_float(v) for v in output)
-    return output

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from detectron2.layers import ShapeSpec
-from detectron2.layers.batch_norm import NaiveSyncBatchNorm
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.meta_arch import GeneralizedRCNN
-from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.proposal_generator import RPN, StandardRPNHead
 from detectron2.modeling.roi_heads import (
     CascadeROIHeads,
@@ -22,7 +21,9 @@ from detectron2.utils import comm
 from timm.layers import LayerNorm2d
 from torch import nn
 
+from pretrain.run.batch_norm import CPUSyncBatchNorm
 from transfer.detection.backbone import feature_pyramid
+from transfer.detection.precision import Float32ROIPooler, Float32SyncBatchNorm
 from transfer.detection.soft_nms import SoftNMSOutputLayers
 from transfer.features import TimmFeatures
 
@@ -91,24 +92,27 @@ def mask_rcnn(
         "batch_size_per_image": roi_batch,
         "positive_fraction": 0.25,
         "box_in_features": list(LEVELS),
-        "box_pooler": _pooler(7),
+        "box_pooler": pooler(7),
     }
     if masks:
         heads |= {
             "mask_in_features": list(LEVELS),
-            "mask_pooler": _pooler(14),
+            "mask_pooler": pooler(14),
             "mask_head": MaskRCNNConvUpsampleHead(
                 ShapeSpec(channels=channels, height=14, width=14),
                 num_classes=num_classes,
                 conv_dims=[*mask_convs, mask_convs[-1]],
-                conv_norm=norm(head_norm),
+                conv_norm=norm(head_norm, empty=True),
             ),
         }
 
     def box_head() -> FastRCNNConvFCHead:
         shape = ShapeSpec(channels=channels, height=7, width=7)
         return FastRCNNConvFCHead(
-            shape, conv_dims=list(box_convs), fc_dims=list(box_fcs), conv_norm=norm(head_norm)
+            shape,
+            conv_dims=list(box_convs),
+            fc_dims=list(box_fcs),
+            conv_norm=norm(head_norm, empty=True),
         )
 
     roi_heads = (_cascade if cascade else _standard)(heads, box_head, predictor)
@@ -124,23 +128,30 @@ def mask_rcnn(
     )
 
 
-def norm(name: str) -> Norm:
-    """Detectron2's norm by name, and "LN" over channels; SyncBN becomes BN in one process.
+def norm(name: str, *, empty: bool = False) -> Norm:
+    """Return Detectron2's norm by name, or "LN" over channels; SyncBN becomes BN in one process.
 
-    Detectron2 0.6 has no "LN"; torch's SyncBatchNorm takes no empty batch, which heads may see.
+    empty: whether a process may come without a single region, as mask heads do. torch's
+    SyncBatchNorm divides by zero where all of them do; Detectron2's NaiveSyncBatchNorm does not, and
+    as all regions have one size its weights by their number are those of the pixels.
+    Detectron2 0.6 has no "LN".
     """
     if name == "LN":
         return LayerNorm2d
-    if name == "SyncBN":
-        if comm.get_world_size() == 1:
-            return "BN"
-        return lambda channels: NaiveSyncBatchNorm(channels, stats_mode="N")
-    return name
+    if name != "SyncBN":
+        return name
+    if comm.get_world_size() == 1:
+        return "BN"
+    if empty:
+        return lambda channels: Float32SyncBatchNorm(channels, stats_mode="N")
+    return nn.SyncBatchNorm if torch.cuda.is_available() else CPUSyncBatchNorm
 
 
-def _pooler(size: int) -> ROIPooler:
+def pooler(size: int) -> Float32ROIPooler:
     scales = tuple(1 / 2 ** int(level[1]) for level in LEVELS)
-    return ROIPooler(output_size=size, scales=scales, sampling_ratio=0, pooler_type="ROIAlignV2")
+    return Float32ROIPooler(
+        output_size=size, scales=scales, sampling_ratio=0, pooler_type="ROIAlignV2"
+    )
 
 
 def _rpn(

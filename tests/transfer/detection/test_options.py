@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -15,7 +14,6 @@ from transfer.detection import checkpoint
 from transfer.detection.build import build_detector, precise_bn, set_backbone_norm
 from transfer.detection.config import ConfigError
 from transfer.detection.estimate import dry_run
-from transfer.detection.prepare import prepare, training_batches
 from transfer.detection.run import eval_only, run
 
 Tiny = Callable[..., DictConfig]
@@ -84,19 +82,6 @@ def test_wrong_options_are_refused(tiny: Tiny) -> None:
         build_detector(tiny("out", "backbone_norm=GN"), 2)
     with pytest.raises(ConfigError, match="for ResNets"):
         build_detector(tiny("out", "freeze_stages=2"), 2)
-
-
-def test_losses_are_computed_in_float32_under_bfloat16(tiny: Tiny) -> None:
-    setup = prepare(tiny())
-    batch = next(iter(training_batches(setup, 0)))
-    seen = []
-    head = setup.detector.model.proposal_generator.rpn_head
-    head.register_forward_hook(lambda _m, _i, out: seen.extend(t.dtype for t in out[0] + out[1]))
-    with EventStorage(), torch.autocast("cpu", torch.bfloat16):
-        losses = setup.detector.model(batch)
-        inner = head.conv(torch.zeros(1, 16, 4, 4)).dtype
-    assert inner == torch.bfloat16
-    assert set(seen) == {torch.float32} == {v.dtype for v in losses.values()}
 
 
 def test_precise_batchnorm_is_the_average_over_batches() -> None:
