@@ -70,7 +70,8 @@ def test_two_processes_equal_one_that_accumulates(tmp_path: Path, data: list[str
 def test_sync_bn_sees_the_images_of_all_processes(tmp_path: Path, data: list[str]) -> None:
     """Losses are averages over a process' own boxes, so only the statistics can be compared."""
     common = [*TINY, *data, *RESNET, "schedule.steps=1"]
-    common += [f"{key}=SyncBN" for key in ("backbone_norm", "model.fpn_norm", "model.head_norm")]
+    norms = ("backbone_norm", "model.fpn_norm", "model.box_norm", "model.mask_norm")
+    common += [f"{key}=SyncBN" for key in norms]
     means = []
     for processes in (1, 2):
         out = tmp_path / str(processes)

@@ -3,7 +3,8 @@
 config.py        a LazyConfig file and its overrides -> checked config, protocol
 data.py          a COCO-format split -> resumable batches
 backbone.py      transfer.features as a Detectron2 backbone
-mask_rcnn.py     the heads; soft_nms.py: Soft-NMS for the box heads
+mask_rcnn.py     the detector; proposals.py: its RPN; cascade.py: the cascade's box heads
+soft_nms.py      Soft-NMS for the box heads
 precision.py     what stays in float32 under autocast
 build.py         config -> detector with its weights and norms
 optimizer.py     parameter groups with layer decay; the schedule

@@ -118,7 +118,12 @@ def _notes(config: DictConfig, model: nn.Module) -> tuple[str, ...]:
     """What a reader of the figures should know of this process' BatchNorm."""
     if not has_batch_norm(model):
         return ()
-    asked = {config.model.fpn_norm, config.model.head_norm, config.backbone_norm}
+    asked = {
+        config.model.fpn_norm,
+        config.model.box_norm,
+        config.model.mask_norm,
+        config.backbone_norm,
+    }
     notes = []
     if "SyncBN" in asked and comm.get_world_size() == 1:
         notes.append("SyncBN ran as BatchNorm: one process")

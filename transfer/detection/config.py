@@ -141,6 +141,10 @@ def _check_test(test: DictConfig, soft_nms: DictConfig | None) -> None:
             raise ConfigError(f"{key} needs exactly {', '.join(wanted)}, got {', '.join(value)}")
     if soft_nms is not None and soft_nms.method not in METHODS:
         raise ConfigError(f"model.soft_nms.method must be one of {', '.join(METHODS)}")
+    if soft_nms is not None and test.tta is not None:
+        raise ConfigError(
+            "test.tta merges its views by NMS: set model.soft_nms=None, or test.tta=None"
+        )
 
 
 def _apply_budget(config: DictConfig) -> None:

@@ -5,15 +5,11 @@ from typing import Any
 
 import torch
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.meta_arch import GeneralizedRCNN
-from detectron2.modeling.proposal_generator import RPN, StandardRPNHead
 from detectron2.modeling.roi_heads import (
-    CascadeROIHeads,
     FastRCNNConvFCHead,
-    FastRCNNOutputLayers,
     MaskRCNNConvUpsampleHead,
     StandardROIHeads,
 )
@@ -23,8 +19,10 @@ from torch import nn
 
 from pretrain.run.batch_norm import CPUSyncBatchNorm
 from transfer.detection.backbone import feature_pyramid
+from transfer.detection.cascade import IOUS, cascade_heads
 from transfer.detection.precision import Float32ROIPooler, Float32SyncBatchNorm
-from transfer.detection.soft_nms import SoftNMSOutputLayers
+from transfer.detection.proposals import proposal_network
+from transfer.detection.soft_nms import box_predictor
 from transfer.features import TimmFeatures
 
 Norm = str | Callable[[int], nn.Module]
@@ -33,13 +31,7 @@ Norm = str | Callable[[int], nn.Module]
 LEVELS = ("p2", "p3", "p4", "p5")  # strides 4, 8, 16, 32
 
 
-CASCADE_IOUS = (0.5, 0.6, 0.7)  # Cascade R-CNN, section 4
-
-
 BOX_LOSS_WEIGHT = {"giou": 10.0}  # ConvNeXt's cascade configs; smooth L1 has weight 1
-
-
-CASCADE_WEIGHTS = ((10, 10, 5, 5), (20, 20, 10, 10), (30, 30, 15, 15))
 
 
 def mask_rcnn(
@@ -51,18 +43,22 @@ def mask_rcnn(
     color_order: str = "RGB",
     masks: bool = True,
     cascade: bool = False,
+    stage_loss_weights: Sequence[float] | None = None,
     channels: int = 256,
     fpn_norm: str = "",
     anchor_sizes: Sequence[int] = (32, 64, 128, 256, 512),
     rpn_convs: int = 1,
     rpn_batch: int = 256,
+    rpn_loss_beta: float = 0.0,
+    rpn_boundary_px: float = -1.0,
     pre_nms_topk: tuple[int, int] = (2000, 1000),
     post_nms_topk: tuple[int, int] = (1000, 1000),
     roi_batch: int = 512,
     box_convs: Sequence[int] = (),
     box_fcs: Sequence[int] = (1024, 1024),
     mask_convs: Sequence[int] = (256, 256, 256, 256),
-    head_norm: str = "",
+    box_norm: str = "",
+    mask_norm: str = "",
     box_loss: str = "smooth_l1",
     score_threshold: float = 0.05,
     nms_threshold: float = 0.5,
@@ -72,7 +68,8 @@ def mask_rcnn(
     """Mask R-CNN (or Cascade Mask R-CNN) for images in [0, 255].
 
     pixel_mean, pixel_std: in [0, 255], in `color_order`. pre/post_nms_topk: (training, test).
-    soft_nms: settings of soft_nms.py, which then replaces NMS at `nms_threshold`.
+    stage_loss_weights: of a cascade, see cascade.py. rpn_loss_beta, rpn_boundary_px: see
+    proposals.py. soft_nms: settings of soft_nms.py, which then replaces NMS at `nms_threshold`.
     Defaults are Detectron2's (configs/common/models/mask_rcnn_fpn.py).
     """
     pyramid = feature_pyramid(features, channels, norm(fpn_norm))
@@ -83,7 +80,7 @@ def mask_rcnn(
         "test_nms_thresh": nms_threshold,
         "test_topk_per_image": max_detections,
         "box_reg_loss_type": box_loss,
-        "loss_weight": {"loss_box_reg": BOX_LOSS_WEIGHT.get(box_loss, 1.0)},
+        "loss_weight": {"loss_cls": 1.0, "loss_box_reg": BOX_LOSS_WEIGHT.get(box_loss, 1.0)},
     }
     if soft_nms is not None:
         predictor["soft_nms"] = dict(soft_nms)
@@ -102,7 +99,7 @@ def mask_rcnn(
                 ShapeSpec(channels=channels, height=14, width=14),
                 num_classes=num_classes,
                 conv_dims=[*mask_convs, mask_convs[-1]],
-                conv_norm=norm(head_norm, empty=True),
+                conv_norm=norm(mask_norm, empty=True),
             ),
         }
 
@@ -112,14 +109,27 @@ def mask_rcnn(
             shape,
             conv_dims=list(box_convs),
             fc_dims=list(box_fcs),
-            conv_norm=norm(head_norm, empty=True),
+            conv_norm=norm(box_norm, empty=True),
         )
 
-    roi_heads = (_cascade if cascade else _standard)(heads, box_head, predictor)
+    roi_heads: StandardROIHeads
+    if cascade:
+        boxes = [box_head() for _ in IOUS]
+        roi_heads = cascade_heads(heads, boxes, predictor, stage_loss_weights)
+    else:
+        roi_heads = _standard_heads(heads, box_head(), predictor)
     return GeneralizedRCNN(
         backbone=pyramid,
-        proposal_generator=_rpn(
-            channels, anchor_sizes, rpn_convs, rpn_batch, pre_nms_topk, post_nms_topk
+        proposal_generator=proposal_network(
+            [*LEVELS, "p6"],
+            channels,
+            list(anchor_sizes),
+            convs=rpn_convs,
+            batch=rpn_batch,
+            pre_nms_topk=pre_nms_topk,
+            post_nms_topk=post_nms_topk,
+            loss_beta=rpn_loss_beta,
+            boundary_px=rpn_boundary_px,
         ),
         roi_heads=roi_heads,
         pixel_mean=tuple(pixel_mean),
@@ -128,12 +138,24 @@ def mask_rcnn(
     )
 
 
+def _standard_heads(
+    common: dict[str, Any], head: FastRCNNConvFCHead, predictor: dict[str, Any]
+) -> StandardROIHeads:
+    regression = Box2BoxTransform((10, 10, 5, 5))
+    return StandardROIHeads(
+        **common,
+        proposal_matcher=Matcher([0.5], [0, 1], allow_low_quality_matches=False),
+        box_head=head,
+        box_predictor=box_predictor(head.output_shape, regression, predictor),
+    )
+
+
 def norm(name: str, *, empty: bool = False) -> Norm:
     """Return Detectron2's norm by name, or "LN" over channels; SyncBN becomes BN in one process.
 
-    empty: whether a process may come without a single region, as mask heads do. torch's
-    SyncBatchNorm divides by zero where all of them do; Detectron2's NaiveSyncBatchNorm does not, and
-    as all regions have one size its weights by their number are those of the pixels.
+    empty: whether a process may come without a single region, as mask heads do. Where all of them
+    do, torch's SyncBatchNorm divides by zero; Detectron2's NaiveSyncBatchNorm does not, and as all
+    regions have one size, its weights by their number are those of the pixels.
     Detectron2 0.6 has no "LN".
     """
     if name == "LN":
@@ -152,67 +174,3 @@ def pooler(size: int) -> Float32ROIPooler:
     return Float32ROIPooler(
         output_size=size, scales=scales, sampling_ratio=0, pooler_type="ROIAlignV2"
     )
-
-
-def _rpn(
-    channels: int,
-    anchor_sizes: Sequence[int],
-    convs: int,
-    batch: int,
-    pre_nms_topk: tuple[int, int],
-    post_nms_topk: tuple[int, int],
-) -> RPN:
-    ratios = (0.5, 1.0, 2.0)
-    return RPN(
-        in_features=[*LEVELS, "p6"],
-        head=StandardRPNHead(in_channels=channels, num_anchors=len(ratios), conv_dims=[-1] * convs),
-        anchor_generator=DefaultAnchorGenerator(
-            sizes=[[size] for size in anchor_sizes],
-            aspect_ratios=[list(ratios)],
-            strides=[4, 8, 16, 32, 64],
-            offset=0.0,
-        ),
-        anchor_matcher=Matcher([0.3, 0.7], [0, -1, 1], allow_low_quality_matches=True),
-        box2box_transform=Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0)),
-        batch_size_per_image=batch,
-        positive_fraction=0.5,
-        pre_nms_topk=tuple(pre_nms_topk),
-        post_nms_topk=tuple(post_nms_topk),
-        nms_thresh=0.7,
-    )
-
-
-def _standard(
-    heads: dict[str, Any], box_head: Callable[[], FastRCNNConvFCHead], predictor: dict[str, Any]
-) -> StandardROIHeads:
-    head = box_head()
-    return StandardROIHeads(
-        **heads,
-        proposal_matcher=Matcher([0.5], [0, 1], allow_low_quality_matches=False),
-        box_head=head,
-        box_predictor=_predictor(head, (10, 10, 5, 5), predictor),
-    )
-
-
-def _cascade(
-    heads: dict[str, Any], box_head: Callable[[], FastRCNNConvFCHead], predictor: dict[str, Any]
-) -> CascadeROIHeads:
-    stages = [box_head() for _ in CASCADE_IOUS]
-    return CascadeROIHeads(
-        **heads,
-        proposal_matchers=[
-            Matcher([iou], [0, 1], allow_low_quality_matches=False) for iou in CASCADE_IOUS
-        ],
-        box_heads=stages,
-        box_predictors=[
-            _predictor(head, weights, {**predictor, "cls_agnostic_bbox_reg": True})
-            for head, weights in zip(stages, CASCADE_WEIGHTS, strict=True)
-        ],
-    )
-
-
-def _predictor(
-    head: FastRCNNConvFCHead, weights: tuple[int, ...], settings: dict[str, Any]
-) -> FastRCNNOutputLayers:
-    build = SoftNMSOutputLayers if "soft_nms" in settings else FastRCNNOutputLayers
-    return build(head.output_shape, box2box_transform=Box2BoxTransform(weights=weights), **settings)

@@ -19,7 +19,8 @@ config.features.update(
     global_blocks=[],  # [m] four blocks, evenly spread
 )
 config.model.update(
-    head_norm="LN",  # [m] box and mask head
+    box_norm="LN",  # [m]
+    mask_norm="LN",  # [m]
     rpn_convs=2,  # [m]
     box_convs=[256, 256, 256, 256],  # [m]
     box_fcs=[1024],  # [m]

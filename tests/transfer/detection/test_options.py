@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -14,6 +15,7 @@ from transfer.detection import checkpoint
 from transfer.detection.build import build_detector, precise_bn, set_backbone_norm
 from transfer.detection.config import ConfigError
 from transfer.detection.estimate import dry_run
+from transfer.detection.prepare import prepare, training_batches
 from transfer.detection.run import eval_only, run
 
 Tiny = Callable[..., DictConfig]
@@ -31,7 +33,7 @@ def test_a_trained_detector_is_evaluated_in_other_ways(tiny: Tiny) -> None:
 
 def test_a_cascade_trains_on_boxes_alone(tiny: Tiny) -> None:
     result = run(
-        tiny("out", "model.cascade=true", "model.masks=false", "model.head_norm=SyncBN",
+        tiny("out", "model.cascade=true", "model.masks=false", "model.box_norm=SyncBN",
              "model.box_convs=[16]", "schedule.steps=1", "train.accumulate=2")
     )  # fmt: skip
     assert result is not None
@@ -82,6 +84,20 @@ def test_wrong_options_are_refused(tiny: Tiny) -> None:
         build_detector(tiny("out", "backbone_norm=GN"), 2)
     with pytest.raises(ConfigError, match="for ResNets"):
         build_detector(tiny("out", "freeze_stages=2"), 2)
+
+
+def test_proposals_that_are_not_finite_end_the_step_on_all_processes(tiny: Tiny) -> None:
+    """No error on one process, for which the others would wait, but a loss that all see."""
+    setup = prepare(tiny())
+    model, batch = setup.detector.model, next(iter(training_batches(setup, 0)))
+    with EventStorage():
+        assert all(v.isfinite() for v in model(batch).values())
+        model.proposal_generator.rpn_head.anchor_deltas.bias.data.fill_(float("inf"))
+        losses = model(batch)
+        assert losses["loss_rpn_cls"].isnan()
+        assert losses["loss_mask"].isfinite()
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
 def test_precise_batchnorm_is_the_average_over_batches() -> None:

@@ -7,6 +7,7 @@ import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
+from torch import nn
 
 from transfer.detection.build import build_detector, build_optimizer
 from transfer.detection.config import load_config, protocol_of
@@ -100,6 +101,23 @@ def test_settings_follow_their_sources() -> None:
     vit = load("vit_large_100ep")
     assert vit.schedule.steps * vit.train.batch == pytest.approx(100 * 118_000, rel=1e-3)
     assert (vit.features.window_size, vit.decay.layers) == (14, 0.8)
+
+
+def test_the_cascade_is_convnexts() -> None:
+    model = load("convnext_base_3x").model
+    assert list(model.stage_loss_weights) == [1, 0.5, 0.25]
+    assert (model.box_norm, model.mask_norm, model.box_loss) == ("SyncBN", "", "giou")
+    assert list(model.post_nms_topk) == [2000, 1000]
+    built = build_detector(load("convnext_base_3x", "arch=convnext_atto"), num_classes=2).model
+    rpn, heads = built.proposal_generator, built.roi_heads
+    assert (rpn.smooth_l1_beta, rpn.anchor_boundary_thresh) == (1 / 9, 0)
+    assert rpn.post_nms_topk == {True: 2000, False: 1000}
+    assert not [m for m in heads.mask_head.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert [m for m in heads.box_head[2].modules() if isinstance(m, nn.BatchNorm2d)]
+    weights = [
+        (p.loss_weight["loss_cls"], p.loss_weight["loss_box_reg"]) for p in heads.box_predictor
+    ]
+    assert weights == [(1, 10), (0.5, 5), (0.25, 2.5)]
 
 
 def test_the_cascade_is_a_switch_that_changes_the_protocol() -> None:
