@@ -1,5 +1,6 @@
 """The command line of tools/train_net.py: exit statuses, and two processes equal one."""
 
+import json
 import os
 import subprocess
 import sys
@@ -65,6 +66,24 @@ def test_two_processes_equal_one_that_accumulates(tmp_path: Path, data: list[str
     )
     for name, value in first.items():
         torch.testing.assert_close(value, second[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_all_processes_evaluate_the_model_that_is_saved(tmp_path: Path, data: list[str]) -> None:
+    """Plain BatchNorm: in training each process has statistics of its own images."""
+    common = [*TINY, *data, *RESNET, "backbone_norm=BN", "schedule.steps=2", "test.pictures=0"]
+    common += [f"output_dir={tmp_path / 'out'}", "train.batch=4"]
+    done = start(*common, processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    again = start("--eval-only", *common)
+    assert again.returncode == 0, again.stderr[-3000:]
+    first, second = (
+        json.loads((tmp_path / "out" / place / "coco_instances_results.json").read_text())
+        for place in ("", "eval")
+    )
+    assert len(first) == len(second) > 10
+    for ours, theirs in zip(first, second, strict=True):
+        assert ours["image_id"] == theirs["image_id"]
+        assert ours["score"] == pytest.approx(theirs["score"], abs=1e-5)
 
 
 def test_sync_bn_sees_the_images_of_all_processes(tmp_path: Path, data: list[str]) -> None:

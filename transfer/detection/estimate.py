@@ -125,6 +125,8 @@ def count(model: GeneralizedRCNN, size: tuple[int, int]) -> Counts:
     The image is padded as the model pads it; the largest stride is at least 32.
     """
     divisor = max(STRIDE, model.backbone.size_divisibility)
+    square = getattr(model.backbone, "square_pad", 0)
+    size = (square, square) if square else size
     height, width = (-(-side // divisor) * divisor for side in size)
     heads, training = model.roi_heads, model.training
     box, predictors = _several(heads.box_head), _several(heads.box_predictor)

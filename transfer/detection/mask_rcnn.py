@@ -46,6 +46,7 @@ def mask_rcnn(
     stage_loss_weights: Sequence[float] | None = None,
     channels: int = 256,
     fpn_norm: str = "",
+    square_pad: int = 0,
     anchor_sizes: Sequence[int] = (32, 64, 128, 256, 512),
     rpn_convs: int = 1,
     rpn_batch: int = 256,
@@ -68,11 +69,12 @@ def mask_rcnn(
     """Mask R-CNN (or Cascade Mask R-CNN) for images in [0, 255].
 
     pixel_mean, pixel_std: in [0, 255], in `color_order`. pre/post_nms_topk: (training, test).
-    stage_loss_weights: of a cascade, see cascade.py. rpn_loss_beta, rpn_boundary_px: see
-    proposals.py. soft_nms: settings of soft_nms.py, which then replaces NMS at `nms_threshold`.
+    square_pad: see PyramidBackbone. stage_loss_weights: of a cascade, see cascade.py.
+    rpn_loss_beta, rpn_boundary_px: see proposals.py. soft_nms: settings of soft_nms.py, which then
+    replaces NMS at `nms_threshold`.
     Defaults are Detectron2's (configs/common/models/mask_rcnn_fpn.py).
     """
-    pyramid = feature_pyramid(features, channels, norm(fpn_norm))
+    pyramid = feature_pyramid(features, channels, norm(fpn_norm), square_pad)
     channels = pyramid.output_shape()["p2"].channels
     predictor = {
         "num_classes": num_classes,

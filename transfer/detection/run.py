@@ -120,7 +120,8 @@ def make_trainer(setup: Run) -> Trainer:
         setup.detector.features.compile()  # the heads' shapes change from image to image
     if comm.get_world_size() > 1:
         ids = [setup.device.index] if setup.device.type == "cuda" else None
-        model = DistributedDataParallel(model, device_ids=ids)
+        # as Detectron2: each process keeps its own BatchNorm statistics
+        model = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
     schedule = plain(config.schedule)
     return Trainer(
         model,
@@ -162,7 +163,13 @@ def train(setup: Run, identity: str) -> Trainer:
 
 
 def evaluate(setup: Run, out: Path) -> tuple[CocoEvaluator, float]:
-    """Predict the validation images, save the predictions below `out`, evaluate them."""
+    """Predict the validation images, save the predictions below `out`, evaluate them.
+
+    All processes evaluate with the first one's BatchNorm statistics: those that are saved.
+    """
+    if comm.get_world_size() > 1:
+        for buffer in setup.detector.model.buffers():
+            torch.distributed.broadcast(buffer, 0)
     tasks = ("bbox", "segm") if setup.config.model.masks else ("bbox",)
     settings = setup.config.test
     evaluator = CocoEvaluator(

@@ -41,6 +41,7 @@ config = dict(
         stage_loss_weights=None,  # of a cascade: [1, 0.5, 0.25] as MMDetection; None: Detectron2's
         channels=256,
         fpn_norm="",
+        square_pad=0,  # plain ViTs: pad images with zeros to a square of so many pixels
         anchor_sizes=[32, 64, 128, 256, 512],
         rpn_convs=1,
         rpn_batch=256,

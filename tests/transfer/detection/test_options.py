@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
@@ -16,7 +17,7 @@ from transfer.detection.build import build_detector, precise_bn, set_backbone_no
 from transfer.detection.config import ConfigError
 from transfer.detection.estimate import dry_run
 from transfer.detection.prepare import prepare, training_batches
-from transfer.detection.run import eval_only, run
+from transfer.detection.run import eval_only, make_trainer, run
 
 Tiny = Callable[..., DictConfig]
 RESNET = ["arch=resnet26", 'arch_args={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}']
@@ -98,6 +99,18 @@ def test_proposals_that_are_not_finite_end_the_step_on_all_processes(tiny: Tiny)
         assert losses["loss_mask"].isfinite()
     sum(losses.values()).backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_processes_keep_their_own_statistics_as_in_detectron2(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {}
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    wrap = "transfer.detection.run.DistributedDataParallel"
+    monkeypatch.setattr(wrap, lambda model, **options: given.update(options) or model)
+    monkeypatch.setattr("transfer.detection.trainer.DistributedDataParallel", tuple)
+    make_trainer(prepare(tiny()))
+    assert given == {"device_ids": None, "broadcast_buffers": False}
 
 
 def test_precise_batchnorm_is_the_average_over_batches() -> None:

@@ -46,6 +46,7 @@ def test_the_first_step_runs_at_reduced_size(name: str) -> None:
         "model.rpn_batch=16", "model.pre_nms_topk=[20, 20]", "model.post_nms_topk=[10, 10]",
         "model.mask_convs=[8, 8]", "model.box_fcs=[16]", "freeze=none",
     )  # fmt: skip
+    config.model.square_pad = 96 if config.model.square_pad else 0
     if config.model.box_convs:
         config.model.box_convs = [8, 8]
     model = build_detector(config, num_classes=2).model
@@ -98,6 +99,10 @@ def test_settings_follow_their_sources() -> None:
     second = load("convnextv2_base_3x")
     assert second.schedule.steps == pytest.approx(36 * 117_266 / 32, rel=1e-3)
     assert second.model.soft_nms.method == "linear"
+    assert second.model.soft_nms.iou_threshold == 0.5
+    assert second.input.train[-1].pad is False
+    lvis = load("resnet50_lvis_1x")
+    assert (lvis.schedule.steps, list(lvis.schedule.milestones)) == (180_000, [120_000, 160_000])
     vit = load("vit_large_100ep")
     assert vit.schedule.steps * vit.train.batch == pytest.approx(100 * 118_000, rel=1e-3)
     assert (vit.features.window_size, vit.decay.layers) == (14, 0.8)
