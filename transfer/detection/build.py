@@ -1,6 +1,7 @@
 """A config -> a detector with its weights, and the optimizer that trains it."""
 
 import itertools
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from transfer.detection.optimizer import parameter_groups
 from transfer.detection.precision import losses_in_float32
 from transfer.features import TimmFeatures
 from transfer.weights import LoadReport, PixelStats, features_for
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def build_detector(
     )
     freeze_stages(features, config.freeze_stages)
     features.encoder = set_backbone_norm(features.encoder, config.backbone_norm)
-    pixels = pixels or own_pixels
+    pixels = pixels or _pixels(config, report) or own_pixels
     kwargs = plain(config.model)
     build = kwargs.pop("_target_")
     torch.manual_seed(config.seed + 1)
@@ -73,7 +76,20 @@ def build_detector(
         **kwargs,
     )
     losses_in_float32(model)
-    return Detector(model, features, report, pixels, _notes(config, model))
+    notes = _notes(config, model)
+    if config.pixels is not None:
+        notes = (*notes, f"pixels set by the config: {pixels}, the weights' are {own_pixels}")
+    return Detector(model, features, report, pixels, notes)
+
+
+def _pixels(config: DictConfig, report: LoadReport | None) -> PixelStats | None:
+    """The config's pixel statistics; without them, a warning where the file's are assumed."""
+    if config.pixels is not None:
+        chosen = plain(config.pixels)
+        return PixelStats(tuple(chosen["mean"]), tuple(chosen["std"]), chosen["color_order"])
+    if report is not None and report.identity["extra"].get("other_pixels"):
+        logger.warning("%s: pixels %s; set pixels={...} if so", report.file, report.pixels)
+    return None
 
 
 def freeze_stages(features: TimmFeatures, count: int) -> None:

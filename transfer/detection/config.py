@@ -24,8 +24,20 @@ OPEN_KEYS = ("arch_args",)
 DATA_ROOT = "DETECTRON2_DATASETS"
 
 # what a run is made of and where it lies, but not how: no part of the protocol
-NOT_PROTOCOL = ("weights", "weights_source", "fresh", "unused", "arch", "arch_args", "seed",
-                "output_dir", "data", "checkpoint", "allow")  # fmt: skip
+NOT_PROTOCOL = (
+    "weights",
+    "weights_source",
+    "fresh",
+    "unused",
+    "pixels",
+    "arch",
+    "arch_args",
+    "seed",
+    "output_dir",
+    "data",
+    "checkpoint",
+    "allow",
+)
 NOT_PROTOCOL_TRAIN = ("workers", "log_period", "checkpoint_period", "eval_period", "compile",
                       "device", "accumulate", "checkpointing")  # fmt: skip
 
@@ -46,6 +58,7 @@ ELSEWHERE = {
 }
 
 TTA = ("sizes", "max_size", "flip")
+PIXEL_KEYS = ("mean", "std", "color_order")
 SOFT = ("method", "iou_threshold", "sigma", "min_score")
 
 
@@ -127,6 +140,8 @@ def resolve(config: DictConfig) -> DictConfig:
             f"train.batch ({batch}) and train.accumulate ({parts}) must be at least 1"
         )
     _check_test(config.test, config.model.soft_nms)
+    if config.pixels is not None and set(config.pixels) != set(PIXEL_KEYS):
+        raise ConfigError(f"pixels needs exactly {', '.join(PIXEL_KEYS)}, got {config.pixels}")
     if config.freeze not in ("none", "backbone"):
         raise ConfigError(f"freeze must be none or backbone, got {config.freeze!r}")
     return config

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def identity_of(setup: Run) -> str:
             "protocol": protocol_of(setup.config),
             "weights": report.sha256 if report else "none",
             "arch": setup.detector.features.arch,
+            "pixels": asdict(setup.detector.pixels),
             "arch_args": backbone_args(setup),
             "seed": setup.config.seed,
             "accumulate": setup.config.train.accumulate,

@@ -14,6 +14,8 @@ config = dict(
     weights_source=None,  # the file's layout, where it cannot be told by its tensors
     fresh=[],  # encoder tensors the file may lack (patterns); anything else missing is an error
     unused=[],  # tensors of the file that may be left over (patterns)
+    # None: the weights file's; or {"mean": [...], "std": [...], "color_order": "RGB"}, in [0, 1]
+    pixels=None,
     arch=None,  # a timm architecture; None takes it from the weights file
     arch_args={},  # its arguments
     checkpoint=None,  # a trained detector for --eval-only; None: output_dir/model_final.pth
