@@ -68,6 +68,17 @@ def test_two_processes_equal_one_that_accumulates(tmp_path: Path, data: list[str
         torch.testing.assert_close(value, second[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
+def test_one_process_reads_the_data_and_all_refuse_it(tmp_path: Path, data: list[str]) -> None:
+    file = Path(data[0].partition("=")[2])
+    content = json.loads(file.read_text())
+    content["images"][0]["file_name"] = "gone.png"
+    file.write_text(json.dumps(content))
+    done = start(*TINY, *data, f"output_dir={tmp_path / 'out'}", processes=2)
+    assert done.returncode != 0
+    assert done.stderr.count("the data has 1 error") == 2
+    assert not (tmp_path / "out").exists()
+
+
 def test_all_processes_evaluate_the_model_that_is_saved(tmp_path: Path, data: list[str]) -> None:
     """Plain BatchNorm: in training each process has statistics of its own images."""
     common = [*TINY, *data, *RESNET, "backbone_norm=BN", "schedule.steps=2", "test.pictures=0"]

@@ -12,6 +12,7 @@ trainer.py       the training loop; log.py: its files; checkpoint.py: its state
 prepare.py       everything a run needs, checked and built; folder.py: its folder
 run.py           check, build, train, evaluate, record
 launch.py        --num-gpus or torchrun -> processes
+processes.py     torchrun's group; what one process does for its machine
 estimate.py      --dry-run: parameters, FLOPs, hours
 native.py        Detectron2's own net reads our exported weights
 evaluation/      predictions, COCO metrics, pictures

@@ -66,8 +66,13 @@ class ConfigError(ValueError):
     """A config file or an override that cannot be used; the message says what to do."""
 
 
-def load_config(path: str | Path, overrides: list[str] | None = None) -> DictConfig:
-    """The config of a file with overrides applied, budget and data root worked in."""
+def load_config(
+    path: str | Path, overrides: list[str] | None = None, *, training: bool = True
+) -> DictConfig:
+    """The config of a file with overrides applied, budget and data root worked in.
+
+    Without `training` it need not name training data. ConfigError.
+    """
     path = Path(path)
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
@@ -78,7 +83,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> DictCon
         raise ConfigError(f"{path} does not define `config`") from None
     for override in overrides or []:
         apply_override(config, override)
-    return resolve(config)
+    return resolve(config, training=training)
 
 
 def apply_override(config: DictConfig, override: str) -> None:
@@ -125,14 +130,15 @@ def flat_keys(config: DictConfig, prefix: str = "") -> list[str]:
     return keys
 
 
-def resolve(config: DictConfig) -> DictConfig:
+def resolve(config: DictConfig, *, training: bool = True) -> DictConfig:
     """Work in what depends on other keys: the data root, the budget, values that must agree."""
     data = config.data
     data.root = str(data.root or os.environ.get(DATA_ROOT, "datasets"))
     for key in ("train_json", "train_images", "val_json", "val_images"):
-        if not data[key]:
+        if data[key]:
+            data[key] = str(data[key]).replace("{root}", data.root)
+        elif training or key.startswith("val"):
             raise ConfigError(f"data.{key} is not set: give data.{key}=PATH")
-        data[key] = str(data[key]).replace("{root}", data.root)
     _apply_budget(config)
     batch, parts = config.train.batch, config.train.accumulate
     if batch < 1 or parts < 1:

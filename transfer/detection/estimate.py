@@ -18,7 +18,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pretrain.run.provenance import peak_memory_mib
 from transfer.detection.build import plain
-from transfer.detection.data import trainable
 from transfer.detection.optimizer import lr_factor
 from transfer.detection.prepare import Run, prepare
 from transfer.detection.run import make_trainer
@@ -37,7 +36,7 @@ def dry_run(config: DictConfig) -> list[str]:
     setup = prepare(config)
     setup.detector.model.to(setup.device)
     schedule, batch = plain(config.schedule), config.train.batch
-    images = len(trainable(setup.train.records))
+    images = len(setup.train.records.trainable())
     trainer = make_trainer(setup)
     seconds: list[float] = []
     steps = min(PROBE_STEPS, schedule["steps"])

@@ -15,6 +15,7 @@ from transfer.detection.prepare import Run
 from transfer.weights import transfer_arch_args
 
 RUN_NAME = "run.json"  # what the folder's run is, for --resume to compare with
+PATHS = "paths"  # its key of where the data lies, which may move
 
 
 def refuse_occupied(out: Path, resume: bool) -> None:
@@ -37,9 +38,12 @@ def identity_of(setup: Run) -> str:
             "arch_args": backbone_args(setup),
             "seed": setup.config.seed,
             "accumulate": setup.config.train.accumulate,
-            "data": {k: v for k, v in plain(setup.config.data).items() if k != "root"},
-            "classes": setup.train.classes,
-            "training_images": len(setup.train.records),
+            "data": {
+                "name": setup.config.data.name,
+                "train_sha256": setup.train.file.sha256,
+                "val_sha256": setup.val.file.sha256,
+            },
+            PATHS: {k: v for k, v in plain(setup.config.data).items() if k not in ("name", "root")},
         },
         indent=1,
         sort_keys=True,
@@ -53,7 +57,9 @@ def claim(out: Path, identity: str, resume: bool) -> None:
     """
     path = out / RUN_NAME
     if resume and path.is_file():
-        differing = _differences(json.loads(path.read_text()), json.loads(identity))
+        there, now = (json.loads(text) for text in (path.read_text(), identity))
+        there[PATHS] = now[PATHS] = None
+        differing = _differences(there, now)
         if differing:
             raise ConfigError(
                 f"{out} holds another run; what differs (there -> now): {'; '.join(differing)}. "

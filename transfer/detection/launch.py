@@ -1,18 +1,16 @@
 """From the command line to `run` on every process: alone, Detectron2's launch, or torchrun."""
 
 import argparse
-import os
 import sys
-from datetime import timedelta
 
 import torch
-import torch.distributed as dist
 from detectron2.engine import launch as spawn
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from transfer.detection.config import load_config
 from transfer.detection.estimate import dry_run
+from transfer.detection.processes import join_torchrun, started_by_torchrun
 from transfer.detection.run import eval_only, run
 from transfer.detection.trainer import NotFiniteError, Stopped
 
@@ -22,8 +20,8 @@ EXPECTED = (ValueError, FileNotFoundError, FileExistsError, NotFiniteError)  # a
 def launch(arguments: argparse.Namespace) -> int:
     """Run what the command line asks for; returns the exit status."""
     try:
-        if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-            _join_torchrun()
+        if started_by_torchrun():
+            join_torchrun()
             return _work(arguments)
         world = arguments.num_gpus * arguments.num_machines
         if world > 1 and torch.cuda.device_count() < arguments.num_gpus:
@@ -48,7 +46,9 @@ def _work(arguments: argparse.Namespace) -> int:
     for name in ("detectron2", "transfer"):
         setup_logger(name=name, distributed_rank=comm.get_rank())
     try:
-        config = load_config(arguments.config_file, arguments.overrides)
+        config = load_config(
+            arguments.config_file, arguments.overrides, training=not arguments.eval_only
+        )
         if arguments.dry_run:
             print(*dry_run(config), sep="\n")
             return 0
@@ -72,21 +72,6 @@ def _work_or_exit(arguments: argparse.Namespace) -> None:
     status = _work(arguments)
     if status:
         sys.exit(status)
-
-
-def _join_torchrun() -> None:
-    """Join the group that torchrun describes: NCCL with GPUs, gloo without."""
-    if dist.is_initialized():
-        return
-    gpus = torch.cuda.is_available()
-    if gpus:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if gpus else "gloo", timeout=timedelta(minutes=30))
-    size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    for first in range(0, dist.get_world_size(), size):
-        group = dist.new_group(list(range(first, first + size)))
-        if first <= dist.get_rank() < first + size:
-            comm._LOCAL_PROCESS_GROUP = group
 
 
 def _print_metrics(metrics: dict[str, float]) -> None:

@@ -19,7 +19,7 @@ from pretrain.run.provenance import peak_memory_mib
 from transfer.detection import checkpoint
 from transfer.detection.build import Detector, build_optimizer, has_frozen_norm, plain, precise_bn
 from transfer.detection.config import ConfigError, protocol_of
-from transfer.detection.data import test_loader, trainable
+from transfer.detection.data import test_loader
 from transfer.detection.evaluation.evaluator import CocoEvaluator, predict, with_tta
 from transfer.detection.evaluation.pictures import write_pictures
 from transfer.detection.folder import backbone_args, claim, identity_of, log_to, refuse_occupied
@@ -101,7 +101,7 @@ def eval_only(config: DictConfig) -> dict[str, float]:
     if "arch" in trained:  # saved by `run`
         config.arch, config.arch_args = trained["arch"], trained["arch_args"]
         pixels = PixelStats(**trained["pixels"])
-    setup = prepare(config, pixels)
+    setup = prepare(config, pixels, training=False)
     checkpoint.load_model(setup.detector.model, trained["model"], path)
     setup.detector.model.to(setup.device)
     evaluator, _ = evaluate(setup, out / "eval")
@@ -202,7 +202,7 @@ def record(setup: Run, evaluator: CocoEvaluator, trainer: Trainer) -> Result:
         weights=detector.report.to_json() if detector.report else None,
         dataset=Dataset(
             name=config.data.name,
-            train_images=len(trainable(setup.train.records)),
+            train_images=len(setup.train.records.trainable()),
             val_images=len(setup.val.records),
             classes=setup.val.classes,
         ),

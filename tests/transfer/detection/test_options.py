@@ -104,12 +104,12 @@ def test_proposals_that_are_not_finite_end_the_step_on_all_processes(tiny: Tiny)
 def test_processes_keep_their_own_statistics_as_in_detectron2(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = {}
+    given, setup = {}, prepare(tiny())
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
     wrap = "transfer.detection.run.DistributedDataParallel"
     monkeypatch.setattr(wrap, lambda model, **options: given.update(options) or model)
     monkeypatch.setattr("transfer.detection.trainer.DistributedDataParallel", tuple)
-    make_trainer(prepare(tiny()))
+    make_trainer(setup)
     assert given == {"device_ids": None, "broadcast_buffers": False}
 
 
