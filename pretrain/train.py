@@ -25,7 +25,7 @@ from pretrain.data.batches import Batch, ImageSamples, loader
 from pretrain.data.checked import checked_images
 from pretrain.data.order import Order, Split
 from pretrain.data.sources import Images, digest
-from pretrain.files.encoder_file import EncoderIdentity, write_encoder
+from pretrain.files.encoder_file import EncoderIdentity, first_not_finite, write_encoder
 from pretrain.files.training_state import TrainingState, read_state, write_state
 from pretrain.files.write import atomic_write
 from pretrain.methods import Method, build_method
@@ -224,12 +224,28 @@ class Training:
         names = [self.images.name(i) for i in self.order.step(step)]
         shown = "\n".join(f"  {name}" for name in names[:20])
         more = f"\n  ... and {len(names) - 20} more" if len(names) > 20 else ""
-        good = f"{self.out / folder.STATE}, after step {self.saved}" if self.saved else "none"
         return (
             f"step {step + 1}: the loss is {loss}, the norm of the gradients {norm}\n"
-            f"last good training state: {good}\nimages of the step:\n{shown}{more}\n"
+            f"{self.last_good()}\nimages of the step:\n{shown}{more}\n"
             "try a lower --base-lr, --clip-norm, or --precision fp32"
         )
+
+    def last_good(self) -> str:
+        """Say where the last training state without NaN lies."""
+        saved = f"{self.out / folder.STATE}, after step {self.saved}" if self.saved else "none"
+        return f"last good training state: {saved}"
+
+    def require_finite_weights(self, done: int) -> None:
+        """Raise NonFiniteLossError if a weight is not finite after `done` steps.
+
+        A step's loss is computed before its update, so the last update shows in no loss.
+        """
+        name = first_not_finite(self.method.state_dict())
+        if name is not None:
+            raise NonFiniteLossError(
+                f"after step {done}, {name} holds values that are not finite\n{self.last_good()}\n"
+                "try a lower --base-lr or --final, --clip-norm, or --precision fp32"
+            )
 
     def write_line(self, done: int) -> None:
         """The mean over the steps since the last line."""
@@ -247,6 +263,7 @@ class Training:
 
     def save(self, done: int) -> None:
         """Training state and encoder as of now; the losses were found finite."""
+        self.require_finite_weights(done)
         if self.report and self.saved != done:
             state = TrainingState(
                 step=done,
@@ -284,6 +301,7 @@ class Training:
 
     def finish(self) -> None:
         """Pictures, then the encoder file, whose presence means that the run is done."""
+        self.require_finite_weights(self.length.steps)
         if self.fabric.is_global_zero:
             numbers = spread(len(self.images), self.recipe.run.pictures)
             batch = picture_batch(self.images, numbers, self.recipe, self.method)

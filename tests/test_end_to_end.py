@@ -10,7 +10,7 @@ from transfer.results.record import find_results, read_result
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITE = """
-from transfer.suite import Cell, Suite
+from transfer.suites.suite import Cell, Suite
 
 RECIPE = "configs/pretrain/shapes_fcmae_convnextv2.py"
 TASKS = {
@@ -63,4 +63,6 @@ def test_images_to_table(tmp_path):
     assert "FCMAE" in table
     assert "missing" not in table
     assert "report.html" in run_suite(suite, out)
-    assert (out / "report.html").read_text().count("<img") == 4
+    assert (out / "report.html").read_text().count(
+        "<img"
+    ) == 5  # predictions of four runs, one reconstruction

@@ -24,14 +24,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--machine-rank", type=int, default=0)
     parser.add_argument("--dist-url", default="auto", help="of the first machine, with several")
     parser.add_argument("--resume", action="store_true", help="continue in the output folder")
-    parser.add_argument("--eval-only", action="store_true", help="evaluate a trained detector")
+    parser.add_argument(
+        "--eval-only", action="store_true", help="evaluate a detector; makes no record"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what the run would cost")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     return parser.parse_intermixed_args(arguments)
 
 
 def main() -> int:
-    """0 when done; 2 on a user's error; 143 when stopped by a signal with the state saved."""
+    """0 when done; 2 on a user's error; 143 (Ctrl-C: 130) when stopped with the state saved."""
     arguments = parse_arguments()
     if arguments.resume and _finished(arguments.overrides):
         return 0

@@ -29,7 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     add("config", type=Path)
     add("--work-dir", type=Path, help="default: outputs/segmentation/NAME")
     add("--resume", action="store_true", help="go on with the run in --work-dir")
-    add("--eval-only", action="store_true", help="evaluate WORK_DIR/last.pth")
+    add("--eval-only", action="store_true", help="evaluate WORK_DIR/last.pth; makes no record")
     add("--score", action="store_true", help="figures of the label maps in WORK_DIR/predictions")
     add("--dry-run", action="store_true", help="what the run would cost; starts nothing")
     add("--launcher", choices=("none", "pytorch", "slurm"), help="default: torchrun's if it is")
@@ -76,9 +76,12 @@ def execute(args: argparse.Namespace) -> int:
     if args.score:
         print(line(train.score(cfg, args.work_dir)))
         return 0
-    result = train.run(
-        cfg, args.work_dir, resume=args.resume, eval_only=args.eval_only, launcher=args.launcher
-    )
+    if args.eval_only:
+        metrics = train.evaluate(cfg, args.work_dir, launcher=args.launcher)
+        if args.first:
+            print(line(metrics))
+        return 0
+    result = train.run(cfg, args.work_dir, resume=args.resume, launcher=args.launcher)
     if result is None:
         print(f"stopped by SIGTERM; go on with --resume --work-dir {args.work_dir}")
         return STOPPED

@@ -8,7 +8,10 @@ A resumed run asks for the next step and reads nothing twice; two processes take
 what one process takes.
 """
 
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -123,7 +126,18 @@ def loader(
 def outlive_signals(_worker: int) -> None:
     """Let a data process survive what asks the whole process group to end: the run saves first.
 
-    A second SIGTERM ends it, as the loader's own clean-up needs.
+    It ends with its main process: when that one sends SIGTERM, as multiprocessing does at exit, or
+    is gone, which torch's loop notices within seconds. On macOS, which does not tell who sent a
+    signal, any SIGTERM ends it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))
+    main = multiprocessing.parent_process()
+    if main is not None and hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # to be waited for instead
+        threading.Thread(target=_end_when_asked_by, args=(main.pid,), daemon=True).start()
+
+
+def _end_when_asked_by(process: int | None) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != process:
+        pass
+    os._exit(0)  # as torch's own handler: with another status the main process reports a failure

@@ -6,6 +6,7 @@ training state beside it, never in it. Training state: tensors and plain contain
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -13,11 +14,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from pretrain.files.write import atomic_write
 
 ENCODER_FORMAT = "mim-transfer-encoder/1"
+METHOD_NAME = re.compile(r"[a-z0-9_.+-]+")  # goes into tables, file names and web pages
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class EncoderIdentity:
 
     arch: str
     arch_args: dict[str, Any]
-    method: str
+    method: str  # "spark", "fcmae", "beit", ...: of METHOD_NAME's characters
     input_size: int  # pixels along a side
     pixel_mean: tuple[float, float, float]
     pixel_std: tuple[float, float, float]
@@ -42,6 +44,11 @@ class EncoderIdentity:
     extra: dict[str, Any] = field(default_factory=dict)  # e.g. the source file's sha256
 
     def __post_init__(self) -> None:
+        if not isinstance(self.method, str) or not METHOD_NAME.fullmatch(self.method):
+            raise ValueError(
+                f"method must be a short name of a-z, 0-9, '_', '.', '+' and '-', "
+                f"got {self.method!r}"
+            )
         if self.color_order not in ("RGB", "BGR"):
             raise ValueError(f"color_order must be RGB or BGR, got {self.color_order!r}")
         if len(self.pixel_mean) != 3 or len(self.pixel_std) != 3:
@@ -53,7 +60,7 @@ class EncoderIdentity:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str] | None, source: str) -> "EncoderIdentity":
-        """Read the header of `source`; ValueError names what is missing."""
+        """Read the header of `source`; ValueError names what is missing or not allowed."""
         if not metadata or metadata.get("format") != ENCODER_FORMAT:
             found = (metadata or {}).get("format", "no format")
             raise ValueError(
@@ -67,15 +74,53 @@ class EncoderIdentity:
         values = {n: json.loads(metadata[n]) for n in names if n in metadata}
         for name in ("pixel_mean", "pixel_std"):
             values[name] = tuple(values[name])
-        return cls(**values)
+        try:
+            return cls(**values)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from error
 
 
 def write_encoder(
     path: Path, tensors: Mapping[str, torch.Tensor], identity: EncoderIdentity
 ) -> None:
-    """Write the encoder file atomically; tensors go to the CPU, contiguous, in name order."""
-    plain = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    atomic_write(path, lambda p: save_file(plain, str(p), metadata=identity.to_metadata()))
+    """Write the encoder file atomically; equal content gives equal bytes."""
+    write_safetensors(path, tensors, identity.to_metadata())
+
+
+def write_safetensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
+) -> None:
+    """Write tensors and metadata atomically; equal content gives equal bytes.
+
+    safetensors orders the tensors, but writes the metadata in an order drawn anew by each process.
+    So it writes the tensors alone, and their header is extended here: 8 bytes with the header's
+    length (little-endian), the header (JSON, padded with spaces to a multiple of 8), the data.
+    """
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    data = 8 + int.from_bytes(content[:8], "little")
+    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(content[8:data])}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            file.write(memoryview(content)[data:])
+
+    atomic_write(path, write)
+
+
+def first_not_finite(tensors: Mapping[str, Any]) -> str | None:
+    """Return the name of the first tensor with NaN or infinity; None if all are finite."""
+    floating = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
+    }
+    if not floating:
+        return None
+    finite = torch.stack([tensor.isfinite().all() for tensor in floating.values()]).tolist()
+    return next((name for name, good in zip(floating, finite, strict=True) if not good), None)
 
 
 def read_identity(path: Path) -> EncoderIdentity:

@@ -128,9 +128,9 @@ def _read_torch(path: Path) -> Any:
             content = torch.load(file, map_location="cpu", weights_only=True)
         content = plain_values(content)
     except pickle.UnpicklingError as error:
-        raise _refused(path, str(error)) from None
+        raise _refused(path, error) from None
     except Exception as error:  # a broken file ends in errors of many kinds
-        raise _broken(path, error) from error
+        raise _broken(path, load_failure(error)) from None
     _require_no_larger_than_file(path, content)
     return content
 
@@ -178,7 +178,7 @@ def _read_arrays(path: Path) -> Any:
         with path.open("rb") as file:
             return load_arrays(file)
     except pickle.UnpicklingError as error:
-        raise _refused(path, str(error)) from None
+        raise _refused(path, error) from None
     except Exception as error:  # a broken pickle ends in errors of many kinds
         raise _broken(path, error) from error
 
@@ -191,12 +191,25 @@ def _broken(path: Path, reason: object) -> WeightsError:
     )
 
 
-def _refused(path: Path, reason: str) -> WeightsError:
+def _refused(path: Path, error: Exception) -> WeightsError:
+    reason = str(error)
     named = re.search(r"GLOBAL ([\w.]+)|global(?:s)?:? ([\w.]+\.[\w.]+)|import ([\w.]+)", reason)
     what = next((name for name in named.groups() if name), None) if named else None
-    tried = f"it tried to import {what}" if what else reason.strip().splitlines()[0][:300]
+    tried = f"it tried to import {what}" if what else load_failure(error)
     return WeightsError(
         f"{path}: refused, because reading it would run code or build objects ({tried}). Only "
         "tensors and plain containers are read: save the state dict alone, where you trust the "
         "file's author"
     )
+
+
+def load_failure(error: Exception) -> str:
+    """Say in one line why torch.load failed, without its advice to load the file unsafely."""
+    text = str(error)
+    named = re.search(r"GLOBAL ([\w.]+)", text)
+    if named:
+        return f"it would import {named[1]}"
+    if "weights_only" in text:
+        return "it holds more than tensors and plain values"
+    kind, line = type(error).__name__, text.strip().partition("\n")[0][:300]
+    return f"{kind}: {line}" if line else kind

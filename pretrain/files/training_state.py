@@ -1,12 +1,12 @@
 """The training state: everything a run needs to resume exactly."""
 
-import pickle
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pretrain.files.read import load_failure
 from pretrain.files.write import atomic_write
 
 STATE_FORMAT = "mim-transfer-state/1"
@@ -41,9 +41,9 @@ def read_state(path: Path) -> TrainingState:
         raise FileNotFoundError(f"no training state at {path}")
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path}: not a readable training state ({reason})") from error
+    except Exception as error:  # a damaged file ends in errors of many kinds
+        reason = load_failure(error)
+        raise ValueError(f"{path}: not a readable training state ({reason})") from None
     if not isinstance(values, dict) or values.pop("format", None) != STATE_FORMAT:
         raise ValueError(f"{path}: not a training state of this suite ({STATE_FORMAT})")
     return TrainingState(**values)

@@ -2,4 +2,4 @@
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The loss or the gradient is NaN or infinite."""
+    """The loss, the gradient or a weight is NaN or infinite."""

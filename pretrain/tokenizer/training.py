@@ -24,6 +24,7 @@ from pretrain.config import Augmentation, TokenizerSettings
 from pretrain.data.batches import Batch, ImageSamples, loader
 from pretrain.data.order import Order, Split
 from pretrain.data.sources import Images, digest
+from pretrain.files.encoder_file import first_not_finite
 from pretrain.files.training_state import TrainingState, read_state, write_state
 from pretrain.files.write import atomic_write
 from pretrain.run import folder
@@ -211,12 +212,13 @@ class TokenizerTraining:
         self.counts.zero_()
 
     def require_finite(self) -> None:
-        """ArithmeticError if the loss or the gradient was not since the last line."""
-        if not self.sums.isfinite().all():
+        """Raise ArithmeticError if losses or gradients since the last line, or weights, are not."""
+        weight = first_not_finite(self.vae.state_dict())
+        if not self.sums.isfinite().all() or weight is not None:
             raise ArithmeticError(
-                f"the tokenizer's loss or gradient is not finite within {LOG_STEPS} steps before "
-                f"step {self.done}; an older state may be in {self.folder}; try a lower "
-                "--tokenizer-lr"
+                f"the tokenizer's {weight or 'loss or gradient'} is not finite within {LOG_STEPS} "
+                f"steps before step {self.done}; an older state may be in {self.folder}; try a "
+                "lower --tokenizer-lr"
             )
 
     def save(self, report: Report | None) -> None:

@@ -18,12 +18,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretrain.config.tokenizer import VAESizes
-from pretrain.files.write import atomic_write
+from pretrain.files.encoder_file import write_safetensors
 from pretrain.tokenizer.networks import Decoder, Encoder
 
 TOKENIZER_FORMAT = "mim-transfer-tokenizer/1"
@@ -162,13 +161,12 @@ def kl_to_uniform(logits: Tensor) -> Tensor:
 
 def write_tokenizer(path: Path, vae: DiscreteVAE, about: Mapping[str, Any]) -> None:
     """Write tensors, sizes and `about` (JSON-able: how it was made) atomically."""
-    tensors = {n: t.detach().cpu().contiguous() for n, t in sorted(vae.state_dict().items())}
     metadata = {
         "format": TOKENIZER_FORMAT,
         "sizes": json.dumps(asdict(vae.sizes)),
         "about": json.dumps(dict(about)),
     }
-    atomic_write(path, lambda p: save_file(tensors, str(p), metadata=metadata))
+    write_safetensors(path, vae.state_dict(), metadata)
 
 
 def read_tokenizer(path: Path) -> DiscreteVAE:

@@ -57,6 +57,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert_equal(first.optimizer, second.optimizer)
     assert first.step == second.step
     assert_equal(read_encoder(one / folder.ENCODER)[0], read_encoder(other / folder.ENCODER)[0])
+    assert (one / folder.ENCODER).read_bytes() == (other / folder.ENCODER).read_bytes()
     assert log_lines(one) == log_lines(other)
     assert curves(one) == curves(other)
 

@@ -1,6 +1,7 @@
 """The loop: what a run leaves behind, what stops it, one process against two."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pretrain.config import Recipe, recipe_from_json
+from pretrain.data.batches import Batch
 from pretrain.files.encoder_file import read_encoder
 from pretrain.files.training_state import read_state
 from pretrain.methods.fcmae import FCMAE
@@ -19,7 +21,7 @@ from pretrain.run import folder
 from pretrain.run.batch_norm import CPUSyncBatchNorm, synchronised
 from pretrain.run.stop import NonFiniteLossError
 from pretrain.sparse.dense import OverVisible, synchronised_over_visible
-from pretrain.train import train
+from pretrain.train import Training, train
 from tests.processes import start_two
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,6 +112,29 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     assert state.step == 2
     assert all(torch.isfinite(t).all() for t in state.method.values())
     assert not (tmp_path / "out" / folder.ENCODER).exists()
+
+
+def test_a_last_update_that_is_not_finite_ends_without_an_encoder(
+    fcmae_recipe: Recipe, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No loss shows it: a step's loss is computed before its update."""
+    whole = Training.train_step
+
+    def train_step(self: Training, step: int, batches: Iterator[Batch]) -> None:
+        if step == self.length.steps - 1:
+            monkeypatch.setattr("pretrain.train.learning_rate", lambda *_: float("nan"))
+        whole(self, step, batches)
+
+    monkeypatch.setattr(Training, "train_step", train_step)
+    out = tmp_path / "out"
+    with pytest.raises(NonFiniteLossError, match=r"after step 6, \S+ holds") as error:
+        train(fcmae_recipe, data=photos, out=out)
+    assert f"{out / folder.STATE}, after step 4" in str(error.value)
+    assert not (out / folder.ENCODER).exists()
+    assert read_encoder(out / folder.LATEST_ENCODER)[1].steps == 4
+    state = read_state(out / folder.STATE)
+    assert state.step == 4
+    assert all(torch.isfinite(t).all() for t in state.method.values())
 
 
 def test_init_takes_weights_only(

@@ -14,6 +14,7 @@ pytest.importorskip("detectron2")
 from tests.transfer.detection.conftest import CONFIG, TINY, draw_split
 from tools.benchmarks import coco_eval, detection
 from transfer.detection.config import load_config
+from transfer.detection.evaluation.matching import to_rle
 from transfer.detection.run import run
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +55,32 @@ def test_evaluation_can_be_repeated(
     assert "evaluated by pycocotools" in capsys.readouterr().out
     assert tool("evaluate", tmp_path) == 2
     assert "error: no predictions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("engine", ["faster-coco-eval", "pycocotools"])
+def test_evaluation_takes_ids_as_they_are_written(
+    tool: Callable[..., int], finished: Path, tmp_path: Path, engine: str
+) -> None:
+    run_file = json.loads((finished / "run.json").read_text())
+    truth = json.loads(Path(run_file["paths"]["val_json"]).read_text())
+    for image in truth["images"]:
+        image["id"] = str(image["id"])
+    found = []
+    for thing in truth["annotations"]:
+        thing["image_id"] = str(thing["image_id"])
+        code = to_rle(thing, (64, 64))
+        mask = {**code, "counts": code["counts"].decode()}
+        if not thing["iscrowd"]:
+            found.append({**thing, "score": 0.9, "segmentation": mask})
+    annotations, predictions, out = (tmp_path / f"{n}.json" for n in ("truth", "found", "out"))
+    annotations.write_text(json.dumps(truth))
+    predictions.write_text(json.dumps(found))
+    arguments = (predictions, "--annotations", annotations, "--engine", engine, "--json", out)
+    assert tool("evaluate", *arguments) == 0
+    metrics = json.loads(out.read_text())["metrics"]
+    assert metrics["AP_box"] == metrics["AP_mask"] == 100
+    predictions.write_text(json.dumps([{**d, "image_id": int(d["image_id"])} for d in found]))
+    assert tool("evaluate", *arguments) == 2
 
 
 def test_predictions_are_shown(

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -49,10 +51,43 @@ def test_a_typo_is_one_line_and_status_2(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_yaml_config_is_refused_unrun(tmp_path: Path) -> None:
+    config, ran = tmp_path / "run.yaml", tmp_path / "ran"
+    config.write_text(f'config: !!python/object/apply:os.system ["touch {ran}"]\n')
+    done = start("--config-file", str(config), f"output_dir={tmp_path / 'out'}")
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith(f"error: {config}: a config is a Python")
+    assert not ran.exists()
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_finished_run_is_left_alone_quickly(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text("{}")
     done = start("--resume", f"output_dir={tmp_path}")
     assert (done.returncode, done.stdout) == (0, f"finished already: {tmp_path}/result.json\n")
+
+
+def test_ctrl_c_finishes_the_step_and_saves(tmp_path: Path, data: list[str]) -> None:
+    """A terminal sends it to the data processes as well."""
+    out = tmp_path / "out"
+    more = [*TINY, *data, "schedule.steps=5000", "train.workers=1", f"output_dir={out}"]
+    command = [sys.executable, str(TOOL), "--config-file", str(CONFIG), *more]
+    process = subprocess.Popen(
+        [*command, "train.checkpoint_period=5000"], cwd=ROOT, env=ENV, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    log = out / "metrics.json"
+    try:
+        while process.poll() is None and not (log.is_file() and log.read_text()):
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGINT, said[-3000:]
+    assert "continue with --resume" in said
+    steps = len(log.read_text().splitlines())
+    assert checkpoint.load(out / "state.pth")["step"] == steps > 0
 
 
 def test_two_processes_equal_one_that_accumulates(tmp_path: Path, data: list[str]) -> None:
@@ -85,11 +120,14 @@ def test_all_processes_evaluate_the_model_that_is_saved(tmp_path: Path, data: li
     common += [f"output_dir={tmp_path / 'out'}", "train.batch=4"]
     done = start(*common, processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
-    again = start("--eval-only", *common)
+    again = start("--eval-only", *common, "test.engine=pycocotools")  # or nothing is written
     assert again.returncode == 0, again.stderr[-3000:]
     first, second = (
-        json.loads((tmp_path / "out" / place / "coco_instances_results.json").read_text())
-        for place in ("", "eval")
+        json.loads(path.read_text())
+        for path in (
+            tmp_path / "out/coco_instances_results.json",
+            *tmp_path.glob("out/eval-*/coco_instances_results.json"),
+        )
     )
     assert len(first) == len(second) > 10
     for ours, theirs in zip(first, second, strict=True):

@@ -4,8 +4,9 @@ import runpy
 import sys
 
 import pytest
+import torch
 
-from tests.transfer.segmentation.conftest import write_scenes
+from tests.transfer.segmentation.conftest import TINY_NET, write_scenes
 
 pytest.importorskip("mmseg")
 TOOL = "tools/train_seg.py"
@@ -61,7 +62,43 @@ def test_user_errors_are_one_line(call, tmp_path, options, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_yaml_config_is_refused_unrun(call, tmp_path):
+    config, ran = tmp_path / "run.yaml", tmp_path / "ran"
+    config.write_text(f'lr: !!python/object/apply:os.system ["touch {ran}"]\n')
+    status, _, err = call(config, "--work-dir", tmp_path / "run")
+    assert status == 2
+    assert err.startswith(f"error: {config}: a config is a Python file")
+    assert not ran.exists()
+    assert not (tmp_path / "run").exists()
+
+
 def test_evaluation_needs_a_trained_net(call, tmp_path):
     status, _, err = call(CUSTOM, "--work-dir", tmp_path, "--eval-only")
     assert status == 2
     assert "last.pth" in err
+
+
+def test_evaluation_says_that_a_run_is_unfinished(call, tmp_path):
+    write_scenes(tmp_path / "scenes", 2, seed=0)
+    write_scenes(tmp_path / "scenes", 2, seed=1)
+    options = [
+        f"data_root={tmp_path / 'scenes'}", "classes=noise,square,stripe", "arch=convnext_atto",
+        TINY_NET, "crop_size=(64, 64)", "scale=(256, 64)", "head_channels=8", "aux_channels=8",
+        "batch_size=2", "max_iters=2", "warmup_iters=1",
+    ]  # fmt: skip
+    out = tmp_path / "run"
+    arguments = (CUSTOM, "--work-dir", out, "--cfg-options", *options)
+    assert call(*arguments)[0] == 0
+    finished = (out / "result.json").read_bytes()
+    status, said, _ = call(*arguments, "--eval-only")
+    assert (status, (out / "result.json").read_bytes()) == (0, finished)
+    assert "unfinished" not in said
+    state = torch.load(out / "last.pth", weights_only=True)
+    state["meta"]["iter"] = 0
+    torch.save(state, out / "last.pth")
+    (out / "result.json").unlink()
+    status, said, _ = call(*arguments, "--eval-only")
+    assert status == 0
+    assert "unfinished: 0 of 2 steps" in said
+    assert "mIoU" in said
+    assert not (out / "result.json").exists()

@@ -5,15 +5,10 @@ import torch
 from torch import nn
 
 from pretrain.encoders import feature_maps, run_encoder
-from tools.golden.official import (
-    Renamed,
-    architecture,
-    convnext_name,
-    dense_layout,
-    fcmae_from_official,
-    spark_from_official,
-    under,
-)
+from tools.golden.official import Renamed, fcmae_from_official, spark_from_official
+from transfer.weights.architecture import infer_architecture
+from transfer.weights.sources import convnext
+from transfer.weights.sources.base import Raw
 
 from .cases import Case, Check, Checks, relative_error
 from .kinks import Kinks, watch_kinks
@@ -68,11 +63,14 @@ def check_fcmae(case: Case) -> list[Check]:
 
 def check_minkowski(case: Case) -> list[Check]:
     """`remap_checkpoint_keys`: every dense tensor, by name, and none besides."""
-    dense = dense_layout(under(case.weights, "encoder."))
+    ours = convnext.to_timm(Raw("weights", dict(case.weights))).tensors
+    official = convnext.to_timm(Raw("official result", dict(case.tensors)))
     checks = Checks(case)
-    for name in case.tensors:
-        checks.compare(name, dense.get(name, torch.empty(0)))
-    extra = sorted(dense.keys() - case.tensors.keys())
+    for name, recorded in official.origin.items():
+        tensor = ours.get(name, torch.empty(0))
+        right = tensor.numel() == case.tensors[recorded].numel()
+        checks.compare(recorded, tensor.reshape(case.tensors[recorded].shape) if right else tensor)
+    extra = sorted(ours.keys() - official.tensors.keys())
     if extra:
         checks.done.append(Check(f"not in the official result: {', '.join(extra)}", float("inf")))
     return checks.finish()
@@ -113,11 +111,14 @@ def _gradient(checks: Checks, name: str, parameter: nn.Parameter, kinks: Kinks) 
 
 def _classifier(case: Case) -> nn.Module:
     """The plain network with its head, from the same weights."""
-    encoder = dense_layout(under(case.weights, "encoder."))
-    arch, arch_args = architecture(encoder)
-    classes = encoder["head.weight"].shape[0]
+    encoder = convnext.to_timm(Raw("weights", dict(case.weights))).tensors
+    head = {
+        f"head.fc.{name}": case.weights[f"encoder.head.{name}"].reshape(shape)
+        for name, shape in (("weight", (-1, encoder["head.norm.weight"].shape[0])), ("bias", (-1,)))
+    }
+    arch, arch_args = infer_architecture(encoder, "fcmae", "weights")
+    classes = head["head.fc.bias"].shape[0]
     model = timm.create_model(arch, pretrained=False, num_classes=classes, **arch_args)
     own = model.state_dict()
-    named = {convnext_name(n): t for n, t in encoder.items()}
-    model.load_state_dict({n: t.reshape(own[n].shape) for n, t in named.items()})
+    model.load_state_dict({n: t.reshape(own[n].shape) for n, t in {**encoder, **head}.items()})
     return model.to(case.dtype).eval()

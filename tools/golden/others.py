@@ -7,7 +7,7 @@ from timm.optim import Lamb
 
 from pretrain.tokenizer.networks import VAESizes
 from pretrain.tokenizer.vae import DiscreteVAE, load_tensors
-from tools.golden.official import from_official
+from tools.golden.official import beit_from_official
 from transfer.features.position import resize_relative_position
 
 from .cases import Case, Check, Checks
@@ -16,7 +16,7 @@ from .cases import Case, Check, Checks
 def check_beit(case: Case) -> list[Check]:
     """unilm `beit/`: features with and without masks, logits, loss, gradients."""
     size = case.tensors["images"].shape[2]
-    model = from_official(
+    model = beit_from_official(
         case.weights, image_size=size, num_heads=case.spec["heads"], drop_path_rate=0.0
     ).to(case.dtype)
     checks = Checks(case)

@@ -13,6 +13,7 @@ from typing import Any
 from pretrain.checks.findings import Finding, Findings
 from pretrain.checks.images import ImageFacts, read_images
 from transfer.datasets.coco_file import Contents, NotCocoError, read_contents
+from transfer.datasets.ids import id_problem
 from transfer.datasets.instance_checks import check_annotation
 
 # COCO 2017 (cocodataset.org): images and instances of each split
@@ -103,9 +104,11 @@ def _load(split: CocoSplit, findings: Findings) -> _Loaded | None:
         fix = "copy the file again: it is truncated or not JSON"
         findings.error("annotations-unreadable", path, str(error), fix)
         return None
-    if None in contents.ids:
-        where = f"{path} annotations[{contents.ids.index(None)}]"
+    if contents.without_id:
+        where = f"{path} annotations[{contents.without_id[0]}]"
         findings.error("annotations-format", where, "it has no id", "number the annotations")
+        return None
+    if not _check_ids(contents, findings):
         return None
     for name, code, ids in (
         ("images", "image-id-twice", [r["id"] for r in contents.images]),
@@ -119,6 +122,18 @@ def _load(split: CocoSplit, findings: Findings) -> _Loaded | None:
         images={r["id"]: r for r in contents.images},
         categories={r["id"]: str(r["name"]) for r in contents.categories},
     )
+
+
+def _check_ids(contents: Contents, findings: Findings) -> bool:
+    """Whether every id, and everything that names one, can be used as an id."""
+    problems = contents.id_problems()
+    own = id_problem(contents.ids)
+    if own:
+        problems.append(("annotations", "id", own))
+    for name, key, problem in problems:
+        where = f"{contents.path} {name} {key}"
+        findings.error("id-invalid", where, problem, "number them: COCO's ids are integers")
+    return not problems
 
 
 def _check_unique(
@@ -166,11 +181,11 @@ def _check_references(data: _Loaded, findings: Findings) -> None:
             message = "COCO's evaluation takes ground truth with id 0 for unmatched"
             findings.warning("annotation-id-zero", where, message, "number annotations from 1")
         if category not in data.categories:
-            message = f"category {category} is not in the categories"
+            message = f"category {category!r} is not in the categories"
             fix = "add it to the categories or correct the annotation"
             findings.error("category-unknown", where, message, fix)
         if image not in data.images:
-            message = f"image {image} is not in the images"
+            message = f"image {image!r} is not in the images"
             fix = "add the image's record or delete the annotation"
             findings.error("image-unknown", where, message, fix)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from transfer.datasets.ids import id_problem
 from transfer.datasets.json_pieces import JsonPieces, Piece
 from transfer.datasets.lvis import is_lvis, name_files
 
@@ -105,7 +106,8 @@ class Contents:
     path: Path
     images: list[dict[str, Any]] = field(default_factory=list)  # the keys that are NEEDED
     categories: list[dict[str, Any]] = field(default_factory=list)
-    ids: list[Any] = field(default_factory=list)  # of annotations; None where one has none
+    ids: list[Any] = field(default_factory=list)  # of annotations
+    without_id: list[int] = field(default_factory=list)  # numbers of annotations
     image_ids: list[Any] = field(default_factory=list)  # of annotations
     category_ids: list[Any] = field(default_factory=list)  # of annotations
     without_box: list[int] = field(default_factory=list)  # numbers of annotations
@@ -117,7 +119,11 @@ class Contents:
     is_lvis: bool = False
 
     def packed(self) -> CocoFile:
-        """Sort by image. NotCocoError for an annotation of an unknown image or category."""
+        """Sort by image. NotCocoError for ids that cannot be used, or that name nothing."""
+        for name, key, problem in self.id_problems():
+            raise NotCocoError(
+                f"{self.path}: {key} of {name}: {problem}; number them, COCO's ids are integers"
+            )
         order = sorted(range(len(self.images)), key=lambda i: self.images[i]["id"])
         at = {self.images[i]["id"]: place for place, i in enumerate(order)}
         known = {c["id"] for c in self.categories}
@@ -129,12 +135,12 @@ class Contents:
         for image, category in zip(self.image_ids, self.category_ids, strict=True):
             if image not in at:
                 raise NotCocoError(
-                    f"{self.path}: an annotation names image {image}, which is not among the "
+                    f"{self.path}: an annotation names image {image!r}, which is not among the "
                     "file's images"
                 )
             if category not in known:
                 raise NotCocoError(
-                    f"{self.path}: an annotation of image {image} has category {category}; the "
+                    f"{self.path}: an annotation of image {image} has category {category!r}; the "
                     f"file's categories are {sorted(known)}"
                 )
         image_of = np.fromiter((at[i] for i in self.image_ids), np.int64, len(self.image_ids))
@@ -151,6 +157,17 @@ class Contents:
             np.frombuffer(self.masks, np.int8)[by_image],
             self.is_lvis,
         )
+
+    def id_problems(self) -> list[tuple[str, str, str]]:
+        """Return (list, key, problem) of ids, and of what names them, that cannot be used."""
+        used = (
+            ("images", "id", [record["id"] for record in self.images]),
+            ("categories", "id", [record["id"] for record in self.categories]),
+            ("annotations", "image_id", self.image_ids),
+            ("annotations", "category_id", self.category_ids),
+        )
+        found = [(name, key, id_problem(ids)) for name, key, ids in used]
+        return [(name, key, problem) for name, key, problem in found if problem]
 
     def annotations(self) -> Places:
         """The annotations in the file's order."""
@@ -171,12 +188,12 @@ def read_contents(path: Path, inspect: Inspect | None = None) -> Contents:
         if piece.key in NEEDED:
             record = _checked(path, piece, contents)
             if piece.key == "images":
-                by_id[record["id"]] = _add_image(contents, record, piece)
+                by_id[_key(record["id"])] = _add_image(contents, record, piece)
             elif piece.key == "categories":
                 contents.categories.append(record)
             else:
                 _add_annotation(contents, record, piece)
-                image = by_id.get(record["image_id"])
+                image = by_id.get(_key(record["image_id"]))
                 if image is None:
                     early.append(len(contents.ids) - 1)
                 elif inspect:
@@ -188,7 +205,7 @@ def read_contents(path: Path, inspect: Inspect | None = None) -> Contents:
     if inspect:
         annotations = contents.annotations()
         for number in early:
-            image = by_id.get(contents.image_ids[number])
+            image = by_id.get(_key(contents.image_ids[number]))
             if image is not None:
                 inspect(annotations[number], image)
     return contents
@@ -235,12 +252,19 @@ def _add_image(contents: Contents, record: dict[str, Any], piece: Piece) -> dict
 def _add_annotation(contents: Contents, record: dict[str, Any], piece: Piece) -> None:
     if not isinstance(record["bbox"], list) or len(record["bbox"]) != 4:
         contents.without_box.append(len(contents.ids))
+    if "id" not in record:
+        contents.without_id.append(len(contents.ids))
     contents.ids.append(record.get("id"))
     contents.image_ids.append(record["image_id"])
     contents.category_ids.append(record["category_id"])
     contents.crowd.append(bool(record.get("iscrowd", 0)))
     contents.masks.append(mask_kind(record))
     contents.places.extend((piece.start, piece.end))
+
+
+def _key(identifier: Any) -> Any:
+    """Something to look the id up by, also where it cannot be used as one."""
+    return identifier if isinstance(identifier, int | float | str) else repr(identifier)
 
 
 def _places(path: Path, pairs: array) -> Places:

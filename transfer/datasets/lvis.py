@@ -8,6 +8,7 @@ from collections import defaultdict
 from typing import Any
 
 FREQUENCIES = ("r", "c", "f")  # categories on 1-10, 11-100 and more training images
+CATEGORY_LISTS = ("neg_category_ids", "not_exhaustive_category_ids")  # of an image
 DETECTIONS_AN_IMAGE = 300  # LVIS API, LVISResults
 
 

@@ -5,6 +5,7 @@ Detectron2's layout, {"model": tensors}. Detectron2's own checkpointer, which un
 used.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,17 @@ def load(path: Path) -> dict[str, Any]:
             f"{path}: not a checkpoint of this suite, which holds 'model', its tensors"
         )
     return state
+
+
+def newest(folder: Path) -> Path:
+    """Return the trained detector of a run's folder, or its state while it is unfinished."""
+    final, state = folder / FINAL_NAME, folder / STATE_NAME
+    return state if state.is_file() and not final.is_file() else final
+
+
+def protocol_of_run(trained: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the settings a checkpoint was trained with; None where it does not say."""
+    return json.loads(trained["identity"])["protocol"] if "identity" in trained else None
 
 
 def load_model(model: torch.nn.Module, tensors: dict[str, torch.Tensor], source: Path) -> None:

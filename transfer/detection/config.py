@@ -77,6 +77,13 @@ def load_config(
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
         raise ConfigError(f"no config at {path}" + (f"; there are {', '.join(near)}" * bool(near)))
+    if path.suffix != ".py":
+        raise ConfigError(
+            f"{path}: a config is a Python file (.py); other formats are not read, since reading "
+            "Detectron2's YAML configs can run code. Write its settings as "
+            "`from .custom_coco import config` and `config.optimizer.lr = 1e-4` in a file in "
+            "configs/detection, or give them as key=value"
+        )
     try:
         config = LazyConfig.load(str(path), "config")
     except KeyError:

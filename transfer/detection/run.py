@@ -1,11 +1,10 @@
 """One detection run from a config: check, build, train, evaluate, record."""
 
-import json
 import logging
-import signal
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.engine import hooks
@@ -14,7 +13,6 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch.nn.parallel import DistributedDataParallel
 
-from pretrain.files.write import atomic_write
 from pretrain.run.provenance import peak_memory_mib
 from transfer.detection import checkpoint
 from transfer.detection.build import Detector, build_optimizer, has_frozen_norm, plain, precise_bn
@@ -31,14 +29,17 @@ from transfer.detection.trainer import (
     SaveState,
     Trainer,
     save_last_good,
+    stop_on_signals,
 )
 from transfer.results.record import (
     RECORD_NAME,
     Cost,
     Dataset,
     Result,
+    changed_settings,
     describe_environment,
     protocol_hash,
+    write_evaluation,
     write_result,
 )
 from transfer.weights import PixelStats
@@ -68,7 +69,7 @@ def run(config: DictConfig, *, resume: bool = False) -> Result | None:
         _refresh_batchnorm(setup, trainer)
         evaluator, speed = evaluate(setup, out)
         if comm.is_main_process():
-            _save_final(setup, trainer)
+            _save_final(setup, trainer, identity)
     if not comm.is_main_process():
         return None
     logger.info("evaluated at %.1f images/s", speed)
@@ -89,12 +90,13 @@ def refuse_empty_statistics(detector: Detector) -> None:
 
 
 def eval_only(config: DictConfig) -> dict[str, float]:
-    """Evaluate the detector of `config.checkpoint` (default: the folder's own); no record.
+    """Evaluate the detector of `config.checkpoint` (default: the folder's own); never a record.
 
-    The predictions go to the output folder's `eval/`.
+    Of an unfinished run nothing is written; of a finished one predictions and figures, into a
+    folder of their own, where the settings are not the run's. A run at work is not touched.
     """
     out = Path(config.output_dir)
-    path = Path(config.checkpoint or out / checkpoint.FINAL_NAME)
+    path = Path(config.checkpoint or checkpoint.newest(out))
     trained = checkpoint.load(path)
     config.weights = "none"
     pixels = None
@@ -102,14 +104,24 @@ def eval_only(config: DictConfig) -> dict[str, float]:
         config.arch, config.arch_args = trained["arch"], trained["arch_args"]
         pixels = PixelStats(**trained["pixels"])
     setup = prepare(config, pixels, training=False)
-    checkpoint.load_model(setup.detector.model, trained["model"], path)
+    averaged = trained.get("ema") or {}
+    checkpoint.load_model(setup.detector.model, {**trained["model"], **averaged}, path)
     setup.detector.model.to(setup.device)
-    evaluator, _ = evaluate(setup, out / "eval")
-    if evaluator.metrics is None:
-        return {}
-    text = json.dumps(evaluator.metrics.metrics, indent=1)
-    atomic_write(out / "eval" / "metrics.json", lambda p: p.write_text(text))
-    return evaluator.metrics.metrics
+    now, former = protocol_of(config), checkpoint.protocol_of_run(trained)
+    changed = None if former is None else changed_settings(former, now)
+    steps = former["schedule"]["steps"] if former else 0
+    unfinished = trained.get("step", steps) < steps
+    folder = None if unfinished or changed == {} else out / f"eval-{protocol_hash(now)}"
+    evaluator, _ = evaluate(setup, folder)
+    if unfinished:
+        logger.warning("unfinished: %d of %d steps; nothing is written", trained["step"], steps)
+    figures = evaluator.metrics
+    if folder is not None and figures is not None:
+        write_evaluation(
+            folder, metrics=figures.metrics, per_class=figures.per_class,
+            evaluator=figures.evaluator, changed=changed,
+        )  # fmt: skip
+    return figures.metrics if figures else {}
 
 
 def make_trainer(setup: Run) -> Trainer:
@@ -140,7 +152,8 @@ def train(setup: Run, identity: str) -> Trainer:
     """Train to the end of the schedule, from the folder's state where there is one."""
     out, settings = setup.out, setup.config.train
     trainer = make_trainer(setup)
-    saver = SaveState(out, settings.checkpoint_period, identity)
+    about = about_run(setup, identity)
+    saver = SaveState(out, settings.checkpoint_period, about)
     state = out / checkpoint.STATE_NAME
     if state.is_file():
         trainer.load_state_dict(checkpoint.load(state))
@@ -152,18 +165,29 @@ def train(setup: Run, identity: str) -> Trainer:
             [Writers(out, done=trainer.done, steps=steps, period=settings.log_period)]
         )
     trainer.register_hooks([saver])  # last: a saved step is in the log
-    signal.signal(signal.SIGTERM, lambda *_: setattr(trainer, "stop_asked", True))
     try:
-        trainer.train(trainer.done, steps)
+        with stop_on_signals(trainer):
+            trainer.train(trainer.done, steps)
     except NotFiniteError as error:
-        kept = save_last_good(trainer, out, identity)
+        kept = save_last_good(trainer, out, about)
         last = f"step {trainer.done} is kept in {state}" if kept else f"see {state} for the last"
         raise NotFiniteError(f"{error}. The last good state, {last}") from None
     return trainer
 
 
-def evaluate(setup: Run, out: Path) -> tuple[CocoEvaluator, float]:
-    """Predict the validation images, save the predictions below `out`, evaluate them.
+def about_run(setup: Run, identity: str) -> dict[str, Any]:
+    """Return what is needed to build the detector again without config and encoder file."""
+    features = setup.detector.features
+    return {
+        "identity": identity,
+        "arch": features.arch,
+        "arch_args": features.arch_args,
+        "pixels": asdict(setup.detector.pixels),
+    }
+
+
+def evaluate(setup: Run, out: Path | None) -> tuple[CocoEvaluator, float]:
+    """Predict the validation images, save the predictions below `out` (if any), evaluate them.
 
     All processes evaluate with the first one's BatchNorm statistics: those that are saved.
     """
@@ -250,14 +274,12 @@ def _refresh_batchnorm(setup: Run, trainer: Trainer) -> None:
             precise_bn(trainer.bare, training_batches(setup, trainer.done), count)
 
 
-def _save_final(setup: Run, trainer: Trainer) -> None:
-    """The trained detector with what is needed to build it again without the encoder file."""
-    features = setup.detector.features
+def _save_final(setup: Run, trainer: Trainer, identity: str) -> None:
+    """Save the trained detector, which stands alone."""
     final = {
         "model": trainer.bare.state_dict(),
-        "arch": features.arch,
-        "arch_args": features.arch_args,
-        "pixels": asdict(setup.detector.pixels),
+        "step": trainer.done,
+        **about_run(setup, identity),
     }
     checkpoint.save(final, setup.out / checkpoint.FINAL_NAME)
 

@@ -11,9 +11,11 @@ with BatchNorm an accumulated step is not the same as one large batch.
 
 import contextlib
 import logging
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pretrain.files.encoder_file import first_not_finite
 from transfer.detection import checkpoint
 from transfer.detection.log import restore_storage, storage_state
 from transfer.detection.optimizer import set_lr
@@ -33,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 class NotFiniteError(ArithmeticError):
-    """A loss or gradient is NaN or infinite; the message names the images."""
+    """A loss, gradient or weight is not finite; the message names the images or the weight."""
 
 
 class Stopped(SystemExit):
@@ -63,7 +66,8 @@ class Trainer(TrainerBase):
         self.done = 0  # optimizer steps
         self.seconds = 0.0  # spent training, over all resumed parts
         self.logged: dict[str, Any] = {}  # what the log was told before this part
-        self.stop_asked = False
+        self.stop_signal = 0  # that this process received
+        self.stop_asked = False  # of any process, and known to all
         self.bare = model.module if isinstance(model, DistributedDataParallel) else model
         self.ema = _float_copy(self.bare) if ema else None
 
@@ -141,7 +145,7 @@ class Trainer(TrainerBase):
 
     def _agree(self, names: list[str], means: torch.Tensor) -> tuple[dict[str, float], bool]:
         """Losses averaged over the processes, and whether any of them was asked to stop."""
-        row = torch.cat([means, means.new_tensor([float(self.stop_asked)])])
+        row = torch.cat([means, means.new_tensor([float(self.stop_signal > 0)])])
         if comm.get_world_size() > 1:
             dist.all_reduce(row)
             row /= comm.get_world_size()
@@ -190,35 +194,65 @@ class Trainer(TrainerBase):
             self.bare.load_state_dict(own)
 
 
+@contextlib.contextmanager
+def stop_on_signals(trainer: Trainer) -> Iterator[None]:
+    """Let SIGTERM and Ctrl-C end the training inside after the step at hand; then as before.
+
+    A second Ctrl-C ends at once; a second SIGTERM does not, since a launcher may send one to the
+    process and one to its group. Stopped where the signal came after the last step.
+    """
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        trainer.stop_signal = number
+        if number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
+
+    before = {n: signal.signal(n, note) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if trainer.stop_signal:
+        raise Stopped(128 + trainer.stop_signal)
+
+
 class SaveState(HookBase):
     """Write the training state every `period` steps, at the end, and before stopping."""
 
-    def __init__(self, folder: Path, period: int, identity: str) -> None:
-        self.folder, self.period, self.identity = folder, period, identity
+    def __init__(self, folder: Path, period: int, about: dict[str, Any]) -> None:
+        self.folder, self.period, self.about = folder, period, about
 
     def after_step(self) -> None:
         trainer = self.trainer
         done, stop = trainer.done, trainer.stop_asked
         if stop or done % self.period == 0 or done == trainer.max_iter:
             self.save()
-        if stop and done < trainer.max_iter:
+        if stop:
             logger.warning("stopped after step %d; continue with --resume", done)
-            raise Stopped(143)
+            raise Stopped(128 + (trainer.stop_signal or signal.SIGTERM))
 
     def save(self) -> None:
-        """Write state.pth (first process only)."""
+        """Write state.pth (first process only); NotFiniteError if a weight is NaN or infinite.
+
+        A step's loss is computed before its update, so the last update shows in no loss.
+        """
+        name = first_not_finite(self.trainer.bare.state_dict())
+        if name is not None:
+            raise NotFiniteError(
+                f"after step {self.trainer.done}, {name} holds values that are not finite. Lower "
+                "the learning rate or set train.clip_norm=1"
+            )
         if comm.is_main_process():
-            state = {**self.trainer.state_dict(), "identity": self.identity}
+            state = {**self.trainer.state_dict(), **self.about}
             checkpoint.save(state, self.folder / checkpoint.STATE_NAME)
 
 
-def save_last_good(trainer: Trainer, folder: Path, identity: str) -> bool:
+def save_last_good(trainer: Trainer, folder: Path, about: dict[str, Any]) -> bool:
     """After a NotFiniteError: keep the weights of the step before, if they are finite."""
-    finite = all(
-        v.isfinite().all() for v in trainer.bare.state_dict().values() if v.is_floating_point()
-    )
+    finite = first_not_finite(trainer.bare.state_dict()) is None
     if finite and comm.is_main_process():
-        state = {**trainer.state_dict(), "identity": identity}
+        state = {**trainer.state_dict(), **about}
         checkpoint.save(state, folder / checkpoint.STATE_NAME)
     return finite
 

@@ -20,6 +20,7 @@ from pretrain.run.provenance import _git_state, _version
 RECORD_NAME = "result.json"
 
 
+EVALUATION_NAME = "eval.json"  # of --eval-only with other settings than the run's: not a record
 PACKAGES = ("torch", "torchvision", "timm", "detectron2", "onedl-mmsegmentation", "onedl-mmengine",
             "faster-coco-eval", "pycocotools")  # fmt: skip
 
@@ -99,6 +100,37 @@ def write_result(result: Result, folder: Path) -> Path:
     """Write `folder`/result.json atomically; returns its path."""
     path = Path(folder) / RECORD_NAME
     text = result.model_dump_json(indent=1)
+    atomic_write(path, lambda p: p.write_text(text + "\n"))
+    return path
+
+
+def changed_settings(trained: dict[str, Any], now: dict[str, Any]) -> dict[str, list[Any]]:
+    """Return the settings in which two protocols differ: name -> [the run's, the evaluation's]."""
+    trained, now = (json.loads(json.dumps(side)) for side in (trained, now))
+    names = sorted(trained.keys() | now.keys())
+    return {n: [trained.get(n), now.get(n)] for n in names if trained.get(n) != now.get(n)}
+
+
+def write_evaluation(
+    folder: Path,
+    *,
+    metrics: dict[str, float],
+    per_class: dict[str, dict[str, float]],
+    evaluator: str,
+    changed: dict[str, list[Any]] | None,
+) -> Path:
+    """Write `folder`/eval.json atomically; `changed` is None where the run's settings are unknown.
+
+    Only the run that trained to its end makes a record: this has neither its cost nor its settings.
+    """
+    path = Path(folder) / EVALUATION_NAME
+    content = {
+        "metrics": metrics,
+        "per_class": per_class,
+        "evaluator": evaluator,
+        "changed": changed,
+    }
+    text = json.dumps(content, indent=1)
     atomic_write(path, lambda p: p.write_text(text + "\n"))
     return path
 

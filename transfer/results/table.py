@@ -6,10 +6,12 @@ seeds; its difference is taken from the same backbone trained from scratch under
 """
 
 import csv
+import html
 import io
 import json
+import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,19 +167,32 @@ def _differing(protocols: list[dict[str, Any]]) -> list[str]:
 
 def to_markdown(table: Table) -> str:
     """A Markdown table, one decimal, with its notes."""
-    notes = "".join(f"\n- {note}" for note in table.notes)
-    return tabulate(*_grid(table), tablefmt="github", disable_numparse=True) + "\n" + notes + "\n"
+    notes = "".join(f"\n- {_markdown_text(note)}" for note in table.notes)
+    grid = _grid(table, _markdown_text)
+    return tabulate(*grid, tablefmt="github", disable_numparse=True) + "\n" + notes + "\n"
+
+
+def _markdown_text(text: str) -> str:
+    """Return names from a record as text that Markdown shows as it is: one line, no markup."""
+    text = html.escape(_one_line(text), quote=False).replace("|", "&#124;")
+    return text.replace("\\", "\\\\").replace("[", "\\[")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def to_latex(table: Table) -> str:
-    """A LaTeX tabular (booktabs)."""
-    return tabulate(*_grid(table), tablefmt="latex_booktabs", disable_numparse=True) + "\n"
+    """A LaTeX tabular (booktabs); tabulate escapes the cells."""
+    text = tabulate(*_grid(table, _one_line), tablefmt="latex_booktabs", disable_numparse=True)
+    # a row that begins with [ or * would be taken for an argument of the \\ before it
+    return re.sub(r"^(\s*)([\[*])", r"\1{}\2", text, flags=re.MULTILINE) + "\n"
 
 
 def to_html(table: Table) -> str:
-    """An HTML table with its notes, without a page around it."""
-    notes = "".join(f"<li>{note}</li>" for note in table.notes)
-    body = tabulate(*_grid(table), tablefmt="html", disable_numparse=True)
+    """An HTML table with its notes, without a page around it; tabulate escapes the cells."""
+    notes = "".join(f"<li>{html.escape(_one_line(note))}</li>" for note in table.notes)
+    body = tabulate(*_grid(table, _one_line), tablefmt="html", disable_numparse=True)
     return f"{body}\n<ul>{notes}</ul>\n"
 
 
@@ -191,7 +206,8 @@ def _labels(backbones: Iterable[str]) -> dict[str, str]:
     return labels
 
 
-def _grid(table: Table) -> tuple[list[list[str]], list[str]]:
+def _grid(table: Table, escape: Callable[[str], str]) -> tuple[list[list[str]], list[str]]:
+    """Return the rows of cells and the header, every text passed through `escape`."""
     header = ["Method", "Backbone"]
     for column in table.columns:
         header += [column.title, "Δ scratch"]
@@ -200,8 +216,8 @@ def _grid(table: Table) -> tuple[list[list[str]], list[str]]:
         line = [METHODS.get(row.method, row.method), row.label]
         for column in table.columns:
             line += _show(row.cells.get(column))
-        body.append(line)
-    return body, header
+        body.append([escape(text) for text in line])
+    return body, [escape(title) for title in header]
 
 
 def _show(cell: Cell | None) -> list[str]:
@@ -221,8 +237,15 @@ def to_csv(table: Table) -> str:
     )  # fmt: skip
     for row in table.rows:
         for column, cell in row.cells.items():
+            texts = (row.method, row.backbone, column.task, column.dataset, column.metric)
             writer.writerow(
-                [row.method, row.backbone, column.task, column.dataset, column.metric, cell.mean,
-                 cell.sd, cell.n, cell.delta, cell.protocol]
+                [*map(_csv_text, texts), cell.mean, cell.sd, cell.n, cell.delta,
+                 _csv_text(cell.protocol)]
             )  # fmt: skip
     return text.getvalue()
+
+
+def _csv_text(text: str) -> str:
+    """Return text with an apostrophe before what a spreadsheet would run as a formula."""
+    text = _one_line(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

@@ -9,6 +9,7 @@ import ast
 import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,33 @@ def load_config(path: Path | str, options: Sequence[str] = ()) -> Config:
         raise FileNotFoundError(
             f"no config at {path}; shipped in configs/segmentation: {', '.join(near or names)}"
         )
-    cfg = Config.fromfile(str(path))
+    with python_files_only():
+        cfg = Config.fromfile(str(path))
     for option in options:
         apply_option(cfg, option)
     return cfg
+
+
+@contextmanager
+def python_files_only() -> Iterator[None]:
+    """Make MMEngine refuse a config or `_base_` that is not Python: its YAML reader runs code."""
+    read = Config._file2dict
+
+    def read_python(filename: str, *args: Any, **kwargs: Any) -> Any:
+        if Path(filename).suffix != ".py":
+            raise ValueError(
+                f"{filename}: a config is a Python file (.py); other formats are not read, since "
+                "reading YAML can run code. Write its settings as `lr = 1e-4` below "
+                '`_base_ = ["custom.py"]` in a file in configs/segmentation, or give them with '
+                "--cfg-options"
+            )
+        return read(filename, *args, **kwargs)
+
+    Config._file2dict = staticmethod(read_python)
+    try:
+        yield
+    finally:
+        Config._file2dict = staticmethod(read)
 
 
 def fill_in(cfg: Config, world_size: int = 1) -> Config:
@@ -87,6 +111,11 @@ def _budget(values: Mapping[str, Any]) -> dict[str, Any]:
         "warmup_passes": warmup * values["accumulation"],
     }
     return {**changed, **passes}
+
+
+def steps_of(settings: Mapping[str, Any]) -> int:
+    """Return the optimizer steps of a run with these settings, its budget worked in."""
+    return _budget(settings)["forward_passes"] // settings["accumulation"]
 
 
 def _batches(values: Mapping[str, Any], world_size: int) -> dict[str, int]:

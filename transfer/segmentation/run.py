@@ -19,34 +19,38 @@ from transfer.results.record import (
     Cost,
     Dataset,
     Result,
+    changed_settings,
     describe_environment,
     protocol_hash,
+    write_evaluation,
     write_result,
 )
-from transfer.segmentation.config import fill_in, protocol
+from transfer.segmentation.config import fill_in, protocol, steps_of
 from transfer.segmentation.data import check_data, find_pairs, folder_pairs
 from transfer.segmentation.iou import PREDICTIONS, score_folder
 from transfer.segmentation.launch import join_processes
 from transfer.segmentation.optimizer import NotFiniteError
 from transfer.segmentation.pictures import draw_predictions
 from transfer.segmentation.run_folder import LAST
-from transfer.segmentation.runner import TransferRunner, build_runner, net_of, read_about
+from transfer.segmentation.runner import (
+    TransferRunner,
+    build_runner,
+    net_of,
+    read_about,
+    read_state,
+)
 from transfer.segmentation.safe_files import close_doors
 from transfer.segmentation.segmentor import set_pixels
 from transfer.weights.identity import PixelStats, transfer_arch_args
 
 PICTURE = "predictions.png"
+EVALUATOR = f"ExactIoU, mim-transfer {metadata.version('mim-transfer')}"
 
 
 def run(
-    cfg: Config,
-    work_dir: Path,
-    *,
-    resume: bool = False,
-    eval_only: bool = False,
-    launcher: str = "none",
+    cfg: Config, work_dir: Path, *, resume: bool = False, launcher: str = "none"
 ) -> Result | None:
-    """Train and evaluate, or evaluate alone; the record, or None where SIGTERM came first.
+    """Train and evaluate; the record, or None where SIGTERM came first.
 
     ValueError and FileNotFoundError for whatever is wrong with config, data or weights, before
     training; NotFiniteError where the loss stops being a number.
@@ -54,20 +58,17 @@ def run(
     close_doors()
     world_size = join_processes(launcher)
     last = work_dir / LAST
-    former = read_about(last) if (resume or eval_only) and last.is_file() else None
-    if former and not eval_only:
+    former = read_about(last) if resume and last.is_file() else None
+    if former:
         require_same_run(cfg, former, work_dir)
     net = net_of(former) if former else {}
-    if eval_only:
-        net["ema"] = None  # last.pth holds the average as the weights
     filled = fill_in(Config({**cfg, **net}, filename=cfg.filename), world_size)
     if former is None and is_main_process():
         check_data(filled)
-    folder = evaluation_folder(cfg, former, work_dir) if former and eval_only else work_dir
     if is_main_process():
-        remove_unfinished(folder)
-    runner = build_runner(filled, folder, launcher)
-    if not eval_only and filled["device_batch"] * world_size < 2 and has_batch_norm(runner.core):
+        remove_unfinished(work_dir)
+    runner = build_runner(filled, work_dir, launcher)
+    if filled["device_batch"] * world_size < 2 and has_batch_norm(runner.core):
         raise ValueError(
             "one image a forward pass has no batch statistics for BatchNorm: raise batch_size, or "
             "lower accumulation"
@@ -75,26 +76,57 @@ def run(
     runner.about = former or about_run(cfg, runner)
     if former and filled["pixels"] == "weights":
         set_pixels(runner.core.data_preprocessor, PixelStats(**former["pixels"]))
-    write_config(filled, folder)
-    if eval_only:
-        runner.load_weights(last)
-    else:
-        train(runner, last if former else None)
+    write_config(filled, work_dir)
+    train(runner, last if former else None)
     if runner.stopped:
         return None
     metrics = runner.evaluate()
     result = record(cfg, filled, runner, metrics)
     if is_main_process():
-        runner.load_weights(last)  # the average, where one is kept
-        draw_predictions(runner.core, runner.val_dataloader.dataset, folder / PICTURE, 4)
-        write_result(result, folder)
+        runner.load_weights(read_state(last))  # the average, where one is kept
+        draw_predictions(runner.core, runner.val_dataloader.dataset, work_dir / PICTURE, 4)
+        write_result(result, work_dir)
     return result
 
 
-def evaluation_folder(cfg: Config, former: dict[str, Any], work_dir: Path) -> Path:
-    """Where --eval-only writes: the run's own folder, or one beside for another protocol."""
-    new = json.loads(json.dumps(protocol(cfg)))
-    return work_dir if new == former["protocol"] else work_dir / f"eval-{protocol_hash(new)}"
+def evaluate(cfg: Config, work_dir: Path, *, launcher: str = "none") -> dict[str, float]:
+    """Evaluate WORK_DIR/last.pth; never a record, which only a run that trained to its end makes.
+
+    With other settings than the run's the figures go to a folder of their own. Of an unfinished
+    run, which may be at work, there is only a picture, in WORK_DIR/eval-unfinished.
+    """
+    close_doors()
+    world_size = join_processes(launcher)
+    state = read_state(work_dir / LAST)  # once: a run at work replaces it
+    about = json.loads(state["meta"]["about"])
+    net = {**net_of(about), "ema": None}  # last.pth holds the average as the weights
+    filled = fill_in(Config({**cfg, **net}, filename=cfg.filename), world_size)
+    changed = changed_settings(about["protocol"], protocol(cfg))
+    step = state["meta"]["iter"] // about["protocol"]["accumulation"]
+    steps = steps_of(about["protocol"])
+    folder = evaluation_folder(cfg, work_dir, finished=step >= steps, changed=bool(changed))
+    runner = build_runner(filled, folder, launcher)
+    if filled["pixels"] == "weights":
+        set_pixels(runner.core.data_preprocessor, PixelStats(**about["pixels"]))
+    runner.load_weights(state)
+    metrics = runner.evaluate()
+    if step < steps:
+        runner.logger.warning(f"unfinished: {step} of {steps} steps; there is no record")
+    if is_main_process():
+        draw_predictions(runner.core, runner.val_dataloader.dataset, folder / PICTURE, 4)
+        if step >= steps and changed:
+            write_evaluation(
+                folder, metrics=metrics, per_class=runner.per_class, evaluator=EVALUATOR,
+                changed=changed,
+            )  # fmt: skip
+    return metrics
+
+
+def evaluation_folder(cfg: Config, work_dir: Path, *, finished: bool, changed: bool) -> Path:
+    """Where --eval-only writes: the run's own folder only with its own settings, at its end."""
+    if not finished:
+        return work_dir / "eval-unfinished"
+    return work_dir / f"eval-{protocol_hash(protocol(cfg))}" if changed else work_dir
 
 
 def score(cfg: Config, work_dir: Path) -> dict[str, float]:
@@ -180,7 +212,7 @@ def record(
         seed=filled["seed"],
         metrics={name: metrics[name] for name in ("mIoU", "mAcc", "aAcc")},
         per_class=runner.per_class,
-        evaluator=f"ExactIoU, mim-transfer {metadata.version('mim-transfer')}",
+        evaluator=EVALUATOR,
         cost=Cost(
             hours=runner.seconds / 3600,
             images_per_second=runner.images_per_second(filled["batch_size"]),

@@ -124,9 +124,8 @@ class TransferRunner(Runner):
             scheduler.load_state_dict(state)
         self._has_loaded = True
 
-    def load_weights(self, path: Path) -> None:
-        """The weights of a finished or interrupted run, for evaluation alone."""
-        checkpoint = read_tensors(path, _device())
+    def load_weights(self, checkpoint: dict[str, Any]) -> None:
+        """Take the weights that `save_state` wrote, for evaluation alone."""
         self.core.load_state_dict(checkpoint["state_dict"], strict=True)
         self._has_loaded = True
 
@@ -200,12 +199,17 @@ def _average(ema: float | None) -> list[dict[str, Any]]:
     return [{"type": "EMAHook", "momentum": 1 - ema, "update_buffers": True, "priority": 49}]
 
 
-def read_about(path: Path) -> dict[str, Any]:
-    """What a run stored about itself in its last.pth."""
+def read_state(path: Path) -> dict[str, Any]:
+    """Read what `save_state` wrote, onto the CPU; ValueError for any other file."""
     checkpoint = read_tensors(path)
     if checkpoint.get("format") != FORMAT:
         raise ValueError(f"{path} is not the state of a segmentation run of this suite")
-    return json.loads(checkpoint["meta"]["about"])
+    return checkpoint
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What a run stored about itself in its last.pth."""
+    return json.loads(read_state(path)["meta"]["about"])
 
 
 def net_of(about: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.utils.dl_utils import hub
 
+from pretrain.files.read import load_failure
 from pretrain.files.write import atomic_write
 
 LAST = "last.pth"
@@ -46,10 +47,9 @@ def read_tensors(path: Path | str, map_location: Any = "cpu") -> dict[str, Any]:
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
-            f"{path} is damaged or holds more than tensors, and is not read ({first})"
-        ) from error
+            f"{path} is damaged or holds more than tensors, and is not read ({load_failure(error)})"
+        ) from None
 
 
 def write_tensors(path: Path, content: dict[str, Any]) -> None:

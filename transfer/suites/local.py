@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 LOCK_WAIT_S = 20
+STOP_WAIT_S = 300  # for a step at work to finish what it must and save
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,19 @@ class Runner:
             self._start(step)
 
     def stop(self) -> None:
-        """Ask every running step to save and end."""
+        """Ask every running step to save and end; kill those that do not within STOP_WAIT_S.
+
+        A killed step resumes from its last checkpoint: files are written whole or not at all.
+        """
         for process, _ in self.running.values():
             process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_WAIT_S
         for process, _ in self.running.values():
-            process.wait()
+            try:
+                process.wait(max(0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def log(self, name: str) -> Path:
         """Where a step's output goes."""

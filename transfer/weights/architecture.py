@@ -112,7 +112,9 @@ def _resnet(tensors: Tensors, _source: str, _told: Told) -> Architecture:
                 "base_width": inner.shape[0] * 64 // channels[0] // groups,
             }
     if "conv1.0.weight" in tensors:  # three 3x3 convolutions instead of one 7x7
-        args |= {"stem_type": "deep", "stem_width": tensors["conv1.0.weight"].shape[0]}
+        width = tensors["conv1.0.weight"].shape[0]
+        tiered = tensors["conv1.3.weight"].shape[0] != width
+        args |= {"stem_type": "deep_tiered" if tiered else "deep", "stem_width": width}
     shortcut = tensors.get("layer2.0.downsample.1.weight")
     if shortcut is not None and shortcut.ndim == 4:
         args["avg_down"] = True
@@ -155,8 +157,9 @@ def _convnext(tensors: Tensors, _source: str, _told: Told) -> Architecture:
     args: dict[str, Any] = {}
     if (patch := tensors["stem.0.weight"].shape[-1]) != 4:
         args["patch_size"] = patch
-    if (kernel := tensors["stages.0.blocks.0.conv_dw.weight"].shape[-1]) != 7:
-        args["kernel_sizes"] = kernel
+    kernels = [tensors[f"stages.{i}.blocks.0.conv_dw.weight"].shape[-1] for i in range(stages)]
+    if set(kernels) != {7}:
+        args["kernel_sizes"] = kernels if len(set(kernels)) > 1 else kernels[0]
     pointwise = tensors["stages.0.blocks.0.mlp.fc1.weight"].ndim == 4 and not second
     scaled = "stages.0.blocks.0.gamma" in tensors
     if scaled is second:

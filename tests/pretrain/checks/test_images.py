@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pretrain.checks import images as image_checks
+from pretrain.checks import parallel
 from pretrain.checks.findings import Finding, Findings, errors, refuse_errors
 from pretrain.checks.images import check_image_folder, check_images, read_images
 
@@ -81,7 +81,7 @@ def test_sizes_are_those_after_exif_rotation(folder):
 
 def test_processes_find_the_same(folder, monkeypatch):
     cut(folder / "a.jpg")
-    monkeypatch.setattr(image_checks, "POOL_FROM", 1)
+    monkeypatch.setattr(parallel, "POOL_FROM", 1)
     assert check_image_folder(folder, workers=2) == check_image_folder(folder)
 
 

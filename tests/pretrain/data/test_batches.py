@@ -1,7 +1,12 @@
 """Data: the same samples whatever reads them, in whatever order, from whatever kind of store."""
 
 import io
+import os
+import signal
+import subprocess
+import sys
 import tarfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -20,6 +25,7 @@ from pretrain.data.order import Order, Split
 from pretrain.data.sources import Files, digest, open_images, read_image, readable
 from pretrain.schedule import Plan
 
+ROOT = Path(__file__).resolve().parents[3]
 DRAW = partial(random_visible, grid=(2, 2), n_visible=1)
 SETTINGS = Augmentation(color_jitter=0.4)
 
@@ -104,6 +110,46 @@ def test_a_later_start_reads_no_earlier_image(
     monkeypatch.setattr(Files, "open", open_)
     read(photos, 3, 0)
     assert sorted(opened) == sorted(ORDER.step(3).tolist())
+
+
+READS_AND_FAILS = """
+import signal, sys
+from pathlib import Path
+from tests.pretrain.data.test_batches import ORDER, samples
+from pretrain.data.batches import loader
+from pretrain.data.order import Split
+
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda *_: None)  # as a run does, which finishes its step first
+batches = loader(samples(Path(sys.argv[1])), ORDER, Split.of(8, 8), 20, 0, 2, False)
+for _ in range(4):
+    next(batches)
+print("reading", flush=True)
+sys.stdin.readline()
+for _ in range(16):
+    next(batches)
+raise RuntimeError("no space left")
+"""
+
+
+def test_workers_outlive_the_groups_signals_but_not_a_failed_main_process(photos: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", READS_AND_FAILS, str(photos)], cwd=ROOT, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "reading\n"
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
+            os.killpg(process.pid, number)
+            time.sleep(0.2)  # equal signals that wait are one
+        _, errors = process.communicate("\n", timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 1
+    assert errors.rstrip().endswith("RuntimeError: no space left")
 
 
 def to_list(photos: Path, root: Path) -> Path:

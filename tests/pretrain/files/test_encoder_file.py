@@ -1,17 +1,31 @@
 """The two files of a run: written whole or not at all, read as tensors and nothing else."""
 
+import hashlib
+import json
 import os
 import pickle
+import subprocess
+import sys
+import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from pretrain.files.encoder_file import EncoderIdentity, read_encoder, read_identity, write_encoder
+from pretrain.files.encoder_file import (
+    EncoderIdentity,
+    first_not_finite,
+    read_encoder,
+    read_identity,
+    write_encoder,
+)
 from pretrain.files.training_state import TrainingState, read_state, write_state
 from pretrain.files.write import atomic_write, remove_unfinished
 from pretrain.run.provenance import suite_commit
 
+ROOT = Path(__file__).resolve().parents[3]
 IDENTITY = EncoderIdentity(
     arch="resnet18", arch_args={"channels": [8, 16]}, method="spark", input_size=64,
     pixel_mean=(0.5, 0.4, 0.3), pixel_std=(0.2, 0.2, 0.2), color_order="RGB", steps=7,
@@ -28,6 +42,75 @@ def test_encoder_file_round_trip(tmp_path: Path) -> None:
     tensors, identity = read_encoder(tmp_path / "e.safetensors")
     assert identity == IDENTITY == read_identity(tmp_path / "e.safetensors")
     assert torch.equal(tensors["a"], torch.eye(3))
+
+
+WRITE = """
+import sys
+from pathlib import Path
+from tests.pretrain.files.test_encoder_file import IDENTITY, TENSORS
+from pretrain.files.encoder_file import write_encoder
+
+write_encoder(Path(sys.argv[1]), TENSORS, IDENTITY)
+"""
+TENSORS = {
+    "stem.weight": torch.linspace(-1, 1, 27).reshape(1, 3, 3, 3), "norm.bias": torch.ones(3),
+    "steps": torch.tensor(7), "half": torch.ones(5, dtype=torch.bfloat16),
+    "flag": torch.tensor([True]), "empty": torch.ones(0, 2), "view": torch.eye(3)[:, ::2],
+}  # fmt: skip
+
+
+def test_equal_encoders_are_equal_bytes_whatever_the_process(tmp_path: Path) -> None:
+    digests = set()
+    for seed in ("0", "1", "2"):
+        path = tmp_path / f"{seed}.safetensors"
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", WRITE, str(path)]
+        subprocess.run(command, cwd=ROOT, env=environment, check=True)
+        digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
+    assert len(digests) == 1
+    write_encoder(path, dict(reversed(TENSORS.items())), IDENTITY)
+    assert digests == {hashlib.sha256(path.read_bytes()).hexdigest()}
+    write_encoder(path, TENSORS, replace(IDENTITY, steps=8))
+    assert digests != {hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def test_the_encoder_file_is_as_safetensors_writes_it_but_for_the_order(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours.safetensors", tmp_path / "theirs.safetensors"
+    write_encoder(ours, TENSORS, IDENTITY)
+    plain = {name: tensor.contiguous() for name, tensor in TENSORS.items()}
+    save_file(plain, theirs, metadata=IDENTITY.to_metadata())
+    first, second = load_file(ours), load_file(theirs)
+    assert first.keys() == second.keys() == TENSORS.keys()
+    for name, tensor in first.items():
+        assert tensor.dtype == TENSORS[name].dtype
+        assert torch.equal(tensor, second[name])
+    assert read_identity(ours) == read_identity(theirs) == IDENTITY
+    assert int.from_bytes(ours.read_bytes()[:8], "little") % 8 == 0
+
+
+@pytest.mark.parametrize(
+    "method", ["<script>alert(1)</script>", "SparK", "a b", "", "x\n", None, 3]
+)
+def test_a_method_that_is_no_plain_name_is_refused(method: object, tmp_path: Path) -> None:
+    path = tmp_path / "e.safetensors"
+    metadata = IDENTITY.to_metadata() | {"method": json.dumps(method)}
+    save_file({"a": torch.ones(1)}, path, metadata=metadata)
+    for read in (read_identity, read_encoder):
+        with pytest.raises(ValueError, match=r"e\.safetensors.*method must be a short name"):
+            read(path)
+    with pytest.raises(ValueError, match="method must be a short name"):
+        replace(IDENTITY, method=method)
+    assert replace(IDENTITY, method="dino_v2.1+x-y").method == "dino_v2.1+x-y"
+
+
+def test_the_first_tensor_that_is_not_finite_is_named() -> None:
+    tensors = {"a": torch.ones(2), "steps": torch.tensor(3), "b": torch.tensor([1.0, float("inf")])}
+    assert first_not_finite(tensors) == "b"
+    assert first_not_finite({**tensors, "b": torch.zeros(1)}) is None
+    assert first_not_finite({"steps": torch.tensor(3)}) is None
+    assert (
+        first_not_finite({"half": torch.full((2,), float("nan"), dtype=torch.bfloat16)}) == "half"
+    )
 
 
 def test_state_round_trip(tmp_path: Path) -> None:
@@ -69,6 +152,25 @@ def test_nothing_in_a_state_is_executed(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="not a readable training state"):
             read_state(tmp_path / name)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_bad_state_is_no_reason_to_load_it_unsafely(tmp_path: Path) -> None:
+    """torch's message of a refused file advises weights_only=False: nobody shall see it."""
+    torch.save({"method": Hostile(tmp_path / "ran")}, tmp_path / "hostile.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps({"step": 1}))
+    (tmp_path / "text.pt").write_text("error 404: not found")
+    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), tmp_path / "script.pt")
+    (tmp_path / "empty.pt").touch()
+    for name, reason in (
+        ("hostile", "would import"), ("plain", "more than tensors"),
+        ("text", r"\(\w+Error"), ("script", "more than tensors"), ("empty", "EOFError"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=reason) as error:
+            read_state(tmp_path / f"{name}.pt")
+        told = "".join(traceback.format_exception(error.value))
+        assert "not a readable training state" in told
+        assert "weights_only" not in told
+        assert "arbitrary code" not in told
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Hostile and broken files are refused unrun, through every door that takes a weights file."""
 
+import traceback
 from argparse import Namespace
 from collections import OrderedDict
 
@@ -36,6 +37,7 @@ def test_refused(kind, tmp_path):
         with pytest.raises(ValueError, match=told) as caught:
             door(path)
         assert str(path) in str(caught.value)
+        assert "weights_only" not in "".join(traceback.format_exception(caught.value))
         assert not (tmp_path / "ran").exists()
 
 

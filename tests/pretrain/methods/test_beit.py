@@ -13,7 +13,7 @@ from torch import Tensor
 from pretrain.config.tokenizer import VAESizes
 from pretrain.methods.beit import BEiT
 from pretrain.tokenizer.vae import DiscreteVAE
-from tools.golden.official import from_official
+from tools.golden.official import beit_from_official
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "beit_mim"
 TINY = {"embed_dim": 48, "depth": 2, "num_heads": 3, "patch_size": 16, "init_values": 0.1}
@@ -45,7 +45,7 @@ def test_golden_outputs_loss_and_gradient() -> None:
         load_file(GOLDEN / "case.safetensors"),
         json.loads((GOLDEN / "case.json").read_text()),
     )
-    model = from_official(
+    model = beit_from_official(
         load_file(GOLDEN / "weights.safetensors"),
         image_size=about["img_size"],
         num_heads=about["heads"],
@@ -67,7 +67,7 @@ def test_loading_official_tensors_is_strict() -> None:
     tensors = load_file(GOLDEN / "weights.safetensors")
     del tensors["blocks.1.norm2.bias"]
     with pytest.raises(RuntimeError, match=r"blocks\.1\.norm2\.bias"):
-        from_official(tensors, image_size=64, num_heads=3)
+        beit_from_official(tensors, image_size=64, num_heads=3)
 
 
 def test_initialisation_follows_the_official_code() -> None:

@@ -14,7 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from PIL import Image
 
-from pretrain.config import Augmentation
+from pretrain.config import Augmentation, TokenizerSettings
 from pretrain.config.tokenizer import FULL, SMALL
 from pretrain.data.sources import open_images
 from pretrain.tokenizer.training import TokenizerTraining, train_tokenizer
@@ -120,6 +120,18 @@ def test_a_loss_that_is_not_finite_ends_the_run(folder: Path, tmp_path: Path) ->
     with pytest.raises(ArithmeticError, match="lower --tokenizer-lr"):
         train(folder, tmp_path / "t.safetensors", settings=replace(TINY, tokenizer_lr=1e30,
               tokenizer_encoder_wait=0.0, tokenizer_encoder_lr=1.0))  # fmt: skip
+
+
+def test_a_last_update_that_is_not_finite_writes_no_tokenizer(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lr = TokenizerSettings.lr
+    monkeypatch.setattr(
+        TokenizerSettings, "lr", lambda self, step: float("nan") if step == 23 else lr(self, step)
+    )
+    with pytest.raises(ArithmeticError, match=r"\w+\.\S+ is not finite .* before step 24"):
+        train(folder, tmp_path / "t.safetensors")
+    assert not (tmp_path / "t.safetensors").exists()
 
 
 def test_schedules_reach_what_the_paper_states() -> None:

@@ -96,6 +96,7 @@ BROKEN = {
     "categories-differ": whole("categories", [{"id": 7, "name": "dog"}, {"id": 90, "name": "cat"}]),
     "category-id-twice": whole("categories", [{"id": 7, "name": "cat"}, {"id": 7, "name": "dog"}]),
     "no-images": whole("images", []),
+    "id-invalid": image(id=[1]),
     "annotations-format": whole("annotations", [{"id": 1}]),
 }
 
@@ -107,6 +108,28 @@ def test_each_fault_is_found(data, code):
     found = [f for f in errors(check()) if f.code == code]
     assert found
     assert found[0].fix
+
+
+@pytest.mark.parametrize("value", [None, True, {"a": 1}, "1", float("nan")])
+@pytest.mark.parametrize("change", [image, annotation])
+def test_what_is_not_an_id_is_found(data, change, value):
+    contents, check, _ = data
+    keys = ("id",) if change is image else ("id", "image_id", "category_id")
+    for key in keys:
+        change(**{key: value})(contents)
+        (finding,) = [f for f in errors(check()) if f.code == "id-invalid"]
+        assert finding.where.endswith(f" {key}")
+        change(**{key: 1})(contents)
+
+
+def test_ids_may_be_text(data):
+    contents, check, _ = data
+    for content in contents.values():
+        for record in content["images"]:
+            record["id"] = f"{record['id']}.png"
+        for record in content["annotations"]:
+            record["image_id"] = f"{record['image_id']}.png"
+    assert check() == []
 
 
 NEEDS_PIXELS = {"image-size"}

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from pretrain.checks import images as image_checks
+from pretrain.checks import parallel
 from pretrain.checks.findings import errors
 from pretrain.checks.images import check_image_folder
 from transfer.datasets.ade20k_checks import ade20k, check_ade20k, class_count
@@ -40,7 +40,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_the_number_of_processes_changes_nothing(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(image_checks, "POOL_FROM", 1)
+    monkeypatch.setattr(parallel, "POOL_FROM", 1)
     make_shapes(tmp_path / "again", SMALL, workers=2)
     assert digests(tmp_path / "again") == digests(made)
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_api
@@ -14,6 +15,7 @@ pytest.importorskip("detectron2")
 import torch
 
 from transfer.detection.config import load_config
+from transfer.detection.evaluation.matching import to_rle
 
 torch.set_num_threads(1)  # small tensors: more threads only wait for each other
 
@@ -22,34 +24,59 @@ SIDE = 64
 CATEGORIES = [{"id": 7, "name": "disc"}, {"id": 3, "name": "square"}]  # not sorted, not from 1
 
 
-def draw_split(folder: Path, count: int, seed: int, *, first_id: int = 0) -> tuple[Path, Path]:
-    """Write `count` images and their annotations; returns (annotation file, image folder)."""
+def outline(kind: int, x: int, y: int, r: int) -> list[list[float]]:
+    """Polygons of a square (category 3) or a disc (7) behind a thin post: a part on each side."""
+    if kind == 3:
+        corner = np.asarray([[1, -r], [r, -r], [r, r], [1, r]], float)
+    else:
+        angles = np.linspace(-1.4, 1.4, 12)
+        corner = r * np.stack([np.cos(angles), np.sin(angles)], 1)
+    return [(corner * (side, 1) + (x, y)).ravel().tolist() for side in (1, -1)]
+
+
+def annotate(image_id: int, kind: int, mask: Any, *, crowd: int = 0) -> dict[str, Any]:
+    """COCO's annotation, without an id, of polygons or a run-length code."""
+    code = to_rle({"segmentation": mask}, (SIDE, SIDE))
+    return {
+        "image_id": image_id,
+        "category_id": kind,
+        "bbox": mask_api.toBbox(code).tolist(),
+        "area": int(mask_api.area(code)),
+        "iscrowd": crowd,
+        "segmentation": mask,
+    }
+
+
+def draw_split(
+    folder: Path, count: int, seed: int, *, first_id: int = 0, run_lengths: bool = False
+) -> tuple[Path, Path]:
+    """Write `count` images with objects and an empty one; returns (annotation file, image folder).
+
+    As in COCO 2017, masks are polygons, several an object, and a crowd's is a run-length code;
+    with `run_lengths` all masks are such codes.
+    """
     rng = np.random.default_rng(seed)
     images, annotations = [], []
-    rows, columns = np.mgrid[:SIDE, :SIDE]
     (folder / "images").mkdir(parents=True)
-    for i in range(count):
+    for i in range(count + 1):
+        image_id, name = 10 * i + 5, f"{seed}_{i}.png"
+        images.append({"id": image_id, "file_name": name, "width": SIDE, "height": SIDE})
         pixels = rng.integers(0, 60, (SIDE, SIDE, 3), dtype=np.uint8)
-        for kind in (3, 7):
+        for kind in (3, 7) if i < count else ():
             (y, x), r = rng.integers(16, SIDE - 16, 2).tolist(), int(rng.integers(6, 14))
-            near = np.maximum(abs(rows - y), abs(columns - x)) if kind == 3 else None
-            inside = near < r if near is not None else (rows - y) ** 2 + (columns - x) ** 2 < r * r
-            pixels[inside] = (220, 60, 60) if kind == 3 else (60, 220, 60)
-            code = mask_api.encode(np.asfortranarray(inside.astype(np.uint8)))
-            annotations.append(
-                {
-                    "id": first_id + len(annotations),
-                    "image_id": 10 * i + 5,
-                    "category_id": kind,
-                    "bbox": mask_api.toBbox(code).tolist(),
-                    "area": int(inside.sum()),
-                    "iscrowd": 0,
-                    "segmentation": {"size": code["size"], "counts": code["counts"].decode()},
-                }
-            )
-        name = f"{seed}_{i}.png"
+            mask: Any = outline(kind, x, y, r)
+            code = to_rle({"segmentation": mask}, (SIDE, SIDE))
+            pixels[mask_api.decode(code) > 0] = (220, 60, 60) if kind == 3 else (60, 220, 60)
+            if run_lengths:
+                mask = {"size": code["size"], "counts": code["counts"].decode()}
+            annotations.append(annotate(image_id, kind, mask))
+        if i == 0:  # along the upper edge, two pixels high
+            mask = {"size": [SIDE, SIDE], "counts": [0, *[2, SIDE - 2] * SIDE]}
+            pixels[:2] = (220, 60, 60)
+            annotations.append(annotate(image_id, 3, mask, crowd=1))
         Image.fromarray(pixels).save(folder / "images" / name)
-        images.append({"id": 10 * i + 5, "file_name": name, "width": SIDE, "height": SIDE})
+    for number, annotation in enumerate(annotations, first_id):
+        annotation["id"] = number
     path = folder / "instances.json"
     path.write_text(
         json.dumps({"images": images, "annotations": annotations, "categories": CATEGORIES})

@@ -66,6 +66,21 @@ def test_a_missing_config_names_its_neighbours() -> None:
         load_config(CONFIG.with_name("shapes.py"))
 
 
+@pytest.mark.parametrize("name", ["run.yaml", "run.yml", "run.YAML", "run.json", "run"])
+def test_only_python_configs_are_read(name: str, tmp_path: Path) -> None:
+    path, ran = tmp_path / name, tmp_path / "ran"
+    path.write_text(f'config: !!python/object/apply:os.system ["touch {ran}"]\n')
+    with pytest.raises(ConfigError, match=r"is a Python file \(\.py\).*import config"):
+        load_config(path)
+    assert not ran.exists()
+
+
+def test_a_value_runs_nothing(tmp_path: Path) -> None:
+    text = f'!!python/object/apply:os.system ["touch {tmp_path / "ran"}"]'
+    assert parse_value(text) == text
+    assert not (tmp_path / "ran").exists()
+
+
 def test_overrides_reach_the_config() -> None:
     config = load_config(
         CONFIG, ["arch=resnet18", 'arch_args={"a": 1}', "optimizer.lr=1", "data.root=/d"]

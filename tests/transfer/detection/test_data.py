@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import torch
 from detectron2.data.datasets import load_coco_json
 from detectron2.structures import Boxes, Instances
 
+from tests.transfer.detection.conftest import draw_split
 from transfer.detection.data import Split, read_split, require_same_classes
-from transfer.detection.evaluation.coco_eval import coco_metrics
+from transfer.detection.evaluation.coco_eval import ENGINES, coco_metrics
 from transfer.detection.evaluation.evaluator import CocoEvaluator
+from transfer.detection.evaluation.matching import to_rle
+from transfer.detection.evaluation.saved import read_predictions
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +27,19 @@ def val(coco_data: dict[str, str]) -> Split:
 
 
 def perfect(split: Split) -> list[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
-    """What a model that predicts the ground truth takes in and gives out, an image a batch."""
+    """What a model that predicts all but the crowds takes in and gives out, an image a batch."""
     pairs = []
     for record in split.records:
         size = (record["height"], record["width"])
+        truths = [a for a in record["annotations"] if not a["iscrowd"]]
         found = Instances(size)
-        boxes = torch.tensor([a["bbox"] for a in record["annotations"]])
+        boxes = torch.tensor([a["bbox"] for a in truths]).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         found.pred_boxes = Boxes(boxes)
         found.scores = torch.ones(len(boxes))
-        found.pred_classes = torch.tensor([a["category_id"] for a in record["annotations"]])
-        masks = [mask_api.decode(a["segmentation"]) for a in record["annotations"]]
-        found.pred_masks = torch.from_numpy(np.stack(masks)).bool()
+        found.pred_classes = torch.tensor([a["category_id"] for a in truths])
+        masks = [mask_api.decode(to_rle(a, size)) for a in truths]
+        found.pred_masks = torch.from_numpy(np.reshape(masks, (-1, *size))).bool()
         pairs.append(([record], [{"instances": found}]))
     return pairs
 
@@ -55,11 +60,98 @@ def test_ground_truth_as_predictions_scores_100(val: Split, tmp_path: Path) -> N
     assert coco_metrics(val.read_ground_truth(), saved).metrics == evaluator.metrics.metrics
 
 
+IDS = {
+    "numbers as text": str,
+    "text": lambda i: f"{i:04}.png",
+    "fractions": lambda i: i + 0.5,
+    "whole floats": float,
+    "below zero": lambda i: -i,
+    "zero": lambda i: i - 5,
+    "beyond 64 bits": lambda i: i + 2**70,
+}
+
+
+def with_ids(
+    source: Path, target: Path, image: Callable[[int], Any], category: Callable[[int], Any] = int
+) -> Path:
+    """Write an annotation file with other ids for its images and categories."""
+    data = json.loads(source.read_text())
+    for record in data["images"]:
+        record["id"] = image(record["id"])
+    for record in data["categories"]:
+        record["id"] = category(record["id"])
+    for record in data["annotations"]:
+        record["image_id"] = image(record["image_id"])
+        record["category_id"] = category(record["category_id"])
+    target.write_text(json.dumps(data))
+    return target
+
+
+@pytest.mark.parametrize("kind", IDS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_ids_of_any_kind_give_the_same_figures(
+    val: Split, tmp_path: Path, kind: str, engine: str
+) -> None:
+    path = with_ids(val.json_file, tmp_path / "val.json", IDS[kind], IDS[kind])
+    split = read_split("other", path, val.image_root)
+    evaluator = CocoEvaluator(split, tmp_path, engine=engine)
+    evaluator.reset()
+    for inputs, outputs in perfect(split):
+        evaluator.process(inputs, outputs)
+    results = evaluator.evaluate()
+    assert results["bbox"]["AP"] == results["segm"]["AP"] == 100
+    assert evaluator.metrics is not None
+    assert evaluator.metrics.per_class["disc"] == {"AP_box": 100, "AP_mask": 100}
+    saved = read_predictions(tmp_path)
+    written = json.loads(path.read_text())
+    assert {p["image_id"] for p in saved} < {i["id"] for i in written["images"]}
+    assert {p["category_id"] for p in saved} == {c["id"] for c in written["categories"]}
+    again = coco_metrics(read_split("again", path, "").read_ground_truth(), saved, engine=engine)
+    assert again.metrics == evaluator.metrics.metrics
+
+
+@pytest.mark.parametrize("change", [{"image_id": "5"}, {"category_id": "3"}, {"category_id": 4}])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_detections_with_ids_of_another_kind_are_refused(
+    val: Split, change: dict[str, Any], engine: str
+) -> None:
+    found = {"image_id": 5, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 1.0, **change}
+    with pytest.raises(ValueError, match=r"that the ground truth lacks: \["):
+        coco_metrics(val.read_ground_truth(), [found], tasks=("bbox",), engine=engine)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (lambda i: [i], r"id of images: \[5\] is neither"),
+        (lambda i: None if i == 15 else i, "None is neither a number nor text"),
+        (lambda i: i > 5, "False is neither"),
+        (lambda i: "5" if i == 5 else i, "some are numbers and some text, as 15 and '5'"),
+        (lambda i: float("nan") if i == 5 else i, "one is not finite"),
+    ],
+)
+def test_what_is_not_an_id_is_refused(
+    val: Split, tmp_path: Path, image: Callable[[int], Any], message: str
+) -> None:
+    path = with_ids(val.json_file, tmp_path / "val.json", image)
+    with pytest.raises(ValueError, match=message):
+        read_split("other", path, val.image_root)
+    with pytest.raises(ValueError, match=r"image_id of the detections: None"):
+        coco_metrics(val.read_ground_truth(), [{"image_id": None, "category_id": 3}])
+
+
 def test_class_indices_follow_the_order_of_ids(val: Split) -> None:
     assert val.category_ids == [3, 7]
     assert val.classes == ["square", "disc"]
-    assert val.mask_format == "bitmask"
     assert val.has_masks
+
+
+def test_a_crowd_does_not_make_the_masks_bitmaps(val: Split, tmp_path: Path) -> None:
+    crowds = [a for r in val.records for a in r["annotations"] if a["iscrowd"]]
+    assert [type(a["segmentation"]) for a in crowds] == [dict]
+    assert val.mask_format == "polygon"
+    codes = draw_split(tmp_path / "codes", 2, seed=0, run_lengths=True)
+    assert read_split("codes", *codes).mask_format == "bitmask"
 
 
 def test_both_engines_give_the_same_numbers(val: Split) -> None:
@@ -67,7 +159,7 @@ def test_both_engines_give_the_same_numbers(val: Split) -> None:
     noisy = []
     for truth in val.read_ground_truth()["annotations"]:
         for _ in range(3):
-            mask = mask_api.decode(truth["segmentation"])
+            mask = mask_api.decode(to_rle(truth, (64, 64)))
             mask = np.roll(mask, tuple(rng.integers(-4, 5, 2)), (0, 1))
             code = mask_api.encode(np.asfortranarray(mask))
             noisy.append(

@@ -46,7 +46,7 @@ def test_a_cascade_trains_on_boxes_alone(tiny: Tiny) -> None:
 def test_a_dry_run_says_the_cost_and_writes_nothing(tiny: Tiny) -> None:
     lines = dry_run(tiny("out"))
     told = "\n".join(lines)
-    assert "12 training and 4 validation images, 2 classes" in told
+    assert "12 training and 5 validation images, 2 classes" in told
     assert "4 steps of 2 images (0.7 epochs)" in told
     assert "images/s" in told
     assert "forward pass: 0." in told

@@ -13,7 +13,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict:
     """The second of two processes of the second machine, and what its first one sends."""
     seen: dict = {"sent": [42, None]}
 
-    def broadcast(box: list, src: int, group: object) -> None:
+    def broadcast(box: list, src: int, **_: object) -> None:
         seen["source"] = src
         box[:] = seen["sent"]
 

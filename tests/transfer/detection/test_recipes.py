@@ -1,16 +1,22 @@
 """The papers' configs: sizes as published, settings as sourced, and first steps at reduced size."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
 
+from tests.transfer.detection.conftest import draw_split
 from transfer.detection.build import build_detector, build_optimizer
 from transfer.detection.config import load_config, protocol_of
+from transfer.detection.data import Split, TrainImages, read_split
+from transfer.detection.prepare import Run, mapper_of
 from transfer.features import TimmFeatures
 from transfer.results.record import protocol_hash
 
@@ -71,6 +77,44 @@ def test_the_first_step_runs_at_reduced_size(name: str) -> None:
     with torch.no_grad():
         found = model([{"image": image, "height": 128, "width": 192}])[0]["instances"]
     assert found.image_size == (128, 192)
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory: pytest.TempPathFactory) -> dict[type, Split]:
+    """The kind of masks a mapper makes -> a split that it makes them of."""
+    root = tmp_path_factory.mktemp("masks")
+    return {
+        kind: read_split(name, *draw_split(root / name, 3, seed=4, run_lengths=name == "codes"))
+        for kind, name in ((PolygonMasks, "polygons"), (BitMasks, "codes"))
+    }
+
+
+@pytest.mark.parametrize("kind", [PolygonMasks, BitMasks])
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_recipes_own_mapper_takes_every_kind_of_mask(
+    splits: dict[type, Split], name: str, kind: type
+) -> None:
+    config, split = load(name), splits[kind]
+    detector = SimpleNamespace(image_format="RGB")
+    setup = Run(config, Path(), torch.device("cpu"), split, split, detector)
+    records = split.records.trainable()
+    images = TrainImages(records, mapper_of(setup, training=True), seed=0)
+    seen = 0
+    for place in range(4):  # half of ConvNeXt's images are cropped
+        mapped = images[place, place % len(records)]
+        truth = mapped["instances"]
+        assert truth.image_size == tuple(mapped["image"].shape[1:])
+        seen += len(truth)
+        if len(truth):
+            assert type(truth.gt_masks) is kind
+            edges = truth.gt_masks.get_bounding_boxes().tensor
+            assert np.allclose(edges, truth.gt_boxes.tensor, atol=scale_px(mapped))
+    assert seen >= 4  # crops may lose some of eight objects
+
+
+def scale_px(mapped: dict[str, Any]) -> float:
+    """Pixels that a pixel of the file became, at least one."""
+    return 1 + max(mapped["image"].shape) / mapped["height"]
 
 
 @pytest.mark.parametrize(("name", "millions"), PUBLISHED_M.items())

@@ -1,6 +1,7 @@
 """Small runs end to end: resumed to the bit, stopped on NaN and signals, refused when wrong."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
@@ -11,9 +12,12 @@ from omegaconf import DictConfig
 
 from tests.transfer.detection.conftest import CONFIG, TINY
 from transfer.detection import checkpoint
+from transfer.detection import run as detection_run
 from transfer.detection.config import load_config
-from transfer.detection.run import eval_only, run
-from transfer.detection.trainer import NotFiniteError, Stopped, Trainer
+from transfer.detection.evaluation.evaluator import CocoEvaluator
+from transfer.detection.prepare import Run, prepare
+from transfer.detection.run import eval_only, evaluate, make_trainer, run
+from transfer.detection.trainer import NotFiniteError, Stopped, Trainer, stop_on_signals
 from transfer.results.record import read_result
 
 Tiny = Callable[..., DictConfig]
@@ -84,12 +88,112 @@ def test_the_log_of_a_killed_run_is_that_of_an_unbroken_one(
     assert not list(broken.glob(".*"))
 
 
-def test_a_stopped_run_saves_its_state(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt(monkeypatch, 0, lambda trainer: setattr(trainer, "stop_asked", True))
-    with pytest.raises(Stopped) as stopped:
+def contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file below a folder, by path, without the log for people."""
+    files = (p for p in folder.rglob("*") if p.is_file() and p.name != "log.txt")
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+
+def test_evaluating_an_unfinished_run_leaves_it_as_it_is(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3, kill)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny())
+    out = Path(tiny().output_dir)
+    (out / ".state.pth.k1ll3d.tmp").write_text("a state that a run at work is writing")
+    before = contents(out)
+    figures = eval_only(tiny("out", "schedule.steps=2"))  # it is the run's length that counts
+    assert "unfinished: 2 of 4 steps" in caplog.text
+    assert {"AP_box", "AP_mask"} <= figures.keys()
+    assert contents(out) == before
+    result = run(tiny(), resume=True)
+    assert result is not None
+    caplog.clear()
+    assert eval_only(tiny()) == result.metrics
+    assert "unfinished" not in caplog.text
+
+
+def test_evaluating_a_finished_run_leaves_its_record_as_it_is(tiny: Tiny) -> None:
+    result = run(tiny("out", "model.score_threshold=0.0"))
+    assert result is not None
+    out = Path(tiny().output_dir)
+    before = contents(out)
+    assert eval_only(tiny("out", "model.score_threshold=0.0")) == result.metrics
+    assert contents(out) == before
+    figures = eval_only(tiny("out", "model.score_threshold=0.5", "optimizer.lr=0.5"))
+    after = contents(out)
+    assert {name: after.pop(name) for name in before} == before
+    folder = out / next(iter(after)).split("/")[0]
+    assert {path.name for path in folder.iterdir()} == {"coco_instances_results.json", "eval.json"}
+    found = json.loads((folder / "eval.json").read_text())
+    assert found["metrics"] == figures
+    assert set(found["changed"]) == {"model", "optimizer"}
+    assert [side["lr"] for side in found["changed"]["optimizer"]] == [
+        result.protocol["optimizer"]["lr"], 0.5,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("step", [0, 3])  # the last one is stopped before the evaluation
+def test_a_stopped_run_saves_its_state(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, step: int, number: int
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt(patch, step, lambda _: signal.raise_signal(number))
+        with pytest.raises(Stopped) as stopped:
+            run(tiny())
+    assert stopped.value.code == 128 + number
+    assert checkpoint.load(Path(tiny().output_dir) / "state.pth")["step"] == step + 1
+    assert not (Path(tiny().output_dir) / "result.json").exists()
+    assert run(tiny(), resume=True) is not None
+
+
+def test_a_signal_after_the_last_step_stops_as_well(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "after_train", lambda _: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Stopped):
         run(tiny())
-    assert stopped.value.code == 143
-    assert checkpoint.load(Path(tiny().output_dir) / "state.pth")["step"] == 1
+    assert checkpoint.load(Path(tiny().output_dir) / "state.pth")["step"] == 4
+
+
+def test_signals_end_the_process_again_once_training_is_over(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(n) for n in numbers]
+    seen: list[list[object]] = []
+
+    def look(setup: Run, out: Path) -> tuple[CocoEvaluator, float]:
+        seen.append([signal.getsignal(n) for n in numbers])
+        return evaluate(setup, out)
+
+    monkeypatch.setattr(detection_run, "evaluate", look)
+    run(tiny("out", "train.eval_period=3"))
+    during, final = seen
+    assert not set(during) & set(before)
+    assert final == before
+    interrupt(monkeypatch, 0, kill)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny("broken"))
+    assert [signal.getsignal(n) for n in numbers] == before
+
+
+def test_a_second_interrupt_ends_at_once(tiny: Tiny) -> None:
+    trainer = make_trainer(prepare(tiny()))
+
+    def send(*numbers: int) -> None:
+        with stop_on_signals(trainer):
+            for number in numbers:
+                signal.raise_signal(number)
+            assert (signal.getsignal(signal.SIGINT) is signal.SIG_DFL) == (signal.SIGINT in numbers)
+
+    with pytest.raises(Stopped, match="143"):
+        send(signal.SIGTERM, signal.SIGTERM)  # a launcher's, and the one to its group
+    with pytest.raises(Stopped, match="130"):
+        send(signal.SIGINT)
 
 
 def test_nan_stops_keeps_the_last_good_state_and_names_the_images(
@@ -108,6 +212,21 @@ def test_nan_stops_keeps_the_last_good_state_and_names_the_images(
     assert "step 1" in str(error.value)
     state = checkpoint.load(Path(tiny().output_dir) / "state.pth")
     assert state["step"] == 1
+    assert all(v.isfinite().all() for v in state["model"].values())
+
+
+def test_a_last_update_that_is_not_finite_gives_no_record(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No loss shows it: a step's loss is computed before its update."""
+    interrupt(monkeypatch, 3, lambda trainer: setattr(trainer, "lr_at", lambda _: float("nan")))
+    with pytest.raises(NotFiniteError, match=r"after step 4, \S+ holds values that are not finite"):
+        run(tiny())
+    out = Path(tiny().output_dir)
+    assert not (out / "result.json").exists()
+    assert not (out / "model_final.pth").exists()
+    state = checkpoint.load(out / "state.pth")
+    assert state["step"] == 2
     assert all(v.isfinite().all() for v in state["model"].values())
 
 
@@ -177,6 +296,25 @@ def test_a_missing_image_is_refused_before_anything_is_written(tiny: Tiny, tmp_p
     with pytest.raises(ValueError, match=r"gone\.png"):
         run(tiny("out", f"data.train_json={path}"))
     assert not Path(tiny().output_dir).exists()
+
+
+def test_a_run_on_images_with_text_for_ids(tiny: Tiny, tmp_path: Path) -> None:
+    data = []
+    for name in ("train_json", "val_json"):
+        content = json.loads(Path(tiny().data[name]).read_text())
+        for image in content["images"]:
+            image["id"] = f"{image['id']:03}.png"
+        for annotation in content["annotations"]:
+            annotation["image_id"] = f"{annotation['image_id']:03}.png"
+        (tmp_path / name).write_text(json.dumps(content))
+        data.append(f"data.{name}={tmp_path / name}")
+    plain = run(tiny("plain", "model.score_threshold=0.0"))
+    text = run(tiny("text", "model.score_threshold=0.0", *data))
+    assert plain is not None
+    assert text is not None
+    assert text.metrics == plain.metrics
+    found = json.loads((tmp_path / "text/coco_instances_results.json").read_text())
+    assert {d["image_id"] for d in found} == {f"{i:03}.png" for i in (5, 15, 25, 35, 45)}
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(tiny: Tiny) -> None:

@@ -54,6 +54,16 @@ def test_the_record_of_a_pretrained_run_says_where_its_weights_came_from(
     assert eval_only(tiny("pretrained", "arch=None", "arch_args={}")) == result.metrics
 
 
+def test_a_training_state_stands_alone_as_well(tiny: Tiny, encoder_file: Path) -> None:
+    same = ["train.ema=0.9", "model.score_threshold=0.0", "arch=None", "arch_args={}"]
+    run(tiny("out", *same, f"weights={encoder_file}"))
+    encoder_file.unlink()
+    out = Path(tiny().output_dir)
+    eval_only(tiny("out", *same, "optimizer.lr=0.5", f"checkpoint={out / 'state.pth'}"))
+    (again,) = out.glob("eval-*/coco_instances_results.json")
+    assert again.read_bytes() == (out / again.name).read_bytes()  # pixels, averaged weights
+
+
 def test_pixels_are_fed_as_the_encoder_was_trained(tiny: Tiny, encoder_file: Path) -> None:
     detector = build_detector(tiny("out", f"weights={encoder_file}"), num_classes=2)
     expected = torch.tensor([0.5, 0.4, 0.3]) * 255

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.transfer.test_table import record
+from tests.transfer.results.test_table import record
 from transfer.results.record import find_results, protocol_hash, read_result, write_result
 
 

@@ -1,10 +1,17 @@
 """Records -> table: means, differences from scratch, notes, published figures."""
 
+import csv
+import io
+import re
+from html.parser import HTMLParser
+
 import pytest
+from markdown_it import MarkdownIt
 
 from transfer.results.published import beside_published
-from transfer.results.record import Cost, Dataset, Environment, Result, protocol_hash
-from transfer.results.table import build_table, to_csv, to_markdown
+from transfer.results.record import Cost, Dataset, Environment, Result, protocol_hash, write_result
+from transfer.results.report import write_report
+from transfer.results.table import build_table, to_csv, to_html, to_latex, to_markdown
 
 
 def record(
@@ -92,3 +99,112 @@ def test_arguments_of_a_backbone_are_a_note():
 
 def test_csv_keeps_every_digit():
     assert str(100 / 3) in to_csv(build_table([record("fcmae", 100 / 3)]))
+
+
+HOSTILE = (
+    "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "&lt;b&gt;", "a|b", "a\\|b",
+    "two\nlines\n\n| a | b |", "[x](javascript:alert(1))", "\\[x](y)", "![x](http://x/y.png)",
+    "=cmd|' /C calc'!A0", "+1", "-1+1", "@SUM(A1)", " \t=1", "[2cm]", "*", "a & b % $x$ #1 {~^}_",
+    "\\input{file} \\\\ x",
+)  # fmt: skip
+
+
+def hostile_table(name):
+    """The same text as method, backbone, argument and one of two datasets."""
+    odd = record(name, 1.5, backbone=name, dataset=name)
+    odd = odd.model_copy(update={"backbone_args": {name: name}})
+    return build_table([odd, record("fcmae", 1.0)])
+
+
+def shown(text):
+    """Text as every format shows it: on one line."""
+    return " ".join(text.split())
+
+
+class Page(HTMLParser):
+    """The elements of a page and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.texts = set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, *_):
+        self.elements.add(tag)
+
+    def handle_data(self, data):
+        self.texts.append(data.strip())
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_is_text_in_html(name):
+    page = Page(to_html(hostile_table(name)))
+    assert page.elements == {"table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
+    assert shown(name) in page.texts  # the method
+    assert any(f" = {shown(name)}(" in text for text in page.texts)  # a note
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_is_text_in_markdown(name):
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(
+        to_markdown(hostile_table(name))
+    )  # fmt: skip
+    inline = [token for token in tokens if token.type == "inline"]
+    kinds = {token.type for token in tokens} | {c.type for t in inline for c in t.children}
+    assert not any(kind.startswith(("html", "link", "image", "heading")) for kind in kinds)
+    assert sum(token.type == "tr_open" for token in tokens) == 3
+    assert sum(token.type == "td_open" for token in tokens) == 2 * (2 + 4 * 2)
+    texts = ["".join(child.content for child in token.children) for token in inline]
+    assert shown(name) in texts
+    name, texts = (re.sub("[*_]", "", str(x)) for x in (shown(name), "\n".join(texts)))
+    assert f" = {name}(" in texts  # a note, where stars and underscores may be emphasis
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_is_text_in_latex(name):
+    rows = to_latex(hostile_table(name)).splitlines()[2:-2]  # between the rules of the table
+    assert len(rows) == 1 + 1 + 2  # header, rule, rows
+    for row in (rows[0], *rows[2:]):
+        cells = re.split(r"(?<!\\)&", row.removesuffix("\\\\"))
+        assert len(cells) == 2 + 4 * 2
+        assert not row.lstrip().startswith(("[", "*"))
+        bare = re.sub(
+            r"\\(textbackslash|textasciitilde|\^)\{\}|\\ensuremath\{[<>]\}|^ *\{\}", "", row
+        )
+        assert not re.search(r"(?<!\\)[$#%_^~{}]|\\[a-z]", bare)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_is_no_formula_in_csv(name):
+    rows = list(csv.reader(io.StringIO(to_csv(hostile_table(name)))))
+    assert {len(row) for row in rows} == {10}
+    assert len(rows) == 1 + 2 * 2
+    for row in rows[1:]:
+        assert not any(cell.startswith(("=", "+", "-", "@", "\t")) for cell in row[:5])
+    assert any(row[0].removeprefix("'") == shown(name) for row in rows)
+
+
+def test_numbers_in_csv_stay_numbers():
+    table = build_table([record("scratch", 40.0), record("fcmae", 39.5)])
+    row = next(
+        row for row in csv.DictReader(io.StringIO(to_csv(table))) if row["method"] == "fcmae"
+    )
+    assert (float(row["mean"]), float(row["delta_from_scratch"])) == (39.5, -0.5)
+
+
+def test_the_page_of_hostile_records_has_no_markup_of_theirs(tmp_path):
+    runs = [tmp_path / f"run{i}" for i in range(len(HOSTILE))]
+    for run, name in zip(runs, HOSTILE, strict=True):
+        run.mkdir()
+        odd = record(name, 1.0, backbone=name, dataset=name)
+        write_result(odd.model_copy(update={"backbone_args": {name: name}}), run)
+        (run / "predictions.png").write_bytes(b"")  # cannot be read, so it is left out
+    (tmp_path / "published.json").write_text("[]")
+    write_report(runs, tmp_path / "out", tmp_path / "published.json")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert Page(page).elements <= {
+        "html", "head", "body", "meta", "title", "style", "header", "main", "nav", "section", "h1",
+        "h2", "p", "a", "div", "input", "label", "table", "thead", "tbody", "tr", "th", "td",
+        "button", "ul", "li", "code", "footer", "script",
+    }  # fmt: skip
+    assert page.count("<script") == 1

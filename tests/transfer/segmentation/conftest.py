@@ -60,3 +60,12 @@ def segment():
     from transfer.segmentation.run import run
 
     return lambda options, folder, **how: run(load_config(CUSTOM, options), folder, **how)
+
+
+@pytest.fixture
+def evaluate():
+    """evaluate(options, folder, ...) of custom.py, as --eval-only does."""
+    from transfer.segmentation import run
+    from transfer.segmentation.config import load_config
+
+    return lambda options, folder, **how: run.evaluate(load_config(CUSTOM, options), folder, **how)

@@ -81,6 +81,29 @@ def test_an_unknown_config_names_the_nearest():
         load_config("configs/segmentation/shape_upernet.py")
 
 
+@pytest.mark.parametrize("name", ["run.yaml", "run.yml", "run.YAML", "run.json", "run"])
+@pytest.mark.parametrize("base", [None, "NAME", "{{ fileDirname }}/NAME", "{{$NO:NAME}}"])
+def test_only_python_configs_are_read(name, base, tmp_path):
+    """Named on the command line, or by a `_base_` of a `_base_`."""
+    config = hostile = tmp_path / name
+    hostile.write_text(f'lr: !!python/object/apply:os.system ["touch {tmp_path / "ran"}"]\n')
+    if base is not None:
+        (tmp_path / "between.py").write_text(f"_base_ = [{base.replace('NAME', name)!r}]\n")
+        config = tmp_path / "top.py"
+        config.write_text("_base_ = ['between.py']\n")
+    with pytest.raises(ValueError, match=rf"{name}: a config is a Python file \(\.py\).*_base_ ="):
+        load_config(config)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_value_runs_nothing(tmp_path):
+    text = f'!!python/object/apply:os.system ["touch {tmp_path / "ran"}"]'
+    assert load_config(CUSTOM, [f"dataset={text}"])["dataset"] == text
+    with pytest.raises(ValueError, match="no key '_base_'"):
+        load_config(CUSTOM, ["_base_=run.yaml"])
+    assert not (tmp_path / "ran").exists()
+
+
 def test_the_protocol_is_what_changes_a_figure():
     base = protocol(load_config(CUSTOM, DATA))
     same = ["weights=x.pth", "arch=resnet18", "seed=3", "data_root=/y", "workers=3",

@@ -114,9 +114,52 @@ def test_sigterm_saves_and_stops(segment, tiny, whole, tmp_path, monkeypatch):
     assert_same_weights(whole, tmp_path / "stopped")
 
 
-def test_evaluation_alone_repeats_the_figures(segment, tiny, whole):
-    figures = read_result(whole).metrics
-    assert segment(tiny, whole, eval_only=True).metrics == figures
+def contents(folder):
+    """The bytes of every file below a folder, by path, without the log for people."""
+    files = (p for p in folder.rglob("*") if p.is_file() and p.name != "log.txt")
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+
+def test_evaluation_alone_repeats_the_figures(evaluate, tiny, whole):
+    before = contents(whole)
+    assert evaluate(tiny, whole) == read_result(whole).metrics
+    assert contents(whole) == before  # cost and settings of the training among it
+
+
+def test_evaluating_an_unfinished_run_makes_no_record(
+    segment, evaluate, tiny, whole, tmp_path, monkeypatch, capsys
+):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4, kill)
+        with pytest.raises(KilledError):
+            segment(tiny, tmp_path)
+    (tmp_path / ".last.pth.abcdefgh.tmp").write_bytes(b"a state that a run at work is writing")
+    before = contents(tmp_path)
+    figures = evaluate([*tiny, "max_iters=4"], tmp_path)  # it is the run's length that counts
+    assert set(figures) == {"mIoU", "mAcc", "aAcc"}
+    assert "unfinished: 2 of 6 steps" in capsys.readouterr().out
+    after = contents(tmp_path)
+    assert {name: after.pop(name) for name in before} == before
+    assert set(after) == {"eval-unfinished/predictions.png"}
+    segment(tiny, tmp_path, resume=True)
+    assert_same_weights(whole, tmp_path)
+    assert evaluate(tiny, tmp_path) == read_result(tmp_path).metrics
+    assert "unfinished:" not in capsys.readouterr().out
+
+
+def test_a_step_is_not_a_forward_pass_when_a_run_is_called_unfinished(
+    segment, evaluate, tiny, tmp_path, monkeypatch, capsys
+):
+    options = [*tiny, "accumulation=2", "max_iters=16", "warmup_iters=4", "budget=quarter"]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 7, kill)
+        with pytest.raises(KilledError):
+            segment(options, tmp_path)
+    evaluate(options, tmp_path)
+    assert "unfinished: 2 of 4 steps" in capsys.readouterr().out
+    segment(options, tmp_path, resume=True)
+    evaluate(options, tmp_path)
+    assert "unfinished:" not in capsys.readouterr().out
 
 
 def test_nan_stops_with_the_last_good_state_and_the_images(segment, tiny, tmp_path, monkeypatch):
@@ -138,6 +181,27 @@ def test_nan_stops_with_the_last_good_state_and_the_images(segment, tiny, tmp_pa
     assert all(torch.isfinite(t).all() for t in saved["state_dict"].values())
 
 
+def test_a_last_update_that_is_not_finite_gives_no_record(segment, tiny, tmp_path, monkeypatch):
+    """No loss shows it: a step's loss is computed before its update."""
+    from mmengine.optim import OptimWrapper
+
+    step, calls = OptimWrapper.step, []
+
+    def bad(self, **kwargs):
+        calls.append(1)
+        if len(calls) == 6:
+            self.param_groups[0]["lr"] = float("nan")
+        step(self, **kwargs)
+
+    monkeypatch.setattr(OptimWrapper, "step", bad)
+    with pytest.raises(FloatingPointError, match=r"\S+ holds values that are not finite"):
+        segment(tiny, tmp_path)
+    assert not (tmp_path / "result.json").exists()
+    saved = torch.load(tmp_path / "last.pth", weights_only=True)
+    assert saved["meta"]["iter"] == 4
+    assert all(torch.isfinite(t).all() for t in saved["state_dict"].values())
+
+
 def test_resuming_with_other_settings_is_refused(segment, tiny, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_after(patch, 3, kill)
@@ -147,7 +211,7 @@ def test_resuming_with_other_settings_is_refused(segment, tiny, tmp_path, monkey
         segment([*tiny, "lr=0.1"], tmp_path, resume=True)
 
 
-def test_saved_predictions_give_the_figures_again(segment, tiny, tmp_path):
+def test_saved_predictions_give_the_figures_again(segment, evaluate, tiny, tmp_path):
     from transfer.segmentation.config import load_config
     from transfer.segmentation.run import score
 
@@ -155,15 +219,17 @@ def test_saved_predictions_give_the_figures_again(segment, tiny, tmp_path):
     result = segment(options, tmp_path)
     cfg = load_config("configs/segmentation/custom.py", options)
     assert score(cfg, tmp_path) == pytest.approx(result.metrics)
-    views = segment(
-        [*options, "views=multiscale", "test_ratios=(0.75, 1.0)"], tmp_path, eval_only=True
-    )
-    assert views.protocol_hash != result.protocol_hash
-    assert read_result(tmp_path).metrics == result.metrics
-    (other,) = tmp_path.glob("eval-*/result.json")
-    assert read_result(other).metrics == views.metrics
-    again = segment(options, tmp_path, eval_only=True)
-    assert again.metrics == pytest.approx(result.metrics)
+    ratios = ["views=multiscale", "test_ratios=(0.75, 1.0)"]
+    views = evaluate([*options, *ratios, "lr=0.5"], tmp_path)
+    assert read_result(tmp_path) == result
+    (path,) = tmp_path.glob("eval-*/eval.json")
+    found = json.loads(path.read_text())
+    assert found["metrics"] == views
+    assert set(found["per_class"]["IoU"]) == {"noise", "square", "stripe"}
+    assert found["changed"]["views"] == ["single", "multiscale"]
+    assert found["changed"]["lr"] == [0.003, 0.5]  # not what the net was trained with
+    assert not list(tmp_path.glob("*/result.json"))
+    assert evaluate(options, tmp_path) == pytest.approx(result.metrics)
 
 
 def test_the_mean_of_views_decides():

@@ -1,13 +1,33 @@
 """The suite's runner: what is missing and nothing else, survives failure and being killed."""
 
+import signal
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from transfer.suites.local import Runner, Step, exclusive
 from transfer.suites.steps import plan
 from transfer.suites.suite import Cell, Suite
+
+ROOT = Path(__file__).resolve().parents[3]
+RECIPE = """
+from pretrain.config import FcmaeSettings, Optimizer, Recipe, Run, Schedule
+
+recipe = Recipe(
+    arch="convnextv2_atto",
+    arch_args={"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]},
+    method=FcmaeSettings(decoder_width=32),
+    image_size=64,
+    batch_size=4,
+    optimizer=Optimizer(base_lr=1e-3, lr_batch_size=0),
+    schedule=Schedule(steps=4, warmup_steps=1),
+    run=Run(workers=2, log_steps=1, checkpoint_steps=1, device="cpu"),
+)
+"""
 
 
 def step(out, name, code="", needs=()):
@@ -47,6 +67,39 @@ def test_a_failed_step_blocks_what_needs_it_and_no_other(tmp_path):
     assert runner.failed == {"bad": 3}
     assert runner.state("after") == "blocked"
     assert runner.state("other") == "done"
+
+
+def test_a_pretraining_that_fails_with_data_workers_ends(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for i in range(8):
+        image = Image.fromarray(rng.integers(0, 255, (72, 72, 3), dtype=np.uint8))
+        image.save(tmp_path / "images" / f"{i}.png")
+    (tmp_path / "recipe.py").write_text(RECIPE)
+    out = tmp_path / "run"
+    (out / "state.pt" / "taken").mkdir(parents=True)  # the state of step 1 cannot be written
+    tool = [sys.executable, ROOT / "tools/pretrain.py", tmp_path / "recipe.py", "--resume"]
+    command = map(str, [*tool, "--data", tmp_path / "images", "--out", out])
+    failing = Step("pretrain", tuple(command), out / "encoder.safetensors")
+    runner = Runner([failing, step(tmp_path, "after", "", ("pretrain",))], tmp_path, jobs=1)
+    drive(runner, limit_s=120)
+    assert runner.failed.keys() == {"pretrain"}
+    assert runner.state("after") == "blocked"
+    assert "state.pt" in runner.log("pretrain").read_text()
+
+
+def test_a_step_that_does_not_stop_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr("transfer.suites.local.STOP_WAIT_S", 0.5)
+    deaf = "import pathlib, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    deaf += f"pathlib.Path({str(tmp_path / 'deaf')!r}).touch(); time.sleep(200)"
+    runner = Runner([step(tmp_path, "a", deaf)], tmp_path, jobs=1)
+    runner.poll()
+    (process, _) = runner.running["a"]
+    while not (tmp_path / "deaf").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    runner.stop()
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_other_settings_in_the_same_folder_are_refused(tmp_path):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import save, save_file
 
 from pretrain.files.encoder_file import EncoderIdentity, write_encoder
@@ -147,6 +148,15 @@ def bad_metadata(path: Path) -> None:
     path.write_bytes(save({"a": torch.ones(1)}, metadata=metadata))
 
 
+def markup(path: Path) -> None:
+    """An encoder file whose method would be markup in a table."""
+    encoder()(path)
+    with safe_open(str(path), framework="pt") as file:
+        metadata = dict(file.metadata())
+    metadata["method"] = json.dumps("<script>alert(1)</script>")
+    save_file({"a": torch.ones(1)}, path, metadata=metadata)
+
+
 def itself(path: Path) -> None:
     loop: dict = {}
     loop["model"] = loop
@@ -241,6 +251,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "header asks the network": (encoder(arch="hf-hub:someone/model"), "architecture"),
     "header asks for a file": (encoder(arch_args={"checkpoint_path": "x.pth"}), "checkpoint_path"),
     "header is no JSON": (bad_metadata, "lacks|identity"),
+    "header with markup": (markup, "method must be a short name"),
 }  # fmt: skip
 
 

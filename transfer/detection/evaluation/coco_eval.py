@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_api
 
+from transfer.datasets.ids import IdNumbers, id_problem
 from transfer.datasets.lvis import (
     DETECTIONS_AN_IMAGE,
     FREQUENCIES,
@@ -55,11 +56,14 @@ def coco_metrics(
 
     `max_detections` count of a category on an image, by default 100; of an image for LVIS, by
     default 300. LVIS adds APr, APc and APf over its rare, common and frequent categories.
-    Without any detection every metric is 0. ValueError for an engine that cannot.
+    Without any detection every metric is 0. ValueError for an engine that cannot, and for
+    detections of images or categories that the ground truth does not have.
     """
     federated = is_lvis(ground_truth)
     check_engine(engine, federated)
-    _check_images(ground_truth, detections)
+    _check_ids(ground_truth, detections)
+    numbers = IdNumbers.of(ground_truth)
+    ground_truth = numbers.apply(ground_truth)
     evaluator = f"{engine} {metadata.version(engine)}"
     most = max_detections or (DETECTIONS_AN_IMAGE if federated else 100)
     if federated:
@@ -70,7 +74,7 @@ def coco_metrics(
     per_class: dict[str, dict[str, float]] = {name: {} for name in names.values()}
     precision = {}
     for task in tasks:
-        run = _evaluate(ground_truth, detections, task, engine, most)
+        run = _evaluate(ground_truth, numbers, detections, task, engine, most)
         table = np.asarray(run.eval["precision"])  # (T thresholds, R recalls, K classes, A, M)
         values = _summary(table, run.params.iouThrs)
         if federated:
@@ -100,6 +104,7 @@ def tasks_of(detections: list[dict[str, Any]]) -> tuple[str, ...]:
 
 def _evaluate(
     ground_truth: dict[str, Any],
+    numbers: IdNumbers,
     detections: list[dict[str, Any]],
     task: str,
     engine: str,
@@ -118,33 +123,40 @@ def _evaluate(
         truth.dataset = ground_truth
         _quietly(truth.createIndex)
     federated = {"lvis_style": True} if is_lvis(ground_truth) else {}
-    run = evaluate(truth, load(truth, detections, task), task, **federated)
+    run = evaluate(truth, load(truth, numbers, detections, task), task, **federated)
     run.params.maxDets = [max_detections]  # COCO's 1 and 10 are for recalls that nobody asks for
     _quietly(run.evaluate)
     _quietly(run.accumulate)
     return run
 
 
-def _check_images(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> None:
-    unknown = {d["image_id"] for d in detections} - {i["id"] for i in ground_truth["images"]}
-    if unknown:
-        raise ValueError(
-            f"detections name images that the ground truth lacks: {sorted(unknown, key=str)[:5]}; "
-            "give the annotation file they were made for"
-        )
+def _check_ids(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> None:
+    for key, name in (("image_id", "images"), ("category_id", "categories")):
+        ids = [d[key] for d in detections]
+        problem = id_problem(ids)
+        if problem:
+            raise ValueError(f"{key} of the detections: {problem}")
+        unknown = set(ids) - {record["id"] for record in ground_truth[name]}
+        if unknown:
+            raise ValueError(
+                f"detections name {name} that the ground truth lacks: "
+                f"{sorted(unknown, key=str)[:5]}; give the annotation file they were made for, "
+                "with ids written alike (5 is not '5')"
+            )
 
 
-def _results(truth: Any, detections: list[dict[str, Any]], task: str) -> Any:
+def _results(truth: Any, numbers: IdNumbers, detections: list[dict[str, Any]], task: str) -> Any:
     """As COCO.loadRes of faster-coco-eval, without its time to measure and decode masks.
 
     A mask whose image has no object of its category overlaps none: its area is all that counts.
     """
+    places = [numbers.place(d) for d in detections]
     if task == "segm":
         areas = [int(mask_api.area(d["segmentation"])) for d in detections]
         pairs = {(a["image_id"], a["category_id"]) for a in truth.dataset["annotations"]}
         shapes: list[Any] = [
-            d["segmentation"] if (d["image_id"], d["category_id"]) in pairs else NO_MASK
-            for d in detections
+            d["segmentation"] if (p["image_id"], p["category_id"]) in pairs else NO_MASK
+            for d, p in zip(detections, places, strict=True)
         ]
     else:
         shapes = [d["bbox"] for d in detections]
@@ -152,18 +164,21 @@ def _results(truth: Any, detections: list[dict[str, Any]], task: str) -> Any:
     key = "segmentation" if task == "segm" else "bbox"
     results = type(truth)()
     results.dataset = {**truth.dataset, "annotations": [
-        {"id": number, "image_id": d["image_id"], "category_id": d["category_id"],
-         "score": d["score"], "area": area, "iscrowd": 0, key: shape}
-        for number, (d, area, shape) in enumerate(zip(detections, areas, shapes, strict=True), 1)
+        {"id": number, **place, "score": d["score"], "area": area, "iscrowd": 0, key: shape}
+        for number, (d, place, area, shape) in enumerate(
+            zip(detections, places, areas, shapes, strict=True), 1
+        )
     ]}  # fmt: skip
     results.createIndex()
     return results
 
 
-def _reference_results(truth: Any, detections: list[dict[str, Any]], task: str) -> Any:
+def _reference_results(
+    truth: Any, numbers: IdNumbers, detections: list[dict[str, Any]], task: str
+) -> Any:
     # mask AP counts an object's size by its mask: COCO uses the box where one is given
     drop = "bbox" if task == "segm" else "segmentation"
-    plain = [{k: v for k, v in d.items() if k != drop} for d in detections]
+    plain = [{k: v for k, v in (d | numbers.place(d)).items() if k != drop} for d in detections]
     if plain:
         return _quietly(lambda: truth.loadRes(plain))
     empty = type(truth)()
