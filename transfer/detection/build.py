@@ -92,6 +92,12 @@ def _pixels(config: DictConfig, report: LoadReport | None) -> PixelStats | None:
     return None
 
 
+def place(model: nn.Module, device: torch.device) -> nn.Module:
+    """Move a model to its device, on a GPU with the weights of convolutions channels last."""
+    model.to(device)
+    return model.to(memory_format=torch.channels_last) if device.type == "cuda" else model
+
+
 def freeze_stages(features: TimmFeatures, count: int) -> None:
     """Detectron2's FREEZE_AT for ResNets: 1 fixes the stem, 2 the first stage as well, ..."""
     if not count:

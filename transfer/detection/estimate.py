@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pretrain.run.provenance import peak_memory_mib
-from transfer.detection.build import plain
+from transfer.detection.build import place, plain
 from transfer.detection.optimizer import lr_factor
 from transfer.detection.prepare import Run, prepare
 from transfer.detection.run import make_trainer
@@ -34,7 +34,7 @@ PLOT_COLUMNS = 60
 def dry_run(config: DictConfig) -> list[str]:
     """Check and build everything, run a few steps, and say what the whole run would take."""
     setup = prepare(config)
-    setup.detector.model.to(setup.device)
+    place(setup.detector.model, setup.device)
     schedule, batch = plain(config.schedule), config.train.batch
     images = len(setup.train.records.trainable())
     trainer = make_trainer(setup)

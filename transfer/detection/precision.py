@@ -21,8 +21,10 @@ class Float32ROIPooler(ROIPooler):
     """Detectron2's ROIPooler on float32 copies of the maps, so that the boxes keep their places."""
 
     def forward(self, x: list[Tensor], box_lists: list[Boxes]) -> Tensor:
-        """Maps (B, C, H, W) a level, boxes in pixels an image -> (R, C, size, size) float32."""
-        return super().forward([level.float() for level in x], box_lists)
+        """Maps (B, C, H, W) of each level, boxes of each image in pixels -> (R, C, size, size)."""
+        plain = torch.contiguous_format  # what the kernel would make of it in a second copy
+        maps = [level.to(torch.float32, memory_format=plain) for level in x]
+        return super().forward(maps, box_lists)
 
 
 class Float32SyncBatchNorm(NaiveSyncBatchNorm):

@@ -15,7 +15,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pretrain.run.provenance import peak_memory_mib
 from transfer.detection import checkpoint
-from transfer.detection.build import Detector, build_optimizer, has_frozen_norm, plain, precise_bn
+from transfer.detection.build import (
+    Detector,
+    build_optimizer,
+    has_frozen_norm,
+    place,
+    plain,
+    precise_bn,
+)
 from transfer.detection.config import ConfigError, protocol_of
 from transfer.detection.data import test_loader
 from transfer.detection.evaluation.evaluator import CocoEvaluator, predict, with_tta
@@ -63,7 +70,7 @@ def run(config: DictConfig, *, resume: bool = False) -> Result | None:
     identity = identity_of(setup)
     claim(out, identity, resume)
     log_to(out)
-    setup.detector.model.to(setup.device)
+    place(setup.detector.model, setup.device)
     trainer = train(setup, identity)
     with trainer.averaged():
         _refresh_batchnorm(setup, trainer)
@@ -106,7 +113,7 @@ def eval_only(config: DictConfig) -> dict[str, float]:
     setup = prepare(config, pixels, training=False)
     averaged = trained.get("ema") or {}
     checkpoint.load_model(setup.detector.model, {**trained["model"], **averaged}, path)
-    setup.detector.model.to(setup.device)
+    place(setup.detector.model, setup.device)
     now, former = protocol_of(config), checkpoint.protocol_of_run(trained)
     changed = None if former is None else changed_settings(former, now)
     steps = former["schedule"]["steps"] if former else 0

@@ -9,9 +9,12 @@ import torch
 import torch.nn.functional as F
 from detectron2.config import get_cfg
 from detectron2.modeling import build_backbone
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pretrain.files.encoder_file import EncoderIdentity, write_encoder
 from transfer.detection.backbone import TimmBackbone, add_timm_config, feature_pyramid
+from transfer.detection.build import place
 from transfer.features import TimmFeatures
 from transfer.weights import IMAGENET
 
@@ -122,6 +125,41 @@ def test_a_square_pad_leaves_positions_where_they_are() -> None:
         pyramid(torch.randn(1, 3, 64, 128))
     with pytest.raises(ValueError, match="is for plain ViTs, not for resnet18"):
         feature_pyramid(TimmFeatures("resnet18", NETS["resnet18"]), 16, square_pad=96)
+
+
+@pytest.mark.parametrize("arch", NETS)
+def test_gpus_run_convolutions_channels_last(arch: str) -> None:
+    """On tensors without content, as there need not be a GPU."""
+    last = torch.channels_last
+    pyramid = feature_pyramid(TimmFeatures(arch, NETS[arch]), 16)
+    with FakeTensorMode():
+        for part in pyramid.modules():
+            for own in (part._parameters, part._buffers):
+                own.update({k: _on_gpu(v) for k, v in own.items() if v is not None})
+        maps = pyramid(torch.empty(2, 3, 64, 96, device="cuda"))
+        assert all(m.is_contiguous(memory_format=last) for m in maps.values())
+
+
+def test_weights_of_convolutions_are_channels_last_on_gpus(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[object] = []
+    convolution = nn.Conv2d(2, 3, 3)
+    to = nn.Module.to
+    monkeypatch.setattr(
+        nn.Module, "to", lambda self, *where, **how: asked.extend(where) or to(self, **how)
+    )
+    place(convolution, torch.device("cpu"))
+    assert convolution.weight.is_contiguous()
+    place(convolution, torch.device("cuda"))
+    assert asked == [torch.device("cpu"), torch.device("cuda")]
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+    assert not convolution.weight.is_contiguous()
+
+
+def _on_gpu(value: torch.Tensor) -> torch.Tensor:
+    empty = torch.empty(value.shape, dtype=value.dtype, device="cuda")
+    return nn.Parameter(empty) if isinstance(value, nn.Parameter) else empty
 
 
 def _timm_name(name: str, own: dict[str, torch.Tensor]) -> str:
