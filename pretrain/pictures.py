@@ -13,7 +13,7 @@ from pretrain.data.batches import Batch, to_tensor, unnormalise
 from pretrain.data.sources import Images, read_image
 from pretrain.methods import Method
 from pretrain.methods.build import crop_sizes, mask_drawer
-from pretrain.run.sheet import sheet
+from pretrain.run.sheet import sheet_of_columns
 
 GREY = 0.5  # of a masked patch
 
@@ -45,4 +45,4 @@ def reconstructions(method: Method, batch: Batch, recipe: Recipe) -> Image.Image
     height, width = true.shape[-2:]
     visible = nn.functional.interpolate(inputs[1].float(), (height, width)) > 0.5  # nearest
     columns = [true, true.where(visible, GREY), true.where(visible, raw), raw]
-    return sheet(columns)
+    return sheet_of_columns(columns)

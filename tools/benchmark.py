@@ -46,8 +46,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    from pretrain.run.stop import exit_status
+
+    sys.exit(exit_status(main))

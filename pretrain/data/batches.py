@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pretrain.config import Augmentation
 from pretrain.data.augment import augment
-from pretrain.data.order import Order, Split, StepSampler
+from pretrain.data.order import BatchShare, Order, StepSampler
 from pretrain.data.sources import Images, read_image
 
 DrawMask = Callable[[np.random.Generator], np.ndarray]  # -> visible (h, w) bool
@@ -106,11 +106,11 @@ def collate(samples: list[tuple[Tensor, ...]]) -> Batch:
 
 
 def loader(
-    samples: ImageSamples, order: Order, split: Split, steps: int, first: int, workers: int,
+    samples: ImageSamples, order: Order, share: BatchShare, steps: int, first: int, workers: int,
     pin: bool,
 ) -> Iterator[Batch]:  # fmt: skip
     """One process's batches from optimizer step `first` on, read ahead by `workers` processes."""
-    sampler = StepSampler(order, split, first, steps)
+    sampler = StepSampler(order, share, first, steps)
     return iter(
         DataLoader(
             samples,

@@ -1,6 +1,7 @@
 """The readable images of a run, found once and remembered in its data.json."""
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from lightning_fabric import Fabric
 
 from pretrain.data.sources import Images, digest, open_images, readable
 from pretrain.files.write import atomic_write, remove_unfinished
-from pretrain.prepare import log
 from pretrain.run import folder
+
+logger = logging.getLogger(__name__)
 
 SHOW_PROGRESS_FROM = 10_000  # images
 
@@ -31,9 +33,9 @@ def checked_images(
         progress = "checking images" if len(images) > SHOW_PROGRESS_FROM else None
         good, skipped = readable(images, skip=skip_unreadable, workers=workers, progress=progress)
         for name in skipped[:10]:
-            log.warning("left out, unreadable: %s", name)
+            logger.warning("left out, unreadable: %s", name)
         if skipped:
-            log.warning("%d of %d images left out", len(skipped), len(images))
+            logger.warning("%d of %d images left out", len(skipped), len(images))
         facts = {"images": len(good), "names_sha256": digest(good), "skipped": skipped}
         atomic_write(record, lambda p: p.write_text(json.dumps(facts)))
     fabric.barrier()

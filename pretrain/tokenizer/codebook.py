@@ -11,7 +11,7 @@ from torch import Tensor
 from pretrain.data.augment import center_square
 from pretrain.data.batches import to_tensor
 from pretrain.data.sources import Images, read_image
-from pretrain.run.sheet import sheet, spread
+from pretrain.run.sheet import sheet_of_columns, spread
 from pretrain.tokenizer.vae import DiscreteVAE
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def measure(vae: DiscreteVAE, images: Images, side: int) -> tuple[dict[str, Any]
         )
     error = (decoded - squares).abs().mean().item()
     facts = {**asdict(use), "images": len(squares), "mean_absolute_error": error}
-    return facts, sheet([squares[:SHOWN_IMAGES], decoded[:SHOWN_IMAGES]])
+    return facts, sheet_of_columns([squares[:SHOWN_IMAGES], decoded[:SHOWN_IMAGES]])
 
 
 def central_squares(images: Images, count: int, side: int) -> Tensor:

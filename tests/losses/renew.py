@@ -55,7 +55,7 @@ COMMANDS = {
         --device-batch-size 4 --workers 0 --checkpoint-steps 15
         --tokenizer-steps 25 --tokenizer-batch-size 8 --tokenizer-warmup-steps 5
         --tokenizer-vocab-size 64 --tokenizer-weight-decay 0.1 --tokenizer-encoder-lr 0.1
-        --tokenizer-ema 0.9""",
+        --tokenizer-ema-decay 0.9""",
     # after so few steps only many boxes of any score bring the figures above zero
     "detection": """tools/train_net.py --config-file configs/detection/shapes_mask_rcnn.py
         weights=$fcmae/encoder.safetensors data.root=$data output_dir=$out seed=3
@@ -109,7 +109,7 @@ def read_detection(out: Path) -> Outcome:
     """
     parts = ("loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc")
     names = {**{name: name for name in parts}, "gradient_norm": "grad_norm", "lr": "lr"}
-    logged = torch.load(out / "state.pth", weights_only=True)["log"]
+    logged = torch.load(out / "state.pt", weights_only=True)["values"]["log"]
     losses = {ours: [value for value, _ in logged[theirs][0]] for ours, theirs in names.items()}
     steps = [float(step + 1) for _, step in logged[parts[0]][0]]
     trained = torch.load(out / "model_final.pth", weights_only=True)["model"]

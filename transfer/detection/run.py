@@ -1,6 +1,8 @@
 """One detection run from a config: check, build, train, evaluate, record."""
 
+import json
 import logging
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,7 +15,11 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch.nn.parallel import DistributedDataParallel
 
+from pretrain.files.training_state import read_state
+from pretrain.run.folder import RECORD, STATE, RunFolder
+from pretrain.run.lock import locked
 from pretrain.run.provenance import peak_memory_mib
+from pretrain.run.stop import NotFiniteError, Stopped, stop_on_signals
 from transfer.detection import checkpoint
 from transfer.detection.build import (
     Detector,
@@ -27,19 +33,12 @@ from transfer.detection.config import ConfigError, protocol_of
 from transfer.detection.data import test_loader
 from transfer.detection.evaluation.evaluator import CocoEvaluator, predict, with_tta
 from transfer.detection.evaluation.pictures import write_pictures
-from transfer.detection.folder import backbone_args, claim, identity_of, log_to, refuse_occupied
+from transfer.detection.folder import PATHS, backbone_args, identity_of, logged_to
 from transfer.detection.log import Writers
 from transfer.detection.optimizer import lr_factor
 from transfer.detection.prepare import Run, mapper_of, prepare, training_batches
-from transfer.detection.trainer import (
-    NotFiniteError,
-    SaveState,
-    Trainer,
-    save_last_good,
-    stop_on_signals,
-)
+from transfer.detection.trainer import SaveState, Trainer, save_last_good
 from transfer.results.record import (
-    RECORD_NAME,
     Cost,
     Dataset,
     Result,
@@ -57,26 +56,39 @@ logger = logging.getLogger(__name__)
 def run(config: DictConfig, *, resume: bool = False) -> Result | None:
     """Train and evaluate; the record ends in `config.output_dir`. None on other processes than 0.
 
-    Everything that can be refused is refused before the first step.
+    Everything that can be refused is refused before the first step, and leaves nothing behind.
     """
-    out = Path(config.output_dir)
-    if (out / RECORD_NAME).is_file() and resume:
-        logger.info("%s is finished already", out)
-        return None
-    refuse_occupied(out, resume)
-    comm.synchronize()  # nobody writes there before everybody has looked
-    setup = prepare(config)
-    refuse_empty_statistics(setup.detector)
-    identity = identity_of(setup)
-    claim(out, identity, resume)
-    log_to(out)
-    place(setup.detector.model, setup.device)
-    trainer = train(setup, identity)
+    folder = RunFolder(Path(config.output_dir), RECORD, free=(PATHS,))
+    with folder.lock(comm.is_main_process()):
+        if resume and folder.finished:
+            logger.info("%s is finished already", folder.path)
+            return None
+        folder.require_free(resume)
+        comm.synchronize()  # nobody writes there before everybody has looked
+        setup = prepare(config)
+        refuse_empty_statistics(setup.detector)
+        identity = identity_of(setup)
+        folder.require_same_run(identity)
+        place(setup.detector.model, setup.device)
+        trainer = make_trainer(setup)
+        if (setup.out / STATE).is_file():
+            trainer.load_state_dict(read_state(setup.out / STATE, checkpoint.KIND))
+        if comm.is_main_process():
+            folder.begin(identity)
+        comm.synchronize()
+        with logged_to(setup.out):
+            train(setup, trainer)
+            return finish(setup, trainer)
+
+
+def finish(setup: Run, trainer: Trainer) -> Result | None:
+    """Evaluate the trained detector and write the record; None on other processes than 0."""
+    out = setup.out
     with trainer.averaged():
         _refresh_batchnorm(setup, trainer)
         evaluator, speed = evaluate(setup, out)
         if comm.is_main_process():
-            _save_final(setup, trainer, identity)
+            _save_final(setup, trainer)
     if not comm.is_main_process():
         return None
     logger.info("evaluated at %.1f images/s", speed)
@@ -119,15 +131,16 @@ def eval_only(config: DictConfig) -> dict[str, float]:
     steps = former["schedule"]["steps"] if former else 0
     unfinished = trained.get("step", steps) < steps
     folder = None if unfinished or changed == {} else out / f"eval-{protocol_hash(now)}"
-    evaluator, _ = evaluate(setup, folder)
+    with locked(folder) if folder and comm.is_main_process() else nullcontext():
+        evaluator, _ = evaluate(setup, folder)
+        figures = evaluator.metrics
+        if folder is not None and figures is not None:
+            write_evaluation(
+                folder, metrics=figures.metrics, per_class=figures.per_class,
+                evaluator=figures.evaluator, changed=changed,
+            )  # fmt: skip
     if unfinished:
         logger.warning("unfinished: %d of %d steps; nothing is written", trained["step"], steps)
-    figures = evaluator.metrics
-    if folder is not None and figures is not None:
-        write_evaluation(
-            folder, metrics=figures.metrics, per_class=figures.per_class,
-            evaluator=figures.evaluator, changed=changed,
-        )  # fmt: skip
     return figures.metrics if figures else {}
 
 
@@ -155,15 +168,12 @@ def make_trainer(setup: Run) -> Trainer:
     )
 
 
-def train(setup: Run, identity: str) -> Trainer:
-    """Train to the end of the schedule, from the folder's state where there is one."""
+def train(setup: Run, trainer: Trainer) -> None:
+    """Train to the end of the schedule. Raises NotFiniteError, and Stopped after a signal."""
     out, settings = setup.out, setup.config.train
-    trainer = make_trainer(setup)
-    about = about_run(setup, identity)
+    about = about_run(setup)
     saver = SaveState(out, settings.checkpoint_period, about)
-    state = out / checkpoint.STATE_NAME
-    if state.is_file():
-        trainer.load_state_dict(checkpoint.load(state))
+    if trainer.done:
         logger.info("continuing after step %d", trainer.done)
     trainer.register_hooks([hooks.IterationTimer(warmup_iter=0), *_evaluation_hook(setup, trainer)])
     steps = setup.config.schedule.steps
@@ -173,20 +183,21 @@ def train(setup: Run, identity: str) -> Trainer:
         )
     trainer.register_hooks([saver])  # last: a saved step is in the log
     try:
-        with stop_on_signals(trainer):
+        with stop_on_signals() as trainer.stop_request:
             trainer.train(trainer.done, steps)
+        if trainer.stop_request.signal:  # after the last step, which saved the state
+            raise Stopped(trainer.stop_request.signal)
     except NotFiniteError as error:
-        kept = save_last_good(trainer, out, about)
+        kept, state = save_last_good(trainer, out, about), out / STATE
         last = f"step {trainer.done} is kept in {state}" if kept else f"see {state} for the last"
         raise NotFiniteError(f"{error}. The last good state, {last}") from None
-    return trainer
 
 
-def about_run(setup: Run, identity: str) -> dict[str, Any]:
+def about_run(setup: Run) -> dict[str, Any]:
     """Return what is needed to build the detector again without config and encoder file."""
     features = setup.detector.features
     return {
-        "identity": identity,
+        "identity": json.dumps(identity_of(setup)),
         "arch": features.arch,
         "arch_args": features.arch_args,
         "pixels": asdict(setup.detector.pixels),
@@ -281,12 +292,12 @@ def _refresh_batchnorm(setup: Run, trainer: Trainer) -> None:
             precise_bn(trainer.bare, training_batches(setup, trainer.done), count)
 
 
-def _save_final(setup: Run, trainer: Trainer, identity: str) -> None:
+def _save_final(setup: Run, trainer: Trainer) -> None:
     """Save the trained detector, which stands alone."""
     final = {
         "model": trainer.bare.state_dict(),
         "step": trainer.done,
-        **about_run(setup, identity),
+        **about_run(setup),
     }
     checkpoint.save(final, setup.out / checkpoint.FINAL_NAME)
 

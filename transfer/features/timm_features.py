@@ -6,7 +6,6 @@ parameter takes part in every step. Added on top: one fresh norm an output for t
 families (norm0-3 of the official detection and segmentation backbones), a pyramid for plain ViTs.
 """
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pretrain.run.options import did_you_mean
 from transfer.features import plain_vit
 from transfer.features.pyramid import BlockPyramid, SimplePyramid
 
@@ -33,8 +33,8 @@ _NO_ARCHITECTURE = ("pretrained", "checkpoint_path", "cache_dir", "pretrained_cf
 def build_encoder(arch: str, arch_args: Mapping[str, Any] | None = None, **more: Any) -> Any:
     """The timm module without a classifier; ValueError on a name or argument timm lacks."""
     if not timm.is_model(arch):
-        near = difflib.get_close_matches(arch, timm.list_models(), n=3)
-        raise ValueError(f"timm has no architecture {arch!r}" + (f"; near: {near}" if near else ""))
+        near = did_you_mean(arch, timm.list_models(), count=3)
+        raise ValueError(f"timm has no architecture {arch!r}{near}")
     wrong = [name for name in (arch_args or {}) if name in _NO_ARCHITECTURE]
     if wrong:
         raise ValueError(

@@ -6,7 +6,6 @@ is stored whole and hashed, so that two protocols never share a column silently.
 
 import hashlib
 import json
-import platform
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -15,14 +14,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pretrain.files.write import atomic_write
-from pretrain.run.provenance import _git_state, _version
+from pretrain.run.provenance import device_name, git_state, versions
 
 RECORD_NAME = "result.json"
 
 
 EVALUATION_NAME = "eval.json"  # of --eval-only with other settings than the run's: not a record
-PACKAGES = ("torch", "torchvision", "timm", "detectron2", "onedl-mmsegmentation", "onedl-mmengine",
-            "faster-coco-eval", "pycocotools")  # fmt: skip
 
 
 class Strict(BaseModel):
@@ -164,14 +161,14 @@ def find_results(places: Iterable[Path]) -> list[Path]:
 
 
 def describe_environment(device: str | torch.device = "cpu") -> Environment:
-    """Versions, commit and device of this process."""
-    commit, dirty = _git_state()
-    name = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "cpu"
+    """Return versions, commit and device of this process."""
+    commit, dirty = git_state()
+    packages = versions()
     return Environment(
-        suite_version=_version("mim-transfer"),
+        suite_version=packages.pop("mim-transfer"),
         commit=commit,
         dirty=dirty,
-        python=platform.python_version(),
-        packages={p: _version(p) for p in PACKAGES},
-        device=name,
+        python=packages.pop("python"),
+        packages=packages,
+        device=device_name(device),
     )

@@ -5,9 +5,6 @@ command line would not change where it is used. Here a value "${name}" stands fo
 `name`, and is filled in after the command line has had its say.
 """
 
-import ast
-import difflib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from pretrain.run.options import coerce_like, did_you_mean, parse_key_value
 from transfer.segmentation.data import class_names
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -38,10 +36,8 @@ def load_config(path: Path | str, options: Sequence[str] = ()) -> Config:
     path = Path(path)
     if not path.is_file():
         names = [p.stem for p in CONFIGS.glob("*.py")]
-        near = difflib.get_close_matches(path.stem, names, n=3)
-        raise FileNotFoundError(
-            f"no config at {path}; shipped in configs/segmentation: {', '.join(near or names)}"
-        )
+        near = did_you_mean(path.stem, names, count=3) or f"; there are {', '.join(sorted(names))}"
+        raise FileNotFoundError(f"no config at {path} nor in configs/segmentation{near}")
     with python_files_only():
         cfg = Config.fromfile(str(path))
     for option in options:
@@ -194,29 +190,20 @@ OPEN_KEYS = ("arch_args",)  # dicts in which every key is allowed
 
 def apply_option(cfg: Config, option: str) -> None:
     """Set one `dotted.key=value`; ValueError for an unknown key names the nearest known one."""
-    key, equals, text = option.partition("=")
-    if not equals:
-        raise ValueError(f"--cfg-options takes key=value, got {option!r}")
+    key, value = parse_key_value(option)
     parts = key.split(".")
     node: Any = cfg
     for depth, part in enumerate(parts):
         if not _has(node, part) and not (depth and parts[depth - 1] in OPEN_KEYS):
-            raise ValueError(f"the config has no key {key!r}{_hint(key, cfg)}")
+            raise ValueError(f"the config has no key {key!r}{did_you_mean(key, _keys(cfg))}")
         if depth < len(parts) - 1:
             node = node[_place(node, part)]
     last = _place(node, parts[-1])
     old = node[last] if _has(node, parts[-1]) else None
-    node[last] = _like(old, parse_value(text), option)
-
-
-def parse_value(text: str) -> Any:
-    """A Python or JSON literal, else the text itself."""
-    for read in (ast.literal_eval, json.loads):
-        try:
-            return read(text)
-        except (ValueError, SyntaxError):
-            continue
-    return text
+    try:
+        node[last] = coerce_like(value, old)
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from None
 
 
 def _has(node: Any, part: str) -> bool:
@@ -229,30 +216,9 @@ def _place(node: Any, part: str) -> Any:
     return int(part) if isinstance(node, Sequence) else part
 
 
-def _hint(key: str, cfg: Config) -> str:
-    near = difflib.get_close_matches(key, list(_keys(cfg)), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:
     items = node.items() if isinstance(node, Mapping | Config) else enumerate(node)
     for name, value in items:
         yield f"{prefix}{name}"
         if isinstance(value, Mapping | list | tuple):
             yield from _keys(value, f"{prefix}{name}.")
-
-
-def _like(old: Any, new: Any, option: str) -> Any:
-    """`new` in the form of `old`: "a,b" -> a list, 1 -> 1.0; ValueError where it cannot be."""
-    if isinstance(old, list | tuple) and isinstance(new, str):
-        return type(old)(parse_value(part.strip()) for part in new.split(","))
-    if isinstance(old, bool) and isinstance(new, str) and new in ("true", "false"):
-        return new == "true"
-    if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
-        return float(new)
-    number = isinstance(old, int | float) and not isinstance(old, bool)
-    if number and not isinstance(new, int | float):
-        raise ValueError(f"{option}: a number is expected, like {old!r}")
-    if isinstance(old, bool) and not isinstance(new, bool):
-        raise ValueError(f"{option}: True or False is expected")
-    return new

@@ -1,13 +1,11 @@
 """One segmentation run: config -> training -> evaluation -> WORK_DIR/result.json."""
 
 import json
-import resource
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.registry import DefaultScope
@@ -15,6 +13,7 @@ from mmseg.registry import DATASETS
 
 from pretrain.files.write import atomic_write, remove_unfinished
 from pretrain.run.batch_norm import has_batch_norm
+from pretrain.run.provenance import peak_memory_mib
 from transfer.results.record import (
     Cost,
     Dataset,
@@ -221,10 +220,3 @@ def record(
         environment=describe_environment(device),
         notes=runner.notes,
     )
-
-
-def peak_memory_mib(device: torch.device) -> float:
-    """Of the device; of this process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
