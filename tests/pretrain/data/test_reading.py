@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.config import Augmentation
+from pretrain.config import Augmentation, Recipe
 from pretrain.data import reading
 from pretrain.data.batches import ImageSamples, loader
 from pretrain.data.checked import checked_images
@@ -28,6 +29,7 @@ from pretrain.data.reading import (
 )
 from pretrain.data.sources import Files, digest, open_images
 from pretrain.run import folder
+from pretrain.train import train
 
 ALONE: Any = SimpleNamespace(is_global_zero=True, world_size=1, local_rank=0, barrier=lambda: None)
 
@@ -155,3 +157,19 @@ def test_bytes_are_read_before_they_are_decoded(photos: Path) -> None:
         expected = np.asarray(image.convert("RGB"))
     assert np.array_equal(np.asarray(read_image(images, 0)), expected)
     assert isinstance(images.open(0), io.BufferedReader)
+
+
+def test_a_resumed_run_draws_the_same_replacement(
+    fcmae_recipe: Recipe, place: Path, tmp_path: Path, break_off: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    with caplog.at_level(logging.WARNING):
+        train(fcmae_recipe, data=place, out=tmp_path / "whole")
+    assert "another image is taken" in caplog.text
+    break_off(3)
+    with pytest.raises(KeyboardInterrupt):
+        train(fcmae_recipe, data=place, out=tmp_path / "broken")
+    monkeypatch.undo()
+    train(fcmae_recipe, data=place, out=tmp_path / "broken", resume=True)
+    one, other = (tmp_path / name / folder.ENCODER for name in ("whole", "broken"))
+    assert one.read_bytes() == other.read_bytes()
