@@ -21,12 +21,19 @@ from pretrain.run.lock import locked
 from pretrain.run.provenance import peak_memory_mib
 from pretrain.run.stop import NotFiniteError, Stopped, stop_on_signals
 from transfer.detection import checkpoint
-from transfer.detection.build import Detector, build_optimizer, has_frozen_norm, plain, precise_bn
+from transfer.detection.build import (
+    Detector,
+    build_optimizer,
+    has_frozen_norm,
+    place,
+    plain,
+    precise_bn,
+)
 from transfer.detection.config import ConfigError, protocol_of
-from transfer.detection.data import test_loader, trainable
+from transfer.detection.data import test_loader
 from transfer.detection.evaluation.evaluator import CocoEvaluator, predict, with_tta
 from transfer.detection.evaluation.pictures import write_pictures
-from transfer.detection.folder import backbone_args, identity_of, logged_to
+from transfer.detection.folder import PATHS, backbone_args, identity_of, logged_to
 from transfer.detection.log import Writers
 from transfer.detection.optimizer import lr_factor
 from transfer.detection.prepare import Run, mapper_of, prepare, training_batches
@@ -51,7 +58,7 @@ def run(config: DictConfig, *, resume: bool = False) -> Result | None:
 
     Everything that can be refused is refused before the first step, and leaves nothing behind.
     """
-    folder = RunFolder(Path(config.output_dir), RECORD)
+    folder = RunFolder(Path(config.output_dir), RECORD, free=(PATHS,))
     with folder.lock(comm.is_main_process()):
         if resume and folder.finished:
             logger.info("%s is finished already", folder.path)
@@ -62,7 +69,7 @@ def run(config: DictConfig, *, resume: bool = False) -> Result | None:
         refuse_empty_statistics(setup.detector)
         identity = identity_of(setup)
         folder.require_same_run(identity)
-        setup.detector.model.to(setup.device)
+        place(setup.detector.model, setup.device)
         trainer = make_trainer(setup)
         if (setup.out / STATE).is_file():
             trainer.load_state_dict(read_state(setup.out / STATE, checkpoint.KIND))
@@ -115,10 +122,10 @@ def eval_only(config: DictConfig) -> dict[str, float]:
     if "arch" in trained:  # saved by `run`
         config.arch, config.arch_args = trained["arch"], trained["arch_args"]
         pixels = PixelStats(**trained["pixels"])
-    setup = prepare(config, pixels)
+    setup = prepare(config, pixels, training=False)
     averaged = trained.get("ema") or {}
     checkpoint.load_model(setup.detector.model, {**trained["model"], **averaged}, path)
-    setup.detector.model.to(setup.device)
+    place(setup.detector.model, setup.device)
     now, former = protocol_of(config), checkpoint.protocol_of_run(trained)
     changed = None if former is None else changed_settings(former, now)
     steps = former["schedule"]["steps"] if former else 0
@@ -145,7 +152,8 @@ def make_trainer(setup: Run) -> Trainer:
         setup.detector.features.compile()  # the heads' shapes change from image to image
     if comm.get_world_size() > 1:
         ids = [setup.device.index] if setup.device.type == "cuda" else None
-        model = DistributedDataParallel(model, device_ids=ids)
+        # as Detectron2: each process keeps its own BatchNorm statistics
+        model = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
     schedule = plain(config.schedule)
     return Trainer(
         model,
@@ -197,7 +205,13 @@ def about_run(setup: Run) -> dict[str, Any]:
 
 
 def evaluate(setup: Run, out: Path | None) -> tuple[CocoEvaluator, float]:
-    """Predict the validation images, save the predictions below `out` (if any), evaluate them."""
+    """Predict the validation images, save the predictions below `out` (if any), evaluate them.
+
+    All processes evaluate with the first one's BatchNorm statistics: those that are saved.
+    """
+    if comm.get_world_size() > 1:
+        for buffer in setup.detector.model.buffers():
+            torch.distributed.broadcast(buffer, 0)
     tasks = ("bbox", "segm") if setup.config.model.masks else ("bbox",)
     settings = setup.config.test
     evaluator = CocoEvaluator(
@@ -230,7 +244,7 @@ def record(setup: Run, evaluator: CocoEvaluator, trainer: Trainer) -> Result:
         weights=detector.report.to_json() if detector.report else None,
         dataset=Dataset(
             name=config.data.name,
-            train_images=len(trainable(setup.train.records)),
+            train_images=len(setup.train.records.trainable()),
             val_images=len(setup.val.records),
             classes=setup.val.classes,
         ),

@@ -150,7 +150,12 @@ def _identity(arch: str, arch_args: dict[str, Any], source: Source, path: Path) 
         recipe={},
         suite_version=pretrain.__version__,
         commit="unknown",
-        extra={"source": source.name, "source_file": path.name, "steps": "unknown"},
+        extra={
+            "source": source.name,
+            "source_file": path.name,
+            "steps": "unknown",
+            **({"other_pixels": source.other_pixels} if source.other_pixels else {}),
+        },
     )
 
 
