@@ -18,8 +18,9 @@ from typing import Any
 from tabulate import tabulate
 
 from transfer.results.record import Result
+from transfer.tasks import TASKS
 
-COLUMNS = {"detection": ("AP_box", "AP_mask"), "segmentation": ("mIoU",)}
+COLUMNS = {name: task.columns for name, task in TASKS.items()}
 
 
 METHODS = {"spark": "SparK", "fcmae": "FCMAE", "beit": "BEiT", "mae": "MAE", "scratch": "Scratch"}
