@@ -26,6 +26,7 @@ from pretrain.data.checked import checked_images
 from pretrain.data.order import Order, Split
 from pretrain.data.sources import Images, digest
 from pretrain.files.encoder_file import EncoderIdentity, first_not_finite, write_encoder
+from pretrain.files.lineage import Stage
 from pretrain.files.training_state import TrainingState, read_state, write_state
 from pretrain.files.write import atomic_write
 from pretrain.methods import Method, build_method
@@ -294,10 +295,22 @@ class Training:
             recipe=self.recipe.to_json(),
             suite_version=__version__,
             commit=self.commit,
+            stages=(self.stage(done),),
             extra={**tokenizer, "images": len(self.images), "torch": torch.__version__,
                    "lightning_fabric": lightning_fabric.__version__},
         )  # fmt: skip
         write_encoder(path, method.encoder_state(), identity)
+
+    def stage(self, done: int) -> Stage:
+        """Return this pretraining as a stage of the encoder's lineage."""
+        return Stage(
+            method=self.recipe.method.name,
+            data=f"{len(self.images):,} images {self.data[:12]}",
+            labels=False,
+            steps=done,
+            input_size=self.recipe.image_size,
+            seed=self.recipe.seed,
+        )
 
     def finish(self) -> None:
         """Pictures, then the encoder file, whose presence means that the run is done."""
