@@ -25,7 +25,7 @@ DATA_ROOT = "DETECTRON2_DATASETS"
 
 # what a run is made of and where it lies, but not how: no part of the protocol
 NOT_PROTOCOL = ("weights", "weights_source", "fresh", "unused", "arch", "arch_args", "seed",
-                "output_dir", "data", "checkpoint", "allow")  # fmt: skip
+                "output_dir", "data", "checkpoint", "allow", "config_file")  # fmt: skip
 NOT_PROTOCOL_TRAIN = ("workers", "log_period", "checkpoint_period", "eval_period", "compile",
                       "device", "accumulate", "checkpointing")  # fmt: skip
 
@@ -72,6 +72,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> DictCon
         raise ConfigError(f"{path} does not define `config`") from None
     for override in overrides or []:
         apply_override(config, override)
+    config.config_file = str(path)
     return resolve(config)
 
 

@@ -13,17 +13,19 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch.nn.parallel import DistributedDataParallel
 
+from pretrain.files.lineage import read_stages
 from pretrain.run.provenance import peak_memory_mib
 from transfer.detection import checkpoint
 from transfer.detection.build import Detector, build_optimizer, has_frozen_norm, plain, precise_bn
-from transfer.detection.config import ConfigError, protocol_of
-from transfer.detection.data import test_loader, trainable
+from transfer.detection.config import ConfigError
+from transfer.detection.data import test_loader
 from transfer.detection.evaluation.evaluator import CocoEvaluator, predict, with_tta
 from transfer.detection.evaluation.pictures import write_pictures
 from transfer.detection.folder import backbone_args, claim, identity_of, log_to, refuse_occupied
 from transfer.detection.log import Writers
 from transfer.detection.optimizer import lr_factor
 from transfer.detection.prepare import Run, mapper_of, prepare, training_batches
+from transfer.detection.protocol import origin_of, protocols, require_same_network
 from transfer.detection.trainer import (
     NotFiniteError,
     SaveState,
@@ -31,14 +33,16 @@ from transfer.detection.trainer import (
     save_last_good,
     stop_on_signals,
 )
+from transfer.results.protocol import protocol_hash
 from transfer.results.record import (
     RECORD_NAME,
     Cost,
     Dataset,
+    Origin,
     Result,
-    changed_settings,
+    Training,
     describe_environment,
-    protocol_hash,
+    evaluation_path,
     write_evaluation,
     write_result,
 )
@@ -90,10 +94,11 @@ def refuse_empty_statistics(detector: Detector) -> None:
 
 
 def eval_only(config: DictConfig) -> dict[str, float]:
-    """Evaluate the detector of `config.checkpoint` (default: the folder's own); never a record.
+    """Evaluate the detector of `config.checkpoint` (default: the folder's own).
 
-    Of an unfinished run nothing is written; of a finished one predictions and figures, into a
-    folder of their own, where the settings are not the run's. A run at work is not touched.
+    A finished run gets a record of its own for each other evaluation, evals/HASH.json; what trained
+    it is told by the checkpoint. Of an unfinished run nothing is written, at a run at work nothing
+    is touched.
     """
     out = Path(config.output_dir)
     path = Path(config.checkpoint or checkpoint.newest(out))
@@ -107,21 +112,33 @@ def eval_only(config: DictConfig) -> dict[str, float]:
     averaged = trained.get("ema") or {}
     checkpoint.load_model(setup.detector.model, {**trained["model"], **averaged}, path)
     setup.detector.model.to(setup.device)
-    now, former = protocol_of(config), checkpoint.protocol_of_run(trained)
-    changed = None if former is None else changed_settings(former, now)
+    former = checkpoint.protocol_of_run(trained)
     steps = former["schedule"]["steps"] if former else 0
     unfinished = trained.get("step", steps) < steps
-    folder = None if unfinished or changed == {} else out / f"eval-{protocol_hash(now)}"
+    training = None if unfinished else checkpoint.training_of(trained)
+    if training is not None:
+        require_same_network(setup, training.train)
+    folder = _folder_of_evaluation(setup, trained, training)
     evaluator, _ = evaluate(setup, folder)
     if unfinished:
         logger.warning("unfinished: %d of %d steps; nothing is written", trained["step"], steps)
+    elif training is None:
+        logger.warning("%s does not say how it was trained; there is no record", path)
     figures = evaluator.metrics
-    if folder is not None and figures is not None:
-        write_evaluation(
-            folder, metrics=figures.metrics, per_class=figures.per_class,
-            evaluator=figures.evaluator, changed=changed,
-        )  # fmt: skip
+    if folder is not None and training is not None and figures is not None:
+        written = write_evaluation(training, out, **_measured(setup, evaluator))
+        logger.info("record: %s", written)
     return figures.metrics if figures else {}
+
+
+def _folder_of_evaluation(
+    setup: Run, trained: dict[str, Any], training: Training | None
+) -> Path | None:
+    """Return where predictions go; None if the run has this evaluation, or makes no record."""
+    own = protocol_hash(protocols(setup).eval)
+    if training is None or trained.get("eval_hash") == own:
+        return None
+    return evaluation_path(setup.out, own).with_suffix("")
 
 
 def make_trainer(setup: Run) -> Trainer:
@@ -206,29 +223,35 @@ def evaluate(setup: Run, out: Path | None) -> tuple[CocoEvaluator, float]:
 
 
 def record(setup: Run, evaluator: CocoEvaluator, trainer: Trainer) -> Result:
-    """The run's result; what it cost counts all resumed parts."""
-    config, detector, metrics = setup.config, setup.detector, evaluator.metrics
-    assert metrics is not None  # evaluated on this process
-    protocol = protocol_of(config)
-    images = trainer.done * config.train.batch
-    return Result(
+    """Return the run's result; what it cost counts all resumed parts."""
+    training = training_of(setup, trainer)
+    fields = {name: getattr(training, name) for name in Training.model_fields}
+    return Result(**fields, **_measured(setup, evaluator))
+
+
+def training_of(setup: Run, trainer: Trainer) -> Training:
+    """Return what the record says of the training."""
+    config, detector = setup.config, setup.detector
+    settings = protocols(setup)
+    images, made_from = trainer.done * config.train.batch, origin_of(setup)
+    stages = detector.report.identity["stages"] if detector.report else []
+    return Training(
         task="detection",
         method=_method(detector),
+        stages=list(read_stages(stages)),
         backbone=detector.features.arch,
         backbone_args=backbone_args(setup),
         weights=detector.report.to_json() if detector.report else None,
         dataset=Dataset(
             name=config.data.name,
-            train_images=len(trainable(setup.train.records)),
-            val_images=len(setup.val.records),
+            train_images=settings.train["data"]["images"],
+            val_images=settings.eval["data"]["images"],
             classes=setup.val.classes,
         ),
-        protocol=protocol,
-        protocol_hash=protocol_hash(protocol),
+        train=settings.train,
+        train_hash=protocol_hash(settings.train),
+        config=Origin(**made_from) if made_from else None,
         seed=config.seed,
-        metrics=metrics.metrics,
-        per_class=metrics.per_class,
-        evaluator=metrics.evaluator,
         cost=Cost(
             hours=trainer.seconds / 3600,
             images_per_second=images / trainer.seconds if trainer.seconds else None,
@@ -237,6 +260,19 @@ def record(setup: Run, evaluator: CocoEvaluator, trainer: Trainer) -> Result:
         environment=describe_environment(setup.device),
         notes=list(detector.notes),
     )
+
+
+def _measured(setup: Run, evaluator: CocoEvaluator) -> dict[str, Any]:
+    """Return the fields of a record that the evaluation fills."""
+    metrics, settings = evaluator.metrics, protocols(setup).eval
+    assert metrics is not None  # evaluated on this process
+    return {
+        "eval": settings,
+        "eval_hash": protocol_hash(settings),
+        "metrics": metrics.metrics,
+        "per_class": metrics.per_class,
+        "evaluator": metrics.evaluator,
+    }
 
 
 def _evaluation_hook(setup: Run, trainer: Trainer) -> list[hooks.EvalHook]:
@@ -273,6 +309,8 @@ def _save_final(setup: Run, trainer: Trainer, identity: str) -> None:
         "model": trainer.bare.state_dict(),
         "step": trainer.done,
         **about_run(setup, identity),
+        "training": training_of(setup, trainer).model_dump_json(),
+        "eval_hash": protocol_hash(protocols(setup).eval),
     }
     checkpoint.save(final, setup.out / checkpoint.FINAL_NAME)
 

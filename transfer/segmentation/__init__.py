@@ -1,5 +1,6 @@
 """UPerNet and its kin in MMSegmentation: the only place that imports mmseg and mmengine.
 
+protocol.py      what a number depends on: the protocols of training and evaluation
 config.py        a config file and its --cfg-options -> what MMEngine's Runner takes
 data.py          folders of images and labels, checked, in an order that follows from the seed
 labels.py        the one place that knows ADE20K's label offset

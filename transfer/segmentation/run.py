@@ -9,28 +9,33 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import is_main_process
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS
 
+from pretrain.files.lineage import method_of, read_stages
 from pretrain.files.write import atomic_write, remove_unfinished
-from pretrain.run.batch_norm import has_batch_norm
+from pretrain.run.batch_norm import has_batch_norm, images_per_statistic
+from transfer.results.protocol import protocol_hash
 from transfer.results.record import (
     Cost,
     Dataset,
+    Environment,
+    Origin,
     Result,
-    changed_settings,
+    Training,
     describe_environment,
-    protocol_hash,
+    evaluation_path,
     write_evaluation,
     write_result,
 )
-from transfer.segmentation.config import fill_in, protocol, steps_of
-from transfer.segmentation.data import check_data, find_pairs, folder_pairs
+from transfer.segmentation.config import fill_in, load_config, protocol, steps_of
+from transfer.segmentation.data import check_data
 from transfer.segmentation.iou import PREDICTIONS, score_folder
 from transfer.segmentation.launch import join_processes
 from transfer.segmentation.optimizer import NotFiniteError
 from transfer.segmentation.pictures import draw_predictions
+from transfer.segmentation.protocol import origin_of, protocols
 from transfer.segmentation.run_folder import LAST
 from transfer.segmentation.runner import (
     TransferRunner,
@@ -73,7 +78,7 @@ def run(
             "one image a forward pass has no batch statistics for BatchNorm: raise batch_size, or "
             "lower accumulation"
         )
-    runner.about = former or about_run(cfg, runner)
+    runner.about = former or about_run(cfg, filled, runner)
     if former and filled["pixels"] == "weights":
         set_pixels(runner.core.data_preprocessor, PixelStats(**former["pixels"]))
     write_config(filled, work_dir)
@@ -90,10 +95,11 @@ def run(
 
 
 def evaluate(cfg: Config, work_dir: Path, *, launcher: str = "none") -> dict[str, float]:
-    """Evaluate WORK_DIR/last.pth; never a record, which only a run that trained to its end makes.
+    """Evaluate WORK_DIR/last.pth.
 
-    With other settings than the run's the figures go to a folder of their own. Of an unfinished
-    run, which may be at work, there is only a picture, in WORK_DIR/eval-unfinished.
+    A finished run gets a record of its own for each other evaluation, evals/HASH.json; what trained
+    it is told by its state. Of an unfinished run, which may be at work, there is only a picture, in
+    WORK_DIR/eval-unfinished.
     """
     close_doors()
     world_size = join_processes(launcher)
@@ -101,10 +107,11 @@ def evaluate(cfg: Config, work_dir: Path, *, launcher: str = "none") -> dict[str
     about = json.loads(state["meta"]["about"])
     net = {**net_of(about), "ema": None}  # last.pth holds the average as the weights
     filled = fill_in(Config({**cfg, **net}, filename=cfg.filename), world_size)
-    changed = changed_settings(about["protocol"], protocol(cfg))
     step = state["meta"]["iter"] // about["protocol"]["accumulation"]
     steps = steps_of(about["protocol"])
-    folder = evaluation_folder(cfg, work_dir, finished=step >= steps, changed=bool(changed))
+    settings = protocols(cfg, filled, None).eval
+    own = about.get("eval_hash") == protocol_hash(settings)
+    folder = evaluation_folder(work_dir, settings, finished=step >= steps, own=own)
     runner = build_runner(filled, folder, launcher)
     if filled["pixels"] == "weights":
         set_pixels(runner.core.data_preprocessor, PixelStats(**about["pixels"]))
@@ -114,19 +121,20 @@ def evaluate(cfg: Config, work_dir: Path, *, launcher: str = "none") -> dict[str
         runner.logger.warning(f"unfinished: {step} of {steps} steps; there is no record")
     if is_main_process():
         draw_predictions(runner.core, runner.val_dataloader.dataset, folder / PICTURE, 4)
-        if step >= steps and changed:
-            write_evaluation(
-                folder, metrics=metrics, per_class=runner.per_class, evaluator=EVALUATOR,
-                changed=changed,
-            )  # fmt: skip
+        if step >= steps and not own:
+            training = training_of(about, notes=[], cost=cost_of_state(state, about))
+            write_evaluation(training, work_dir, **measured(settings, runner, metrics))
     return metrics
 
 
-def evaluation_folder(cfg: Config, work_dir: Path, *, finished: bool, changed: bool) -> Path:
-    """Where --eval-only writes: the run's own folder only with its own settings, at its end."""
+def evaluation_folder(
+    work_dir: Path, settings: dict[str, Any], *, finished: bool, own: bool
+) -> Path:
+    """Return where --eval-only writes: the run's own folder only for its own evaluation."""
     if not finished:
         return work_dir / "eval-unfinished"
-    return work_dir / f"eval-{protocol_hash(protocol(cfg))}" if changed else work_dir
+    other = evaluation_path(work_dir, protocol_hash(settings)).with_suffix("")
+    return work_dir if own else other
 
 
 def score(cfg: Config, work_dir: Path) -> dict[str, float]:
@@ -137,7 +145,7 @@ def score(cfg: Config, work_dir: Path) -> dict[str, float]:
     return score_folder(work_dir / PREDICTIONS, data)
 
 
-def about_run(cfg: Config, runner: TransferRunner) -> dict[str, Any]:
+def about_run(cfg: Config, filled: Config, runner: TransferRunner) -> dict[str, Any]:
     """What a later process must know: to go on with the same run, or to evaluate it."""
     backbone = runner.core.backbone
     return {
@@ -148,7 +156,32 @@ def about_run(cfg: Config, runner: TransferRunner) -> dict[str, Any]:
         "arch_args": transfer_arch_args(backbone.arch, backbone.arch_args),
         "pixels": asdict(backbone.pixels),
         "report": backbone.report.to_json() if backbone.report else None,
+        **about_record(cfg, filled, runner),
     }
+
+
+def about_record(cfg: Config, filled: Config, runner: TransferRunner) -> dict[str, Any]:
+    """Return what the run's records say that is known before training."""
+    norm_images = images_per_statistic(runner.core, filled["device_batch"], get_world_size())
+    settings = protocols(cfg, filled, norm_images)
+    shipped = load_config(cfg.filename, [f"data_root={filled['data_root']}"])
+    return {
+        "train": settings.train,
+        "eval_hash": protocol_hash(settings.eval),
+        "config": origin_of(cfg, shipped, filled, norm_images),
+        "environment": describe_environment(device_of(runner)).model_dump(),
+        "dataset": {
+            "name": filled["dataset"] or Path(filled["data_root"]).resolve().name,
+            "train_images": settings.train["data"]["images"],
+            "val_images": settings.eval["data"]["images"],
+            "classes": list(filled["classes"]),
+        },
+    }
+
+
+def device_of(runner: TransferRunner) -> torch.device:
+    """Return the device that the network is on."""
+    return next(runner.core.parameters()).device
 
 
 def require_same_run(cfg: Config, former: dict[str, Any], work_dir: Path) -> None:
@@ -187,40 +220,59 @@ def train(runner: TransferRunner, last: Path | None) -> None:
 def record(
     cfg: Config, filled: Config, runner: TransferRunner, metrics: dict[str, float]
 ) -> Result:
-    """The result record of a finished run."""
-    settings, about = protocol(cfg), runner.about
-    counts = [
-        len(find_pairs(p.images, p.labels, p.image_suffix, p.label_suffix))
-        for p in folder_pairs(filled)
-    ]
+    """Return the result record of a finished run."""
+    cost = Cost(
+        hours=runner.seconds / 3600,
+        images_per_second=runner.images_per_second(filled["batch_size"]),
+        peak_memory_mib=peak_memory_mib(device_of(runner)),
+    )
+    training = training_of(runner.about, notes=runner.notes, cost=cost)
+    fields = {name: getattr(training, name) for name in Training.model_fields}
+    settings = protocols(cfg, filled, None).eval
+    return Result(**fields, **measured(settings, runner, metrics))
+
+
+def training_of(about: dict[str, Any], *, notes: list[str], cost: Cost) -> Training:
+    """Return what a run's records say of its training."""
     report = about["report"]
-    device = next(runner.core.parameters()).device
-    return Result(
+    stages = read_stages(report["identity"]["stages"] if report else [])
+    return Training(
         task="segmentation",
-        method=report["identity"]["method"] if report else "scratch",
+        method=method_of(stages),
+        stages=list(stages),
         backbone=about["arch"],
         backbone_args=about["arch_args"],
         weights=report,
-        dataset=Dataset(
-            name=filled["dataset"] or Path(filled["data_root"]).resolve().name,
-            train_images=counts[0],
-            val_images=min(counts[1], filled["val_limit"] or counts[1]),
-            classes=list(filled["classes"]),
-        ),
-        protocol=settings,
-        protocol_hash=protocol_hash(settings),
-        seed=filled["seed"],
-        metrics={name: metrics[name] for name in ("mIoU", "mAcc", "aAcc")},
-        per_class=runner.per_class,
-        evaluator=EVALUATOR,
-        cost=Cost(
-            hours=runner.seconds / 3600,
-            images_per_second=runner.images_per_second(filled["batch_size"]),
-            peak_memory_mib=peak_memory_mib(device),
-        ),
-        environment=describe_environment(device),
-        notes=runner.notes,
+        dataset=Dataset(**about["dataset"]),
+        train=about["train"],
+        train_hash=protocol_hash(about["train"]),
+        config=Origin(**about["config"]) if about["config"] else None,
+        seed=about["seed"],
+        cost=cost,
+        environment=Environment(**about["environment"]),
+        notes=notes,
     )
+
+
+def cost_of_state(state: dict[str, Any], about: dict[str, Any]) -> Cost:
+    """Return what the run took until its last state was saved."""
+    meta, batch = state["meta"], about["train"]["batch_size"]
+    seconds = meta["train_seconds"]
+    speed = meta["updates"] * batch / seconds if seconds else None
+    return Cost(hours=meta["seconds"] / 3600, images_per_second=speed)
+
+
+def measured(
+    settings: dict[str, Any], runner: TransferRunner, metrics: dict[str, float]
+) -> dict[str, Any]:
+    """Return the fields of a record that the evaluation fills."""
+    return {
+        "eval": settings,
+        "eval_hash": protocol_hash(settings),
+        "metrics": {name: metrics[name] for name in ("mIoU", "mAcc", "aAcc")},
+        "per_class": runner.per_class,
+        "evaluator": EVALUATOR,
+    }
 
 
 def peak_memory_mib(device: torch.device) -> float:
