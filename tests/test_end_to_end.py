@@ -63,4 +63,6 @@ def test_images_to_table(tmp_path):
     assert "FCMAE" in table
     assert "missing" not in table
     assert "report.html" in run_suite(suite, out)
-    assert (out / "report.html").read_text().count("<img") == 4
+    assert (out / "report.html").read_text().count(
+        "<img"
+    ) == 5  # predictions of four runs, one reconstruction

@@ -129,9 +129,13 @@ def write_safetensors(
     atomic_write(path, write)
 
 
-def first_not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
-    """Return the name of the first tensor that holds NaN or infinity; None if all are finite."""
-    floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+def first_not_finite(tensors: Mapping[str, Any]) -> str | None:
+    """Return the name of the first tensor with NaN or infinity; None if all are finite."""
+    floating = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
+    }
     if not floating:
         return None
     finite = torch.stack([tensor.isfinite().all() for tensor in floating.values()]).tolist()

@@ -14,7 +14,7 @@ pytest.importorskip("detectron2")
 from tests.transfer.detection.conftest import CONFIG, TINY, draw_split
 from tools.benchmarks import coco_eval, detection
 from transfer.detection.config import load_config
-from transfer.detection.matching import to_rle
+from transfer.detection.evaluation.matching import to_rle
 from transfer.detection.run import run
 
 ROOT = Path(__file__).parents[2]

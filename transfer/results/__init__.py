@@ -3,5 +3,5 @@
 record.py       one validated result.json per run
 table.py        records -> Markdown, CSV, LaTeX
 published.py    the papers' figures beside the suite's own
-report.py       the HTML report
+report/         the HTML report
 """

@@ -25,7 +25,7 @@ from pretrain.data.order import Order, Split
 from pretrain.data.sources import Files, digest, open_images, read_image, readable
 from pretrain.schedule import Plan
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DRAW = partial(random_visible, grid=(2, 2), n_visible=1)
 SETTINGS = Augmentation(color_jitter=0.4)
 
@@ -115,14 +115,13 @@ def test_a_later_start_reads_no_earlier_image(
 READS_AND_FAILS = """
 import signal, sys
 from pathlib import Path
-from tests.pretrain.test_data import ORDER, samples
+from tests.pretrain.data.test_batches import ORDER, samples
 from pretrain.data.batches import loader
 from pretrain.data.order import Split
-from pretrain.schedule import Plan
 
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda *_: None)  # as a run does, which finishes its step first
-batches = loader(samples(Path(sys.argv[1])), ORDER, Split.of(8, 8), Plan(20, 0, 2), 0, 2, False)
+batches = loader(samples(Path(sys.argv[1])), ORDER, Split.of(8, 8), 20, 0, 2, False)
 for _ in range(4):
     next(batches)
 print("reading", flush=True)

@@ -15,7 +15,7 @@ pytest.importorskip("detectron2")
 import torch
 
 from transfer.detection.config import load_config
-from transfer.detection.matching import to_rle
+from transfer.detection.evaluation.matching import to_rle
 
 torch.set_num_threads(1)  # small tensors: more threads only wait for each other
 

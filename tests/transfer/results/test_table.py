@@ -198,12 +198,13 @@ def test_the_page_of_hostile_records_has_no_markup_of_theirs(tmp_path):
         run.mkdir()
         odd = record(name, 1.0, backbone=name, dataset=name)
         write_result(odd.model_copy(update={"backbone_args": {name: name}}), run)
-        (run / "predictions.png").write_bytes(b"")
+        (run / "predictions.png").write_bytes(b"")  # cannot be read, so it is left out
     (tmp_path / "published.json").write_text("[]")
     write_report(runs, tmp_path / "out", tmp_path / "published.json")
     page = (tmp_path / "out" / "report.html").read_text()
-    assert Page(page).elements == {
-        "html", "meta", "title", "style", "h1", "h2", "table", "thead", "tbody", "tr", "th", "td",
-        "ul", "li", "figure", "img", "figcaption",
+    assert Page(page).elements <= {
+        "html", "head", "body", "meta", "title", "style", "header", "main", "nav", "section", "h1",
+        "h2", "p", "a", "div", "input", "label", "table", "thead", "tbody", "tr", "th", "td",
+        "button", "ul", "li", "code", "footer", "script",
     }  # fmt: skip
-    assert page.count("<img") == len(runs)
+    assert page.count("<script") == 1

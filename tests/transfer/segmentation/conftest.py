@@ -65,9 +65,7 @@ def segment():
 @pytest.fixture
 def evaluate():
     """evaluate(options, folder, ...) of custom.py, as --eval-only does."""
-    from transfer.segmentation import train
+    from transfer.segmentation import run
     from transfer.segmentation.config import load_config
 
-    return lambda options, folder, **how: train.evaluate(
-        load_config(CUSTOM, options), folder, **how
-    )
+    return lambda options, folder, **how: run.evaluate(load_config(CUSTOM, options), folder, **how)

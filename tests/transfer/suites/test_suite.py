@@ -13,7 +13,7 @@ from transfer.suites.local import Runner, Step, exclusive
 from transfer.suites.steps import plan
 from transfer.suites.suite import Cell, Suite
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RECIPE = """
 from pretrain.config import FcmaeSettings, Optimizer, Recipe, Run, Schedule
 

@@ -1,0 +1,49 @@
+"use strict";
+for (const box of document.querySelectorAll("[data-table]")) {
+  const table = box.querySelector("table");
+  const body = table.tBodies[0];
+  const heads = [...table.tHead.rows[0].cells];
+
+  // a click on a header sorts by its column: numbers from the highest, names from A
+  const key = (row, at) => {
+    const cell = row.cells[at];
+    const number = Number.parseFloat(cell.dataset.value ?? "");
+    return Number.isNaN(number) ? cell.textContent.trim().toLowerCase() : number;
+  };
+  heads.forEach((head, at) => {
+    head.querySelector("button")?.addEventListener("click", () => {
+      const numeric = head.classList.contains("number");
+      const before = head.getAttribute("aria-sort");
+      const first = numeric ? "descending" : "ascending";
+      const other = numeric ? "ascending" : "descending";
+      const order = before === first ? other : first;
+      heads.forEach((each) => each.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", order);
+      const sign = order === "ascending" ? 1 : -1;
+      const missing = (k) => numeric && typeof k !== "number";
+      const rows = [...body.rows].sort((a, b) => {
+        const [x, y] = [key(a, at), key(b, at)];
+        if (missing(x) !== missing(y)) return missing(x) ? 1 : -1;
+        return x < y ? -sign : x > y ? sign : 0;
+      });
+      body.append(...rows);
+    });
+  });
+
+  const filter = box.querySelector("input[type=search]");
+  filter?.addEventListener("input", () => {
+    const words = filter.value.toLowerCase().split(/\s+/);
+    for (const row of body.rows) {
+      const text = row.textContent.toLowerCase();
+      row.hidden = !words.every((word) => text.includes(word));
+    }
+  });
+
+  for (const choice of box.querySelectorAll("input[data-column]")) {
+    choice.addEventListener("change", () => {
+      for (const cell of table.querySelectorAll(`[data-group="${choice.dataset.column}"]`)) {
+        cell.hidden = !choice.checked;
+      }
+    });
+  }
+}
