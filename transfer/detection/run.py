@@ -43,6 +43,8 @@ from transfer.results.record import (
     Training,
     describe_environment,
     evaluation_path,
+    fields_of,
+    origin_of_evaluation,
     write_evaluation,
     write_result,
 )
@@ -118,7 +120,7 @@ def eval_only(config: DictConfig) -> dict[str, float]:
     training = None if unfinished else checkpoint.training_of(trained)
     if training is not None:
         require_same_network(setup, training.train)
-    folder = _folder_of_evaluation(setup, trained, training)
+    folder = None if unfinished else _folder_of_evaluation(setup, trained)
     evaluator, _ = evaluate(setup, folder)
     if unfinished:
         logger.warning("unfinished: %d of %d steps; nothing is written", trained["step"], steps)
@@ -126,17 +128,17 @@ def eval_only(config: DictConfig) -> dict[str, float]:
         logger.warning("%s does not say how it was trained; there is no record", path)
     figures = evaluator.metrics
     if folder is not None and training is not None and figures is not None:
-        written = write_evaluation(training, out, **_measured(setup, evaluator))
+        made_from = origin_of_evaluation(training, _origin(setup))
+        measured = {**_measured(setup, evaluator), "config": made_from}
+        written = write_evaluation(training, out, **measured)
         logger.info("record: %s", written)
     return figures.metrics if figures else {}
 
 
-def _folder_of_evaluation(
-    setup: Run, trained: dict[str, Any], training: Training | None
-) -> Path | None:
-    """Return where predictions go; None if the run has this evaluation, or makes no record."""
+def _folder_of_evaluation(setup: Run, trained: dict[str, Any]) -> Path | None:
+    """Return where predictions go; None if the run has this evaluation already."""
     own = protocol_hash(protocols(setup).eval)
-    if training is None or trained.get("eval_hash") == own:
+    if trained.get("eval_hash") == own:
         return None
     return evaluation_path(setup.out, own).with_suffix("")
 
@@ -225,15 +227,14 @@ def evaluate(setup: Run, out: Path | None) -> tuple[CocoEvaluator, float]:
 def record(setup: Run, evaluator: CocoEvaluator, trainer: Trainer) -> Result:
     """Return the run's result; what it cost counts all resumed parts."""
     training = training_of(setup, trainer)
-    fields = {name: getattr(training, name) for name in Training.model_fields}
-    return Result(**fields, **_measured(setup, evaluator))
+    return Result(**fields_of(training), **_measured(setup, evaluator))
 
 
 def training_of(setup: Run, trainer: Trainer) -> Training:
     """Return what the record says of the training."""
     config, detector = setup.config, setup.detector
     settings = protocols(setup)
-    images, made_from = trainer.done * config.train.batch, origin_of(setup)
+    images = trainer.done * config.train.batch
     stages = detector.report.identity["stages"] if detector.report else []
     return Training(
         task="detection",
@@ -250,7 +251,7 @@ def training_of(setup: Run, trainer: Trainer) -> Training:
         ),
         train=settings.train,
         train_hash=protocol_hash(settings.train),
-        config=Origin(**made_from) if made_from else None,
+        config=_origin(setup),
         seed=config.seed,
         cost=Cost(
             hours=trainer.seconds / 3600,
@@ -260,6 +261,11 @@ def training_of(setup: Run, trainer: Trainer) -> Training:
         environment=describe_environment(setup.device),
         notes=list(detector.notes),
     )
+
+
+def _origin(setup: Run) -> Origin | None:
+    found = origin_of(setup)
+    return Origin(**found) if found else None
 
 
 def _measured(setup: Run, evaluator: CocoEvaluator) -> dict[str, Any]:

@@ -173,8 +173,7 @@ def write_evaluation(training: Training, run: Path, **measured: Any) -> Path:
     `measured` are the fields that Result adds. Raises ValueError if a record is there that says
     something else: it is never overwritten.
     """
-    fields = {name: getattr(training, name) for name in Training.model_fields}
-    result = Result(**fields, **measured)
+    result = Result(**(fields_of(training) | measured))
     path = evaluation_path(run, result.eval_hash)
     if path.is_file() and read_result(path).metrics != result.metrics:
         raise ValueError(
@@ -183,6 +182,18 @@ def write_evaluation(training: Training, run: Path, **measured: Any) -> Path:
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     return path if path.is_file() else _write(result, path)
+
+
+def fields_of(training: Training) -> dict[str, Any]:
+    """Return the fields of a training as they are."""
+    return {name: getattr(training, name) for name in Training.model_fields}
+
+
+def origin_of_evaluation(training: Training, now: Origin | None) -> Origin | None:
+    """Return the config of a later evaluation: trained as recorded, measured as it is now."""
+    if training.config is None or now is None or training.config.name != now.name:
+        return None
+    return training.config.model_copy(update={"eval": now.eval})
 
 
 def evaluation_path(run: Path, eval_hash: str) -> Path:

@@ -26,6 +26,8 @@ from transfer.results.record import (
     Training,
     describe_environment,
     evaluation_path,
+    fields_of,
+    origin_of_evaluation,
     write_evaluation,
     write_result,
 )
@@ -123,7 +125,9 @@ def evaluate(cfg: Config, work_dir: Path, *, launcher: str = "none") -> dict[str
         draw_predictions(runner.core, runner.val_dataloader.dataset, folder / PICTURE, 4)
         if step >= steps and not own:
             training = training_of(about, notes=[], cost=cost_of_state(state, about))
-            write_evaluation(training, work_dir, **measured(settings, runner, metrics))
+            made_from = origin_of_evaluation(training, made_from_config(cfg, filled, None))
+            found = {**measured(settings, runner, metrics), "config": made_from}
+            write_evaluation(training, work_dir, **found)
     return metrics
 
 
@@ -164,11 +168,11 @@ def about_record(cfg: Config, filled: Config, runner: TransferRunner) -> dict[st
     """Return what the run's records say that is known before training."""
     norm_images = images_per_statistic(runner.core, filled["device_batch"], get_world_size())
     settings = protocols(cfg, filled, norm_images)
-    shipped = load_config(cfg.filename, [f"data_root={filled['data_root']}"])
+    made_from = made_from_config(cfg, filled, norm_images)
     return {
         "train": settings.train,
         "eval_hash": protocol_hash(settings.eval),
-        "config": origin_of(cfg, shipped, filled, norm_images),
+        "config": made_from.model_dump() if made_from else None,
         "environment": describe_environment(device_of(runner)).model_dump(),
         "dataset": {
             "name": filled["dataset"] or Path(filled["data_root"]).resolve().name,
@@ -177,6 +181,14 @@ def about_record(cfg: Config, filled: Config, runner: TransferRunner) -> dict[st
             "classes": list(filled["classes"]),
         },
     }
+
+
+def made_from_config(cfg: Config, filled: Config, norm_images: int | None) -> Origin | None:
+    """Return the shipped config that a run was made from, and what it changed."""
+    shipped = load_config(cfg.filename)
+    shipped.merge_from_dict({key: cfg[key] for key in ("data_root", "classes")})
+    found = origin_of(cfg, shipped, filled, norm_images)
+    return Origin(**found) if found else None
 
 
 def device_of(runner: TransferRunner) -> torch.device:
@@ -227,9 +239,8 @@ def record(
         peak_memory_mib=peak_memory_mib(device_of(runner)),
     )
     training = training_of(runner.about, notes=runner.notes, cost=cost)
-    fields = {name: getattr(training, name) for name in Training.model_fields}
     settings = protocols(cfg, filled, None).eval
-    return Result(**fields, **measured(settings, runner, metrics))
+    return Result(**fields_of(training), **measured(settings, runner, metrics))
 
 
 def training_of(about: dict[str, Any], *, notes: list[str], cost: Cost) -> Training:

@@ -8,32 +8,51 @@ from html.parser import HTMLParser
 import pytest
 from markdown_it import MarkdownIt
 
+from pretrain.files.lineage import method_of, stages_of_method
+from transfer.results.protocol import protocol_hash
 from transfer.results.published import beside_published
-from transfer.results.record import Cost, Dataset, Environment, Result, protocol_hash, write_result
+from transfer.results.record import Cost, Dataset, Environment, Result, write_result
 from transfer.results.report import write_report
 from transfer.results.table import build_table, to_csv, to_html, to_latex, to_markdown
 
 
 def record(
-    method, value, *, backbone="convnextv2_base", seed=0, protocol=None, dataset="coco_2017"
+    method,
+    value,
+    *,
+    backbone="convnextv2_base",
+    seed=0,
+    protocol=None,
+    dataset="coco_2017",
+    sha="0",
+    stages=None,
+    evaluation=None,
+    **changes,
 ):
-    protocol = protocol or {"max_iter": 100}
-    return Result(
-        task="detection",
-        method=method,
-        backbone=backbone,
-        weights=None if method == "scratch" else {"sha256": "0" * 64},
-        dataset=Dataset(name=dataset, train_images=2, val_images=1, classes=["a"]),
-        protocol=protocol,
-        protocol_hash=protocol_hash(protocol),
-        seed=seed,
-        metrics={"AP_box": value, "AP_mask": value / 2},
-        evaluator="test",
-        cost=Cost(hours=0.1),
-        environment=Environment(
+    """A detection record; `sha` is a hex digit that its weights' SHA-256 is made of."""
+    protocol = {"max_iter": 100} if protocol is None else protocol
+    evaluation = {"tta": None} if evaluation is None else evaluation
+    stages = stages or (() if method == "scratch" else stages_of_method(method))
+    fields = {
+        "task": "detection",
+        "method": method_of(stages),
+        "stages": list(stages),
+        "backbone": backbone,
+        "weights": {"sha256": sha * 64} if stages else None,
+        "dataset": Dataset(name=dataset, train_images=2, val_images=1, classes=["a"]),
+        "train": protocol,
+        "train_hash": protocol_hash(protocol),
+        "eval": evaluation,
+        "eval_hash": protocol_hash(evaluation),
+        "seed": seed,
+        "metrics": {"AP_box": value, "AP_mask": value / 2},
+        "evaluator": "test",
+        "cost": Cost(hours=0.1),
+        "environment": Environment(
             suite_version="0", commit="c", dirty=False, python="3", packages={}, device="cpu"
         ),
-    )
+    }
+    return Result(**(fields | changes))
 
 
 def test_difference_is_taken_from_scratch_of_the_same_backbone():
