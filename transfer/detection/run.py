@@ -33,7 +33,7 @@ from transfer.detection.trainer import (
     save_last_good,
     stop_on_signals,
 )
-from transfer.results.protocol import protocol_hash
+from transfer.results.protocol import budget_notes, protocol_hash
 from transfer.results.record import (
     RECORD_NAME,
     Cost,
@@ -259,7 +259,7 @@ def training_of(setup: Run, trainer: Trainer) -> Training:
             peak_memory_mib=peak_memory_mib(setup.device),
         ),
         environment=describe_environment(setup.device),
-        notes=list(detector.notes),
+        notes=[*detector.notes, *budget_notes(config.budget, config.schedule.steps)],
     )
 
 

@@ -77,6 +77,11 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") 
     return found
 
 
+def budget_notes(budget: str, steps: int) -> list[str]:
+    """Return what a record says of a run that was shortened by its budget."""
+    return [] if budget == "full" else [f"budget={budget}: {steps} steps"]
+
+
 def origin(path: Path | None, shipped: Protocols, own: Protocols, task: str) -> Settings | None:
     """Return the shipped config that a run was made from and what it changed; None for another.
 

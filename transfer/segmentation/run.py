@@ -16,7 +16,7 @@ from mmseg.registry import DATASETS
 from pretrain.files.lineage import method_of, read_stages
 from pretrain.files.write import atomic_write, remove_unfinished
 from pretrain.run.batch_norm import has_batch_norm, images_per_statistic
-from transfer.results.protocol import protocol_hash
+from transfer.results.protocol import budget_notes, protocol_hash
 from transfer.results.record import (
     Cost,
     Dataset,
@@ -174,6 +174,7 @@ def about_record(cfg: Config, filled: Config, runner: TransferRunner) -> dict[st
         "eval_hash": protocol_hash(settings.eval),
         "config": made_from.model_dump() if made_from else None,
         "environment": describe_environment(device_of(runner)).model_dump(),
+        "notes": budget_notes(filled["budget"], filled["max_iters"]),
         "dataset": {
             "name": filled["dataset"] or Path(filled["data_root"]).resolve().name,
             "train_images": settings.train["data"]["images"],
@@ -261,7 +262,7 @@ def training_of(about: dict[str, Any], *, notes: list[str], cost: Cost) -> Train
         seed=about["seed"],
         cost=cost,
         environment=Environment(**about["environment"]),
-        notes=notes,
+        notes=[*notes, *about["notes"]],
     )
 
 
