@@ -12,7 +12,7 @@ from typing import Any
 from pretrain.files.lineage import Stage, kind_of, pretraining_seeds
 from transfer.results.cells import COLUMNS, Column
 from transfer.results.protocol import differing, without
-from transfer.results.record import Result, content_digest
+from transfer.results.record import Result, content_of
 
 # what scratch may have of its own, since fine-tuning's rates do not suit it
 TUNED = (
@@ -66,8 +66,11 @@ def place_of(record: Result) -> Place:
 def rows_of(records: Sequence[Result]) -> list[Runs]:
     """Return the records of each row, scratch first on each backbone."""
     alike: dict[tuple[Any, ...], list[Result]] = {}
+    recipes: dict[str | None, str] = {}  # by weights
     for record in records:
-        key = (backbone_name(record), kind_of(record.stages), _recipe(record))
+        if record.sha256 not in recipes:
+            recipes[record.sha256] = _recipe(record)
+        key = (backbone_name(record), kind_of(record.stages), recipes[record.sha256])
         alike.setdefault(key, []).append(record)
     found = []
     for (backbone, kind, recipe), runs in alike.items():
@@ -184,10 +187,10 @@ def by_seed(records: Sequence[Result], metric: str) -> tuple[dict[int, float], l
     Runs of several pretrainings are numbered instead. Copies of a record count once; a seed that
     was run again counts once, by its mean.
     """
-    found: dict[tuple[Any, ...], dict[str, float]] = {}
+    found: dict[tuple[Any, ...], dict[tuple[Any, ...], float]] = {}
     for record in records:
         key = (record.sha256, record.seed)
-        found.setdefault(key, {})[content_digest(record)] = record.metrics[metric]
+        found.setdefault(key, {})[content_of(record)] = record.metrics[metric]
     means = {key: sum(values.values()) / len(values) for key, values in found.items()}
     notes = [
         f"seed {k[1]} ran {len(v)} times, counted once" for k, v in found.items() if len(v) > 1

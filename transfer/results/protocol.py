@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,12 @@ def protocol_hash(protocol: Mapping[str, Any]) -> str:
 
     A whole number counts as the float that equals it.
     """
-    text = json.dumps(_floats(protocol), sort_keys=True, allow_nan=False)
+    return _hash_of(json.dumps(protocol, allow_nan=False))
+
+
+@lru_cache(maxsize=4096)
+def _hash_of(protocol: str) -> str:
+    text = json.dumps(_floats(json.loads(protocol)), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
 
 

@@ -5,8 +5,8 @@ evaluation, each whole and with its hash; a later evaluation with other settings
 own, RUN/evals/HASH.json.
 """
 
-import hashlib
 import json
+import os
 import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -252,14 +252,16 @@ def find_results(places: Iterable[Path]) -> list[Path]:
 
 
 def _records_under(folder: Path) -> Iterable[Path]:
-    yield from folder.rglob(RECORD_NAME)
-    yield from folder.rglob(f"{EVALUATIONS}/*.json")
+    for path, _, files in os.walk(folder):
+        if path.endswith(os.sep + EVALUATIONS):
+            yield from (Path(path, name) for name in files if name.endswith(".json"))
+        elif RECORD_NAME in files:
+            yield Path(path, RECORD_NAME)
 
 
-def content_digest(result: Result) -> str:
-    """Return a digest of what was measured and what it took: equal for copies of one record."""
-    content = result.model_dump(mode="json", include={"metrics", "per_class", "cost", "seed"})
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def content_of(result: Result) -> tuple[Any, ...]:
+    """Return what was measured and what it took: equal for copies of one record."""
+    return tuple(sorted(result.metrics.items())), result.cost.hours, result.cost.images_per_second
 
 
 def describe_environment(device: str | torch.device = "cpu") -> Environment:
