@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pretrain.files.lineage import CONTROL
+from transfer.results.record import Result
 from transfer.results.statistics import Difference
 from transfer.tasks import TASKS
 
@@ -59,6 +60,8 @@ class Cell:
     protocol: str  # train_hash
     differences: Mapping[str, Difference] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # what its records say of their runs
+    means: Mapping[str, float] = field(default_factory=dict)  # of all metrics of its records
+    example: Result | None = None  # any of its records
 
 
 @dataclass(frozen=True)

@@ -97,9 +97,24 @@ def _cell(
     scratch = differences.get("scratch")
     delta = scratch.points if scratch else None
     said = tuple(dict.fromkeys(note for record in records for note in run_notes(record)))
-    train_hash = records[0].train_hash
-    cell = Cell(whole.mean, whole.sd, whole.n, delta, train_hash, differences, said)
+    cell = Cell(
+        mean=whole.mean,
+        sd=whole.sd,
+        n=whole.n,
+        delta=delta,
+        protocol=records[0].train_hash,
+        differences=differences,
+        notes=said,
+        means=_means(records),
+        example=records[0],
+    )
     return cell, notes
+
+
+def _means(records: Sequence[Result]) -> dict[str, float]:
+    """Return the mean over seeds of every metric that all the records have."""
+    shared = set.intersection(*(set(record.metrics) for record in records))
+    return {name: summary(list(by_seed(records, name)[0].values())).mean for name in sorted(shared)}
 
 
 def _baseline(

@@ -44,7 +44,7 @@ def test_round_trip(tmp_path):
         ("stages", [], "not that of the stages"),
         ("method", "spark", "not that of the stages"),
         ("train", {"max_iter": 7}, "train_hash is .* edited"),
-        ("eval", {"tta": None}, "eval_hash is .* edited"),
+        ("eval", {"tta": {}}, "eval_hash is .* edited"),
     ],
 )
 def test_a_wrong_field_is_named(tmp_path, field, value, message):
