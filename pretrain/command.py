@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from tyro.conf import AvoidSubcommands, OmitArgPrefixes, Positional
 
 from pretrain.config import Recipe, load_recipe
 from pretrain.config.explain import explain
-from pretrain.run.folder import refuse_folder
+from pretrain.config.recipe import FREE, RENAMED, flat_settings
+from pretrain.run.folder import ENCODER, RunFolder
 from pretrain.run.processes import log_to_stdout
+from pretrain.run.stop import exit_status
 
 USAGE = """Pretrain an encoder on a folder, list or shards of images.
 
@@ -22,6 +25,9 @@ python tools/pretrain.py configs/pretrain/NAME.py --data DIR --out DIR [--settin
     --init FILE   start from the weights of an encoder file or a training state, and nothing else
     --explain     print every setting with its value and where it comes from
 Several devices: torchrun --nproc-per-node N tools/pretrain.py ..."""
+
+
+PATHS = ("data", "out", "init")  # options
 
 
 JSON_DICT = tyro.constructors.PrimitiveConstructorSpec(
@@ -41,24 +47,26 @@ class Command:
     out: Path | None = None  # where everything of the run goes
     resume: bool = False  # continue the run in --out
     init: Path | None = None  # weights to start from
+    check_images: bool = False  # look at every image first, and refuse broken ones
     skip_unreadable: bool = False  # decode every image first, leave out and count the broken ones
     explain: bool = False  # print the settings and stop
 
 
 def json_dict(text: str) -> dict[str, Any]:
-    """The dictionary of a JSON text; ValueError otherwise."""
+    """Return the dictionary of a JSON text; ValueError otherwise."""
     value = json.loads(text)
     if not isinstance(value, dict):
-        raise ValueError(f"{text} is no JSON object")
+        raise ValueError(f"{text} is not a JSON object")
     return value
 
 
 def parse(arguments: list[str]) -> tuple[Recipe, Command]:
-    """The recipe as its file has it, and the command line with the overrides applied."""
+    """Return the recipe as its file has it, and the command line with the overrides applied."""
     if not arguments or arguments[0].startswith("-"):
         print(USAGE)
         raise SystemExit(0 if arguments[:1] in (["-h"], ["--help"]) else 2)
     recipe = load_recipe(arguments[0])
+    refuse_options(arguments, flat_settings(recipe))
     registry = tyro.constructors.ConstructorRegistry()
 
     @registry.primitive_rule
@@ -75,39 +83,52 @@ def parse(arguments: list[str]) -> tuple[Recipe, Command]:
     return recipe, command
 
 
+def refuse_options(arguments: list[str], settings: Collection[str]) -> None:
+    """Raise ValueError for an option by its former name, and for an empty path."""
+    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+        option, equals, value = word.partition("=")
+        name = option.removeprefix("--").replace("-", "_")
+        if not option.startswith("--"):
+            continue
+        if name in RENAMED and name not in settings:
+            raise ValueError(f"{option} is now --{RENAMED[name].replace('_', '-')}")
+        if name in PATHS and (value if equals else following) == "":
+            raise ValueError(f"{option} is empty: give a path (is a variable unset?)")
+
+
 def run(arguments: list[str]) -> int:
-    """0 when done or nothing is to do; 143 when stopped by a signal with the state saved."""
+    """Return 0 when done or nothing is to do. Raises what `train` raises."""
     recipe, command = parse(arguments)
     if command.explain:
         Console().print(explain(command.config, recipe, command.recipe))
         return 0
-    for name in ("data", "out"):
-        if getattr(command, name) is None:
-            raise ValueError(f"--{name} is missing: give the folder")
-    assert command.data is not None
-    assert command.out is not None
-    if refuse_folder(command.out, command.recipe.to_json(), command.resume):
-        print(f"finished already: {command.out}")
+    data, out = required(command.data, "--data"), required(command.out, "--out")
+    run_folder = RunFolder(out, ENCODER, FREE)
+    if run_folder.open(command.recipe.to_json(), command.resume) == "finished":
+        print(f"finished already: {out}")
         return 0
     log_to_stdout()
     from pretrain.train import train  # after everything that needs no torch
 
-    return train(
+    train(
         command.recipe,
-        data=command.data,
-        out=command.out,
+        data=data,
+        out=out,
         resume=command.resume,
         init=command.init,
         skip_unreadable=command.skip_unreadable,
+        check_images=command.check_images,
     )
+    return 0
+
+
+def required(path: Path | None, option: str) -> Path:
+    """Return the path of an option; ValueError if it was not given."""
+    if path is None:
+        raise ValueError(f"{option} is missing: give the folder")
+    return path
 
 
 def main() -> int:
-    try:
-        return run(sys.argv[1:])
-    except (ValueError, FileNotFoundError, FileExistsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except ArithmeticError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    """Run the command line; return the exit status."""
+    return exit_status(lambda: run(sys.argv[1:]))

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import timm
 from torch import Tensor, nn
+
+from pretrain.run.options import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ def build_encoder(
     block. Raises ValueError for a name timm does not have, or a model without feature maps.
     """
     if not timm.is_model(arch):
-        near = get_close_matches(arch, timm.list_models(), n=4)
-        raise ValueError(f"timm has no model {arch!r}; near it: {', '.join(near) or 'none'}")
+        near = did_you_mean(arch, timm.list_models(), count=4)
+        raise ValueError(f"timm has no model {arch!r}{near}")
     kwargs = dict(arch_args or {})
     if drop_path_rate:
         kwargs["drop_path_rate"] = drop_path_rate

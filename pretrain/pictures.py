@@ -10,10 +10,11 @@ from torch import nn
 from pretrain.config import Recipe
 from pretrain.data.augment import center_square
 from pretrain.data.batches import Batch, to_tensor, unnormalise
-from pretrain.data.sources import Images, read_image
+from pretrain.data.reading import read_or_replace
+from pretrain.data.sources import Images
 from pretrain.methods import Method
 from pretrain.methods.build import crop_sizes, mask_drawer
-from pretrain.run.sheet import sheet
+from pretrain.run.sheet import sheet_of_columns
 
 GREY = 0.5  # of a masked patch
 
@@ -21,7 +22,7 @@ GREY = 0.5  # of a masked patch
 def picture_batch(images: Images, numbers: Sequence[int], recipe: Recipe, method: Method) -> Batch:
     """The central squares of the images `numbers`, each with a mask keyed by (seed, image)."""
     sizes = crop_sizes(recipe, method)
-    crops = [center_square(read_image(images, i), sizes) for i in numbers]
+    crops = [center_square(read_or_replace(images, i, (recipe.seed, 0))[0], sizes) for i in numbers]
     draw = mask_drawer(recipe, method)
     visible = [draw(np.random.default_rng([recipe.seed, i])) for i in numbers]
     columns = [
@@ -45,4 +46,4 @@ def reconstructions(method: Method, batch: Batch, recipe: Recipe) -> Image.Image
     height, width = true.shape[-2:]
     visible = nn.functional.interpolate(inputs[1].float(), (height, width)) > 0.5  # nearest
     columns = [true, true.where(visible, GREY), true.where(visible, raw), raw]
-    return sheet(columns)
+    return sheet_of_columns(columns)

@@ -18,7 +18,7 @@ from pretrain.config import Optimizer, Recipe, Schedule
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunLength:
     """The lengths of a run in optimizer steps."""
 
     steps: int
@@ -26,14 +26,19 @@ class Plan:
     steps_per_epoch: int
 
 
-def plan(recipe: Recipe, images: int) -> Plan:
-    """The lengths for a data set of `images`; an epoch drops what does not fill a batch."""
+def run_length(recipe: Recipe, images: int) -> RunLength:
+    """Return the lengths of a run on a data set of `images`.
+
+    Raises ValueError if the images do not fill a step, or the warm-up fills the run.
+    """
     schedule = recipe.schedule
-    per_epoch = images // recipe.batch_size
-    if per_epoch == 0:
+    if images < recipe.batch_size:
         raise ValueError(
             f"{images} images do not fill one step of {recipe.batch_size}: lower --batch-size"
         )
+    per_epoch, rest = divmod(images, recipe.batch_size)
+    if schedule.last_step == "fill" and rest:
+        per_epoch += 1
     steps = schedule.steps or max(1, round(schedule.epochs * per_epoch))
     warmup = schedule.warmup_steps
     if warmup is None:
@@ -43,24 +48,24 @@ def plan(recipe: Recipe, images: int) -> Plan:
             f"the warm-up takes {warmup} steps of a run of {steps} ({per_epoch} an epoch): "
             "lower --warmup-epochs or --warmup-steps, or train longer"
         )
-    return Plan(steps, warmup, per_epoch)
+    return RunLength(steps, warmup, per_epoch)
 
 
-def learning_rate(schedule: Schedule, peak: float, length: Plan, step: int) -> float:
-    """The learning rate of optimizer step `step`, from 0."""
+def learning_rate(schedule: Schedule, peak: float, length: RunLength, step: int) -> float:
+    """Return the learning rate of optimizer step `step`, from 0."""
     if step < length.warmup_steps:
         # unilm `beit/utils.py` (linspace) reaches the peak on the last step of the warm-up
         ramp = max(1, length.warmup_steps - (schedule.curve == "beit"))
         start = schedule.warmup_start
         return peak * (start + (1 - start) * step / ramp)
     # SparK `lr_control.py` ends on the last step, the others would one step later
-    rest = max(1, length.steps - length.warmup_steps - (schedule.curve == "spark"))
-    share = _cosine((step - length.warmup_steps) / rest)
+    decaying = max(1, length.steps - length.warmup_steps - (schedule.curve == "spark"))
+    share = _cosine((step - length.warmup_steps) / decaying)
     return peak * (schedule.final + (1 - schedule.final) * share)
 
 
-def weight_decay(optimizer: Optimizer, length: Plan, step: int) -> float:
-    """The weight decay of `step`: constant, or SparK's cosine over all steps."""
+def weight_decay(optimizer: Optimizer, length: RunLength, step: int) -> float:
+    """Return the weight decay of `step`: constant, or SparK's cosine over all steps."""
     end = optimizer.weight_decay_end
     if end is None:
         return optimizer.weight_decay
@@ -69,23 +74,23 @@ def weight_decay(optimizer: Optimizer, length: Plan, step: int) -> float:
 
 
 def _cosine(progress: float) -> float:
-    """1 at progress 0, 0 at progress 1."""
+    """Return 1 at progress 0, 0 at progress 1, on a half cosine between."""
     return 0.5 + 0.5 * math.cos(math.pi * progress)
 
 
 def is_decayed(name: str, parameter: torch.Tensor, settings: Optimizer) -> bool:
-    """Whether the parameter is decayed: SparK `main.py`, timm 0.3.2's rule in FCMAE, BEiT's."""
-    if any(part in name for part in settings.decay):
+    """Return whether a parameter is decayed: SparK `main.py`, FCMAE's (timm 0.3.2), BEiT's."""
+    if any(part in name for part in settings.always_decay):
         return True
     if parameter.ndim <= 1 or name.endswith(".bias"):
         return False
-    return not any(part in name for part in settings.no_decay)
+    return not any(part in name for part in settings.never_decay)
 
 
 def parameter_groups(
     named: Iterable[tuple[str, nn.Parameter]], settings: Optimizer
 ) -> list[dict[str, object]]:
-    """Two groups, decayed and not, each with its parameters in the model's order."""
+    """Return two groups, decayed and not, each with its parameters in the model's order."""
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
     for name, parameter in named:
@@ -101,7 +106,7 @@ def parameter_groups(
 def build_optimizer(
     named: Iterable[tuple[str, nn.Parameter]], settings: Optimizer, lr: float
 ) -> torch.optim.Optimizer:
-    """LAMB (clips by itself, as SparK's does) or AdamW (clip with `clip_outside`)."""
+    """Return LAMB (clips by itself, as SparK's does) or AdamW (clip with `clip_outside`)."""
     groups = parameter_groups(named, settings)
     if settings.optimizer == "lamb":
         return Lamb(
@@ -111,7 +116,7 @@ def build_optimizer(
 
 
 def clip_outside(settings: Optimizer) -> float | None:
-    """The norm that the loop has to clip gradients to; LAMB clips inside."""
+    """Return the norm that the loop has to clip gradients to; LAMB clips inside."""
     return None if settings.optimizer == "lamb" else settings.clip_norm
 
 

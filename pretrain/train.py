@@ -1,18 +1,12 @@
-"""The training loop: recipe and images -> encoder file.
+"""A pretraining run: recipe and images -> encoder file.
 
-    launch -> images -> method -> optimizer -> [resume or init] -> steps -> pictures, encoder file
-
-Everything random is a function of (seed, step), so a resumed run goes on bit for bit on the CPU.
+launch -> method -> images -> [tokenizer] -> optimizer -> loop -> pictures, encoder file
 """
 
-import json
 import logging
-import math
-import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, cast
+from typing import Any
 
 import lightning_fabric
 import torch
@@ -21,38 +15,38 @@ from torch import Tensor, nn
 
 from pretrain import __version__
 from pretrain.config import Recipe
+from pretrain.config.recipe import FREE
 from pretrain.data.batches import Batch, ImageSamples, loader
 from pretrain.data.checked import checked_images
-from pretrain.data.order import Order, Split
+from pretrain.data.order import BatchShare, Order
 from pretrain.data.sources import Images, digest
-from pretrain.files.encoder_file import EncoderIdentity, first_not_finite, write_encoder
+from pretrain.files.encoder_file import EncoderIdentity, write_encoder
 from pretrain.files.lineage import Stage
-from pretrain.files.training_state import TrainingState, read_state, write_state
 from pretrain.files.write import atomic_write
-from pretrain.methods import Method, build_method
+from pretrain.methods import Method
 from pretrain.methods.beit import BEiT
 from pretrain.methods.build import crop_sizes, mask_drawer
 from pretrain.pictures import picture_batch, reconstructions
-from pretrain.prepare import initialise, introduce, tokenizer_file
+from pretrain.prepare import KIND, announce, ensure_tokenizer, method_before_images, new_method
 from pretrain.run import folder
-from pretrain.run.log import Report
-from pretrain.run.processes import launch
+from pretrain.run.batch_norm import has_batch_norm
+from pretrain.run.loop import Loop
+from pretrain.run.precision import precision_of
+from pretrain.run.processes import data_workers, is_first_process, launch
 from pretrain.run.provenance import suite_commit
-from pretrain.run.seeds import seed_draws
 from pretrain.run.sheet import spread
-from pretrain.run.stop import NonFiniteLossError
+from pretrain.run.trainee import LoopSettings, Trainee
 from pretrain.schedule import (
-    Plan,
     build_optimizer,
     clip_outside,
     learning_rate,
-    plan,
+    run_length,
     set_step,
     weight_decay,
 )
 from pretrain.sparse.dense import synchronised_over_visible
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -63,225 +57,160 @@ def train(
     resume: bool = False,
     init: Path | None = None,
     skip_unreadable: bool = False,
-) -> int:
+    check_images: bool = False,
+) -> None:
     """Run `recipe` on the images at `data` into the folder `out`.
 
-    0 when done, 128 + the number of a signal that stopped it once it had saved its state.
-
-    Raises ValueError or FileNotFoundError before the first step if anything does not fit, and
-    NonFiniteLossError at a step that cannot go on.
+    `init` gives weights to start from; `resume` goes on from a training state in `out`, if there
+    is one. Raises ValueError or FileNotFoundError before the first step if anything does not fit,
+    NotFiniteError at a step that cannot go on, and Stopped after a signal, once the state is saved.
     """
-    fabric = launch(recipe.run.device, recipe.run.precision)
-    resume = resume and (out / folder.STATE).is_file()
-    images = checked_images(fabric, data, out, resume, skip_unreadable)
-    length = plan(recipe, len(images))
-    split = Split.of(
-        recipe.batch_size, recipe.run.device_batch_size, fabric.world_size, fabric.global_rank
-    )
-    tokenizer = tokenizer_file(fabric, recipe, images, out)
-    torch.manual_seed(recipe.seed)
-    method = build_method(recipe, tokenizer)
-    if init and not resume:
-        initialise(method, init)
-    if fabric.world_size > 1:
-        method = synchronised_over_visible(method, fabric.device)
-    run = Training(fabric, recipe, images, length, split, method, out)
-    first = run.restore(read_state(out / folder.STATE)) if resume else 0
-    if fabric.is_global_zero:
-        introduce(recipe, method, images, split, length, first if resume else None)
-        atomic_write(out / folder.RECIPE, lambda p: p.write_text(json.dumps(recipe.to_json())))
-    return run.steps_from(first)
+    run_folder = folder.RunFolder(out, folder.ENCODER, FREE)
+    with run_folder.lock(first=is_first_process()):
+        fabric = launch(recipe.run.device, recipe.precision)
+        resume = resume and (out / folder.STATE).is_file()
+        init = None if resume else init
+        share = BatchShare.of(
+            recipe.batch_size, recipe.run.device_batch_size, fabric.world_size, fabric.global_rank
+        )
+        method = method_before_images(recipe, init)
+        images = checked_images(fabric, data, out, resume, skip_unreadable, check_images)
+        run_length(recipe, len(images))  # refuses what is too short
+        if method is None:
+            tokenizer = ensure_tokenizer(fabric, recipe, images, out / folder.TOKENIZER)
+            method = new_method(recipe, tokenizer, init)
+        if fabric.world_size > 1:
+            method = synchronised_over_visible(method, fabric.device)
+        pretraining = Pretraining(fabric, recipe, images, share, method, out)
+        loop = Loop(fabric, pretraining, pretraining.settings(), out, resume)
+        if fabric.is_global_zero:
+            run_folder.begin(recipe.to_json())
+        loop.run()
+        pretraining.finish()
 
 
-class Training:
-    """One process of a run."""
+class Pretraining(Trainee):
+    """One process of a pretraining."""
+
+    kind = KIND
+    model: Method
+    advice = "try a lower --base-lr, --clip-norm, or --precision fp32"
 
     def __init__(
-        self, fabric: Fabric, recipe: Recipe, images: Images, length: Plan, split: Split,
-        method: Method, out: Path,
+        self, fabric: Fabric, recipe: Recipe, images: Images, share: BatchShare, method: Method,
+        out: Path,
     ) -> None:  # fmt: skip
-        self.fabric, self.recipe, self.images, self.out = fabric, recipe, images, out
-        self.length, self.split, self.method = length, split, method
-        self.order = Order(len(images), recipe.batch_size, length.steps_per_epoch, recipe.seed)
-        self.sizes, self.draw_mask = crop_sizes(recipe, method), mask_drawer(recipe, method)
+        self.fabric, self.recipe, self.images, self.share = fabric, recipe, images, share
+        self.model, self.out = method, out
+        self.length = run_length(recipe, len(images))
+        per_epoch = self.length.steps_per_epoch
+        self.order = Order(len(images), recipe.batch_size, per_epoch, recipe.seed)
+        self.crop_sizes_px, self.draw_mask = crop_sizes(recipe, method), mask_drawer(recipe, method)
         named = list(method.named_parameters())
         self.optimizer = build_optimizer(named, recipe.optimizer, recipe.peak_lr())
-        compiled: Any = torch.compile(method) if recipe.run.compile else method
-        self.model, self.update = fabric.setup(compiled, self.optimizer)
-        self.parameters = [p for _, p in named if p.requires_grad]
-        self.data, self.commit = digest(images), suite_commit()
-        self.fresh: list[Tensor] = []  # (loss, gradient norm) of steps not yet looked at
-        self.losses: list[float] = []  # of the steps since the last line of the log
-        self.norms: list[float] = []
-        self.saved = self.log_bytes = self.stop_signal = 0
-        self.report: Report | None = None
+        self.precision = precision_of(fabric)
+        self.images_digest, self.commit = digest(images), suite_commit()
 
-    def restore(self, state: TrainingState) -> int:
-        """Take up the run at the state; the number of steps done."""
-        if state.data != self.data:
-            raise ValueError("the training state belongs to other images: give another --out")
-        self.method.load_state_dict(state.method)
-        self.optimizer.load_state_dict(state.optimizer)
-        self.losses, self.norms = list(state.losses), list(state.gradient_norms)
-        self.saved, self.log_bytes = state.step, state.log_bytes
-        return state.step
+    def settings(self) -> LoopSettings:
+        """Return what the loop has to know of the recipe."""
+        recipe, run = self.recipe, self.recipe.run
+        interim = run.encoder_epochs and run.encoder_epochs * self.length.steps_per_epoch
+        return LoopSettings(
+            steps=self.length.steps,
+            seed=recipe.seed,
+            batch_size=recipe.batch_size,
+            accumulation_steps=self.share.accumulation_steps,
+            clip_norm=clip_outside(recipe.optimizer),
+            compile=run.compile,
+            log_steps=run.log_steps,
+            checkpoint_steps=run.checkpoint_steps,
+            interim_steps=interim,
+            keep_states=run.keep_states,
+        )
 
-    def steps_from(self, first: int) -> int:
-        """Train from step `first` to the end of the run, and finish it."""
-        if self.fabric.is_global_zero:
-            self.report = Report(self.out, first, self.length.steps, self.log_bytes)
-        before = self.catch_signals()
-        self.model.train()
-        batches = self.batches(first)
-        try:
-            for step in range(first, self.length.steps):
-                self.train_step(step, batches)
-                if self.look(step + 1):
-                    self.save(step + 1)
-                    log.info("stopped by a signal after step %d; --resume goes on", step + 1)
-                    return 128 + (self.stop_signal or signal.SIGTERM)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            if self.report:
-                self.report.close()
-        self.finish()
-        return 0
+    def announce(self) -> None:
+        """Say what is about to run."""
+        recipe, images = self.recipe, len(self.images)
+        announce(recipe, self.model, images, self.share, self.length, self.precision)
 
     def batches(self, first: int) -> Iterator[Batch]:
-        """This process's batches from step `first` on."""
-        recipe = self.recipe
+        """Yield this process's batches from step `first` on."""
+        recipe, device = self.recipe, self.fabric.device
         samples = ImageSamples(
-            self.images, recipe.augmentation, self.sizes, self.draw_mask, recipe.seed
+            self.images, recipe.augmentation, self.crop_sizes_px, self.draw_mask, recipe.seed
         )
-        pin = self.fabric.device.type == "cuda"
-        return loader(
-            samples, self.order, self.split, self.length.steps, first, recipe.run.workers, pin
-        )
+        workers, pin = data_workers(recipe.run.workers, device), device.type == "cuda"
+        return loader(samples, self.order, self.share, self.length.steps, first, workers, pin)
 
-    def train_step(self, step: int, batches: Iterator[Batch]) -> None:
-        """One optimizer step: `accumulation` forward and backward passes, clipping, the update."""
-        recipe, split = self.recipe, self.split
+    def losses(self, model: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:  # noqa: ARG002
+        """Return the method's loss of a batch, and what else it reports."""
+        found = model(*batch.inputs(self.fabric.device, self.recipe.augmentation))
+        return found if isinstance(found, dict) else {"loss": found}
+
+    def set_step(self, step: int) -> None:
+        """Give the optimizer the learning rate and weight decay of `step`."""
+        set_step(self.optimizer, *self.rates(step))
+
+    def rates(self, step: int) -> tuple[float, float]:
+        """Return the learning rate and the weight decay of `step`."""
+        recipe = self.recipe
         lr = learning_rate(recipe.schedule, recipe.peak_lr(), self.length, step)
-        set_step(self.optimizer, lr, weight_decay(recipe.optimizer, self.length, step))
-        loss = torch.zeros((), device=self.fabric.device)
-        for micro in range(split.accumulation):
-            inputs = next(batches).inputs(self.fabric.device, recipe.augmentation)
-            seed_draws(recipe.seed, step, micro, split.rank)
-            more = micro + 1 < split.accumulation
-            with self.fabric.no_backward_sync(self.model, enabled=more and split.world > 1):
-                part = self.model(*inputs) / split.accumulation
-                self.fabric.backward(part)
-            loss += part.detach()
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        clip = clip_outside(recipe.optimizer)
-        if clip is not None:
-            nn.utils.clip_grads_with_norm_(self.parameters, clip, norm)
-        self.update.step()
-        self.update.zero_grad()
-        self.fresh.append(torch.stack((loss, norm)))
-        if self.report:
-            self.report.passed(recipe.batch_size)
+        return lr, weight_decay(recipe.optimizer, self.length, step)
 
-    def look(self, done: int) -> bool:
-        """After `done` steps: log and save where it is due; whether a signal asks to stop.
+    def log_values(self, done: int) -> Mapping[str, float]:
+        """Return the epoch and the rates of the last step."""
+        lr, decay = self.rates(done - 1)
+        return {"epoch": self.order.epoch(done - 1) + 1, "lr": lr, "weight_decay": decay}
 
-        Only here does the host wait for the device, and processes agree on what to do.
-        """
-        run, last = self.recipe.run, done == self.length.steps
-        log_due, save_due = done % run.log_steps == 0 or last, done % run.checkpoint_steps == 0
-        if not (log_due or save_due or (self.split.world == 1 and self.stop_signal)):
-            return False
-        stop = self.gather(done)
-        if log_due:
-            self.write_line(done)
-        if save_due or last:
-            self.save(done)
-        return stop and not last
+    def norm_groups(self) -> Mapping[str, Sequence[nn.Parameter]]:
+        """Return the encoder's parameters: its share of the gradient is worth a look."""
+        return {"encoder": [p for p in self.model.encoder.parameters() if p.requires_grad]}
 
-    def gather(self, done: int) -> bool:
-        """Bring the fresh losses to the host; whether any process was asked to stop."""
-        values = torch.stack(self.fresh)  # (steps, 2)
-        stop = self.stop_signal > 0
-        if self.split.world > 1:
-            values = self.mean(values)
-            stop = self.mean(torch.tensor(float(stop), device=self.fabric.device)).item() > 0
-        rows = values.tolist()
-        for i, row in enumerate(rows):
-            if not all(map(math.isfinite, row)):
-                raise NonFiniteLossError(self.non_finite(done - len(rows) + i, *row))
-        self.losses += [loss for loss, _ in rows]
-        self.norms += [norm for _, norm in rows]
-        self.fresh.clear()
-        return stop
+    def images_of(self, step: int) -> Sequence[str]:
+        """Return the names of the images of a step."""
+        return [self.images.name(i) for i in self.order.images_of(step)]
 
-    def mean(self, values: Tensor) -> Tensor:
-        """Over the processes."""
-        return cast("Tensor", self.fabric.all_reduce(values, reduce_op="mean"))
-
-    def non_finite(self, step: int, loss: float, norm: float) -> str:
-        """What to say about a loss or gradient of step `step` that is not finite."""
-        names = [self.images.name(i) for i in self.order.step(step)]
-        shown = "\n".join(f"  {name}" for name in names[:20])
-        more = f"\n  ... and {len(names) - 20} more" if len(names) > 20 else ""
-        return (
-            f"step {step + 1}: the loss is {loss}, the norm of the gradients {norm}\n"
-            f"{self.last_good()}\nimages of the step:\n{shown}{more}\n"
-            "try a lower --base-lr, --clip-norm, or --precision fp32"
-        )
-
-    def last_good(self) -> str:
-        """Say where the last training state without NaN lies."""
-        saved = f"{self.out / folder.STATE}, after step {self.saved}" if self.saved else "none"
-        return f"last good training state: {saved}"
-
-    def require_finite_weights(self, done: int) -> None:
-        """Raise NonFiniteLossError if a weight is not finite after `done` steps.
-
-        A step's loss is computed before its update, so the last update shows in no loss.
-        """
-        name = first_not_finite(self.method.state_dict())
-        if name is not None:
-            raise NonFiniteLossError(
-                f"after step {done}, {name} holds values that are not finite\n{self.last_good()}\n"
-                "try a lower --base-lr or --final, --clip-norm, or --precision fp32"
-            )
-
-    def write_line(self, done: int) -> None:
-        """The mean over the steps since the last line."""
-        recipe, step = self.recipe, done - 1
-        values = {
-            "epoch": self.order.epoch(step) + 1,
-            "loss": sum(self.losses) / len(self.losses),
-            "lr": learning_rate(recipe.schedule, recipe.peak_lr(), self.length, step),
-            "weight_decay": weight_decay(recipe.optimizer, self.length, step),
-            "gradient_norm": sum(self.norms) / len(self.norms),
+    def state(self) -> dict[str, Any]:
+        """Return what a resumed run must agree with."""
+        return {
+            "images": self.images_digest,
+            "precision": self.precision,
+            "batch_norm_images": self.batch_norm_images(),
         }
-        self.losses, self.norms = [], []
-        if self.report:
-            self.report.line(done, values)
 
-    def save(self, done: int) -> None:
-        """Training state and encoder as of now; the losses were found finite."""
-        self.require_finite_weights(done)
-        if self.report and self.saved != done:
-            state = TrainingState(
-                step=done,
-                method=self.method.state_dict(),
-                optimizer=self.optimizer.state_dict(),
-                data=self.data,
-                losses=self.losses,
-                gradient_norms=self.norms,
-                log_bytes=self.report.sync(),
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Raise ValueError for a state of other images or another precision."""
+        if state["images"] != self.images_digest:
+            raise ValueError("the training state belongs to other images: give another --out")
+        if state["precision"] != self.precision:
+            raise ValueError(
+                f"the run was trained in {state['precision']}, here it would go on in "
+                f"{self.precision}: resume it on a device of the same kind"
             )
-            write_state(self.out / folder.STATE, state)
-            self.write_encoder(self.out / folder.LATEST_ENCODER, done)
-        self.saved = done
+        if state["batch_norm_images"] != self.batch_norm_images():
+            logger.warning(
+                "BatchNorm's statistics were over %s images, and are over %s from here on: "
+                "--device-batch-size times the number of devices differs",
+                state["batch_norm_images"], self.batch_norm_images(),
+            )  # fmt: skip
+
+    def batch_norm_images(self) -> int | None:
+        """Return how many images BatchNorm sees at once; None without BatchNorm."""
+        return self.share.batch * self.share.world if has_batch_norm(self.model) else None
+
+    def after_save(self, done: int) -> None:
+        """Write the encoder of the training state beside it."""
+        self.write_encoder(self.out / folder.LATEST_ENCODER, done)
+
+    def interim(self, done: int) -> None:
+        """Write the encoder of this epoch, to stay."""
+        if self.fabric.is_global_zero:
+            epoch = done // self.length.steps_per_epoch
+            self.write_encoder(self.out / folder.EPOCH_ENCODER.format(epoch), done)
 
     def write_encoder(self, path: Path, done: int) -> None:
-        """The encoder file of the weights as they are after `done` steps."""
-        method, settings = self.method, self.recipe.augmentation
+        """Write the encoder file of the weights as they are after `done` steps."""
+        method, settings = self.model, self.recipe.augmentation
         tokenizer = {"tokenizer": method.tokenizer_digest} if isinstance(method, BEiT) else {}
         identity = EncoderIdentity(
             arch=method.arch,
@@ -296,9 +225,14 @@ class Training:
             suite_version=__version__,
             commit=self.commit,
             stages=(self.stage(done),),
-            extra={**tokenizer, "images": len(self.images), "torch": torch.__version__,
-                   "lightning_fabric": lightning_fabric.__version__},
-        )  # fmt: skip
+            extra={
+                **tokenizer,
+                "images": len(self.images),
+                "precision": self.precision,
+                "torch": torch.__version__,
+                "lightning_fabric": lightning_fabric.__version__,
+            },
+        )
         write_encoder(path, method.encoder_state(), identity)
 
     def stage(self, done: int) -> Stage:
@@ -313,28 +247,13 @@ class Training:
         )
 
     def finish(self) -> None:
-        """Pictures, then the encoder file, whose presence means that the run is done."""
-        self.require_finite_weights(self.length.steps)
+        """Write pictures, then the encoder file, whose presence means that the run is done."""
         if self.fabric.is_global_zero:
             numbers = spread(len(self.images), self.recipe.run.pictures)
-            batch = picture_batch(self.images, numbers, self.recipe, self.method)
-            sheet = reconstructions(self.method, batch, self.recipe)
+            batch = picture_batch(self.images, numbers, self.recipe, self.model)
+            sheet = reconstructions(self.model, batch, self.recipe)
             atomic_write(self.out / folder.PICTURE, lambda p: sheet.save(p, "png"))
             (self.out / folder.LATEST_ENCODER).unlink(missing_ok=True)
             self.write_encoder(self.out / folder.ENCODER, self.length.steps)
-            log.info("encoder: %s", self.out / folder.ENCODER)
+            logger.info("encoder: %s", self.out / folder.ENCODER)
         self.fabric.barrier()
-
-    def catch_signals(self) -> dict[int, Any]:
-        """SIGTERM and SIGINT ask for an end after the step at hand; the handlers of before.
-
-        A second Ctrl-C ends at once; a second SIGTERM does not, since a launcher may send one to
-        the process and one to its group.
-        """
-
-        def note(number: int, _frame: FrameType | None) -> None:
-            self.stop_signal = number
-            if number == signal.SIGINT:
-                signal.signal(number, signal.SIG_DFL)
-
-        return {n: signal.signal(n, note) for n in (signal.SIGTERM, signal.SIGINT)}

@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -30,15 +31,16 @@ import torch
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-STATES = ("state.pt", "state.pth", "last.pth")  # training states of the three tools
+STATES = ("state.pt",)  # the training state of every tool
 UNFINISHED = ".*.tmp"  # files that pretrain.files.write.atomic_write is at
 MOMENTS = ("saved", "any", "writing", "any")  # of the kills, in turn
 # What depends on the clock, or on commits to this repository while the test runs.
 TIMES = {
     "time", "data_time", "eta_seconds", "rank_data_time", "seconds", "train_seconds",
-    "images_per_second", "hours", "peak_memory_mib", "log_bytes", "commit", "dirty",
+    "images_per_second", "data_share", "hours", "peak_memory_mib", "commit", "dirty",
+    "log_bytes", "log",  # of a training state: lengths of logs that tell times
 }  # fmt: skip
-NO_DATA = ("log.txt",)  # a text for people, one part a start
+TIMED_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (.*?)(  \[.*\])?$")  # of a run's log.txt
 
 
 def parse() -> argparse.Namespace:
@@ -119,7 +121,7 @@ def kill_often(options: argparse.Namespace, whole_s: float) -> list[Path]:
         if kill_once(options.command, out, moment, draw, whole_s):
             killed += 1
             caught = len(list(out.rglob(UNFINISHED)))
-            steps = [torch.load(path, weights_only=True) for path, _ in saves(out)]
+            steps = [torch.load(path, weights_only=True)["values"] for path, _ in saves(out)]
             done = [s["step"] if "step" in s else s["meta"]["iter"] for s in steps]
             print(f"kill {killed}, {out.name}, {moment}: saved step {done}, {caught} half-written",
                   flush=True)  # fmt: skip
@@ -131,12 +133,16 @@ def kill_often(options: argparse.Namespace, whole_s: float) -> list[Path]:
 def content(path: Path, out: Path) -> Any:
     """What a file holds, as nested containers; paths into `out` as "OUT"."""
     if path.suffix in (".pt", ".pth"):
-        return torch.load(path, map_location="cpu", weights_only=True)
+        held = torch.load(path, map_location="cpu", weights_only=True)
+        return held["values"] if path.name in STATES else held  # without its digest
     if path.suffix == ".safetensors":
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             header = {k: as_json(v) for k, v in (file.metadata() or {}).items()}
         return {**tensors, "header": header}
+    if path.name == "log.txt":
+        matches = map(TIMED_LINE.match, path.read_text().replace(str(out), "OUT").splitlines())
+        return [match[1] for match in matches if match]
     if path.suffix in (".json", ".jsonl"):
         text = path.read_text().replace(str(out), "OUT")
         if path.suffix == ".jsonl" or (path.name == "metrics.json" and path.parent == out):
@@ -161,7 +167,7 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 def contents(out: Path) -> dict[str, Any]:
     """Everything a run left behind, by its path below `out`."""
     found: dict[str, Any] = {}
-    for path in sorted(p for p in out.rglob("*") if p.is_file() and p.name not in NO_DATA):
+    for path in sorted(p for p in out.rglob("*") if p.is_file()):
         if path.name.startswith("events.out.tfevents"):
             found[str(path.parent.relative_to(out) / "tensorboard curves")] = path.parent
         else:

@@ -16,7 +16,7 @@ def start_two(launcher: str, command: Sequence[object]) -> str:
     `launcher`: "torchrun", or "srun" for the environment variables that it gives to its tasks.
     """
     words = [str(word) for word in command]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     if launcher == "torchrun":
         head = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
         tasks = [_task([*head, *words], environment)]

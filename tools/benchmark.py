@@ -1,4 +1,4 @@
-"""Measure speed: python tools/benchmark.py pretrain|detection|segmentation|coco-eval [--json FILE]
+"""Measure speed: python tools/benchmark.py NAME [--json FILE]
 
 Two sides take turns within one run, so that a busy machine slows both; ratios are reported. Each
 benchmark has its own options (--help).
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "pretrain": "whole pretraining steps: visible patches, dense-masked, unmasked",
     "detection": "Mask R-CNN: our ResNet-50 wrapper beside Detectron2's own",
     "segmentation": "UperNet: our BEiT, ConvNeXt or ResNet beside OpenMMLab's own",
+    "data": "pretraining data and COCO's annotations at full size: start, memory, images/s",
     "coco-eval": "COCO evaluation: faster-coco-eval beside pycocotools",
 }
 
@@ -46,8 +47,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    from pretrain.run.stop import exit_status
+
+    sys.exit(exit_status(main))

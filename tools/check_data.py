@@ -19,6 +19,7 @@ from rich.table import Table
 
 from pretrain.checks.findings import Finding, errors
 from pretrain.checks.images import check_image_folder
+from pretrain.run.stop import exit_status
 from transfer.datasets.ade20k_checks import FolderPair, ade20k, check_ade20k, class_count
 from transfer.datasets.coco_checks import CocoSplit, check_coco, coco2017
 
@@ -138,14 +139,14 @@ def report(findings: list[Finding], allow: list[str], console: Console) -> int:
     return 1 if left else 0
 
 
-def main() -> int:
+def run() -> int:
     console = Console(soft_wrap=True, highlight=False)
     options = parse()
-    try:
-        return report(check(options, console), options.allow, console)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return report(check(options, console), options.allow, console)
+
+
+def main() -> int:
+    return exit_status(run)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,12 @@ from golden import Check, check_case, kind_of, read_case
 from rich.console import Console
 from rich.table import Table
 
+from pretrain.run.stop import exit_status
+
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-def main() -> int:
+def run() -> int:
     args = _arguments()
     console = Console(width=140)
     failed: list[str] = []
@@ -27,13 +29,16 @@ def main() -> int:
             checks = check_case(case)
             console.print(_table(f"{folder.name} ({kind_of(case)}, {args.sparse})", checks))
         except (ValueError, KeyError, RuntimeError) as error:
-            print(f"error: {folder}: {error}", file=sys.stderr)
-            return 2
+            raise ValueError(f"{folder}: {error}") from error
         failed += [f"{folder.name}: {c.name} off by {c.error:.1e}" for c in checks if not c.passed]
     for line in failed:
         print(f"FAILED {line}")
     print(f"{len(args.folders)} cases, {len(failed)} quantities past their tolerance")
     return 1 if failed else 0
+
+
+def main() -> int:
+    return exit_status(run)
 
 
 def _arguments() -> argparse.Namespace:
@@ -43,6 +48,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", choices=list(DTYPES), default="float64")
     args = parser.parse_args()
     args.folders = [f for f in args.folders if f.is_dir() or not f.is_file()]
+    if not args.folders:
+        parser.error("these are files: give the folders of golden cases, as tests/golden/*")
     return args
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import tyro
 
+from pretrain.run.stop import exit_status
 from pretrain.tokenizer.dalle_release import convert
 from pretrain.tokenizer.vae import write_tokenizer
 
@@ -28,12 +29,7 @@ def run(
 
 
 def main() -> int:
-    try:
-        tyro.cli(run, description=__doc__)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: tyro.cli(run, description=__doc__))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from torch import Tensor
 from pretrain.files.lineage import parse_stages
 from pretrain.files.read import sha256_of
 from pretrain.files.write import atomic_write
+from pretrain.run.stop import exit_status
 from transfer.results.record import describe_environment
 from transfer.weights import prove
 from transfer.weights.convert import NAMES, Weights, read_weights
@@ -158,12 +159,7 @@ def convert(options: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    try:
-        convert(parse())
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: convert(parse()))
 
 
 if __name__ == "__main__":

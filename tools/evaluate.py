@@ -11,12 +11,13 @@ import json
 import sys
 from pathlib import Path
 
+from pretrain.run.stop import exit_status
 from transfer.detection.evaluation.coco_eval import ENGINES, CocoMetrics, coco_metrics, tasks_of
 from transfer.detection.evaluation.saved import read_predictions, read_truth
 
 
-def main() -> int:
-    """Print the figures; 2 on a user's error."""
+def run() -> None:
+    """Read the command line, evaluate, and print the figures."""
     usage, details = __doc__.split("\n", 1)
     parser = argparse.ArgumentParser(
         description=usage, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -27,21 +28,20 @@ def main() -> int:
     parser.add_argument("--max-detections", type=int, help="counted (100; LVIS 300)")
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     arguments = parser.parse_args()
-    try:
-        detections = read_predictions(arguments.predictions)
-        truth = read_truth(arguments.predictions, arguments.annotations)
-        metrics = coco_metrics(
-            truth, detections, tasks=tasks_of(detections), engine=arguments.engine,
-            max_detections=arguments.max_detections,
-        )  # fmt: skip
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    detections = read_predictions(arguments.predictions)
+    truth = read_truth(arguments.predictions, arguments.annotations)
+    metrics = coco_metrics(
+        truth, detections, tasks=tasks_of(detections), engine=arguments.engine,
+        max_detections=arguments.max_detections,
+    )  # fmt: skip
     print(report(metrics, len(detections)))
     if arguments.json:
         found = {"metrics": metrics.metrics, "per_class": metrics.per_class}
         arguments.json.write_text(json.dumps({**found, "evaluator": metrics.evaluator}, indent=1))
-    return 0
+
+
+def main() -> int:
+    return exit_status(run)
 
 
 def report(metrics: CocoMetrics, count: int) -> str:

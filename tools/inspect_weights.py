@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from pretrain.run.stop import exit_status
 from transfer.weights.convert import NAMES, SOURCES, Weights, read_weights
 from transfer.weights.releases import find
 
@@ -73,23 +74,22 @@ def reasons(weights: Weights) -> Table:
     return table
 
 
-def main() -> int:
+def run() -> None:
     options = parse()
     console = Console(highlight=False, markup=False)
     console.width = max(console.width, 120)
-    try:
-        path, _ = find(options.file)
-        weights = read_weights(
-            Path(path), options.source, arch=options.arch, arch_args=options.arch_args
-        )
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    path, _ = find(options.file)
+    weights = read_weights(
+        Path(path), options.source, arch=options.arch, arch_args=options.arch_args
+    )
     console.print(facts(weights))
     console.print(fates(weights, options.all))
     if weights.unused:
         console.print(reasons(weights))
-    return 0
+
+
+def main() -> int:
+    return exit_status(run)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from pretrain.run.stop import exit_status
 from transfer.datasets.shapes.files import ShapesSettings, draw_picture, make_shapes
 
 
@@ -33,7 +34,7 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def main() -> int:
+def run() -> None:
     options = parse()
     settings = ShapesSettings(
         unlabelled=options.unlabelled,
@@ -42,16 +43,15 @@ def main() -> int:
         image_size=options.image_size,
         seed=options.seed,
     )
-    try:
-        if options.out:
-            made = make_shapes(options.out, settings, workers=options.workers, progress=True)
-            print(f"{options.out}: {'written' if made else 'already there'}")
-        if options.picture:
-            draw_picture(options.picture, settings)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if options.out:
+        made = make_shapes(options.out, settings, workers=options.workers, progress=True)
+        print(f"{options.out}: {'written' if made else 'already there'}")
+    if options.picture:
+        draw_picture(options.picture, settings)
+
+
+def main() -> int:
+    return exit_status(run)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 
+from pretrain.run.stop import exit_status
 from transfer.results.record import find_results
 from transfer.results.report import write_report
 
@@ -39,8 +40,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Arguments, description=__doc__))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(exit_status(lambda: main(tyro.cli(Arguments, description=__doc__))))

@@ -18,8 +18,10 @@ from rich.live import Live
 from rich.markdown import Markdown
 from rich.table import Table
 
+from pretrain.run.lock import locked
+from pretrain.run.stop import exit_status
 from transfer.results.record import RECORD_NAME
-from transfer.suites.local import Runner, exclusive
+from transfer.suites.local import Runner
 from transfer.suites.steps import plan
 from transfer.suites.suite import load_suite
 
@@ -49,7 +51,7 @@ def main(arguments: Arguments) -> int:
             state = "done" if step.product.exists() else "todo"
             print(f"{state}  {step.name}\n      {' '.join(step.command)}")
         return 0
-    with exclusive(arguments.out):
+    with locked(arguments.out):
         runner = Runner(steps, arguments.out.resolve(), arguments.jobs)
         run(runner)
         if runner.failed:
@@ -133,8 +135,4 @@ def finish(records: list[Path], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Arguments, description=__doc__)))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(exit_status(lambda: main(tyro.cli(Arguments, description=__doc__))))

@@ -11,11 +11,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from pretrain.run.stop import exit_status
 from transfer.results.record import read_result
 
 
-def main() -> int:
-    """Write the pictures and say where; 2 on a user's error."""
+def run() -> None:
+    """Read the command line, write the pictures and say where."""
     usage, details = __doc__.split("\n", 1)
     parser = argparse.ArgumentParser(
         description=usage, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -28,15 +29,14 @@ def main() -> int:
     parser.add_argument("--worst", action="store_true", help="images with most errors first")
     parser.add_argument("--curves", type=Path, help="precision over recall goes there")
     arguments = parser.parse_args()
-    try:
-        task = read_result(arguments.run).task
-        show = _show_segmentation if task == "segmentation" else _show_detections
-        for path in show(arguments):
-            print(path)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    task = read_result(arguments.run).task
+    show = _show_segmentation if task == "segmentation" else _show_detections
+    for path in show(arguments):
+        print(path)
+
+
+def main() -> int:
+    return exit_status(run)
 
 
 def _show_segmentation(arguments: argparse.Namespace) -> list[Path]:

@@ -7,11 +7,11 @@ true patches' mean and deviation, as the papers' figures are; for BEiT the decod
 """
 
 import argparse
-import json
+import os
 import sys
 from pathlib import Path
 
-import numpy as np
+from pretrain.run.stop import exit_status
 
 
 def parse() -> argparse.Namespace:
@@ -28,10 +28,11 @@ def parse() -> argparse.Namespace:
 
 
 def draw(options: argparse.Namespace) -> Path:
-    """Write the picture; its path."""
+    """Write the picture; return its path."""
     from dataclasses import replace
 
     from pretrain.config import recipe_from_json
+    from pretrain.data.names import Names
     from pretrain.data.sources import Files, open_images
     from pretrain.files.training_state import read_state
     from pretrain.files.write import atomic_write
@@ -40,19 +41,19 @@ def draw(options: argparse.Namespace) -> Path:
     from pretrain.run import folder
     from pretrain.run.sheet import spread
 
-    if not (options.run / folder.RECIPE).is_file():
-        raise FileNotFoundError(f"{options.run} is no output folder of tools/pretrain.py")
-    recipe = recipe_from_json(json.loads((options.run / folder.RECIPE).read_text()))
+    if not (options.run / folder.RUN).is_file():
+        raise FileNotFoundError(f"{options.run} is not an output folder of tools/pretrain.py")
+    recipe = recipe_from_json(folder.read_json(options.run / folder.RUN))
     if options.seed is not None:
         recipe = replace(recipe, seed=options.seed)
     if not options.data and not options.image:
         raise ValueError("give --data DIR, or --image FILE ...")
-    names = np.array([str(path).encode() for path in options.image])
+    names = Names.of([os.fsencode(path) for path in options.image])
     images = Files(Path(), names) if options.image else open_images(options.data)
-    state = read_state(options.run / folder.STATE)
+    state = read_state(options.run / folder.STATE, "pretraining")
     own = getattr(recipe.method, "tokenizer", "")
     method = build_method(recipe, Path(own) if own else options.run / folder.TOKENIZER)
-    method.load_state_dict(state.method)
+    method.load_state_dict(state["model"])
     numbers = spread(len(images), len(images) if options.image else options.images)
     sheet = reconstructions(method, picture_batch(images, numbers, recipe, method), recipe)
     target = options.to or options.run / f"reconstructions_{recipe.seed}.png"
@@ -61,12 +62,7 @@ def draw(options: argparse.Namespace) -> Path:
 
 
 def main() -> int:
-    try:
-        print(draw(parse()))
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: print(draw(parse())))
 
 
 if __name__ == "__main__":

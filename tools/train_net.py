@@ -11,6 +11,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from pretrain.run.folder import RECORD, is_whole
+from pretrain.run.stop import exit_status
+
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; everything after the options is key=value."""
@@ -32,24 +35,27 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_intermixed_args(arguments)
 
 
-def main() -> int:
-    """0 when done; 2 on a user's error; 143 (Ctrl-C: 130) when stopped with the state saved."""
+def run() -> None:
+    """Do what the command line asks for."""
     arguments = parse_arguments()
     if arguments.resume and _finished(arguments.overrides):
-        return 0
+        return
     from transfer.detection.launch import launch
 
-    return launch(arguments)
+    launch(arguments)
 
 
 def _finished(overrides: list[str]) -> bool:
     """Whether the named output folder holds a record: known without the heavy imports."""
     named = [o.partition("=")[2] for o in overrides if o.startswith("output_dir=")]
-    record = Path(named[-1]) / "result.json" if named else None
-    if record is None or not record.is_file():
+    if not named or not is_whole(Path(named[-1]) / RECORD):
         return False
-    print(f"finished already: {record}")
+    print(f"finished already: {named[-1]}")
     return True
+
+
+def main() -> int:
+    return exit_status(run)
 
 
 if __name__ == "__main__":

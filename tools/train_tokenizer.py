@@ -8,15 +8,20 @@ torchrun --nproc-per-node N tools/train_tokenizer.py ...
 
 import itertools
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
-from pretrain.config import Augmentation, TokenizerSettings
+from pretrain.command import refuse_options
+from pretrain.config import Augmentation, RunSettings, TokenizerSettings
 from pretrain.config.tokenizer import SIZES
-from pretrain.run.processes import log_to_stdout
+from pretrain.run.folder import is_whole
+from pretrain.run.lock import locked
+from pretrain.run.processes import is_first_process, log_to_stdout
+from pretrain.run.stop import exit_status
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,12 @@ class Command:
     image_size: int = 64  # pixels of a crop's side; for BEiT 8 x its grid (112: 14 x 14 tokens)
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"  # as tools/pretrain.py has it
     device_batch_size: int = 64  # most images a device takes at once; the rest is accumulated
-    workers: int = 2  # data processes a device
-    checkpoint_steps: int = 500
+    workers: int | Literal["auto"] = "auto"  # data processes a device
+    log_steps: int = 20  # optimizer steps between lines of log.jsonl
+    checkpoint_steps: int = 500  # optimizer steps between training states
+    check_images: bool = False  # look at every image first, and refuse broken ones
     skip_unreadable: bool = False  # decode every image first, leave out the broken ones
 
 
@@ -38,6 +46,7 @@ def parse(arguments: list[str]) -> Command:
     """The command line over the defaults of the size it names; ValueError if they do not fit."""
     full = "--size=full" in arguments or ("--size", "full") in itertools.pairwise(arguments)
     size: Literal["small", "full"] = "full" if full else "small"
+    refuse_options(arguments, ("precision",))
     default = Command(tyro.MISSING, tyro.MISSING, SIZES[size], size)
     command = tyro.cli(
         Command,
@@ -58,7 +67,7 @@ def parse(arguments: list[str]) -> Command:
 
 def run(command: Command) -> None:
     """Check the images, train, write the file."""
-    if command.out.is_file():
+    if is_whole(command.out):
         print(f"finished already: {command.out}")
         return
     log_to_stdout()
@@ -66,33 +75,32 @@ def run(command: Command) -> None:
     from pretrain.run.processes import launch
     from pretrain.tokenizer.training import train_tokenizer
 
-    fabric = launch(command.device)
     folder = command.out.with_suffix("")
-    images = checked_images(fabric, command.data, folder, False, command.skip_unreadable)
-    train_tokenizer(
-        fabric,
-        images,
-        command.settings,
-        command.out,
-        image_size=command.image_size,
-        augmentation=Augmentation(),
-        seed=command.seed,
-        device_batch_size=command.device_batch_size,
-        workers=command.workers,
-        checkpoint_steps=command.checkpoint_steps,
-    )
+    with locked(folder) if is_first_process() else nullcontext():
+        fabric = launch(command.device, command.precision)
+        images = checked_images(
+            fabric, command.data, folder, False, command.skip_unreadable, command.check_images
+        )
+        train_tokenizer(
+            fabric,
+            images,
+            command.settings,
+            command.out,
+            image_size=command.image_size,
+            augmentation=Augmentation(),
+            seed=command.seed,
+            run=RunSettings(
+                device_batch_size=command.device_batch_size,
+                workers=command.workers,
+                log_steps=command.log_steps,
+                checkpoint_steps=command.checkpoint_steps,
+            ),
+        )
 
 
 def main() -> int:
-    try:
-        run(parse(sys.argv[1:]))
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except ArithmeticError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    """Run the command line; return the exit status."""
+    return exit_status(lambda: run(parse(sys.argv[1:])))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,10 @@ recipe = Recipe(
         eps=1e-8,  # Table 12
         weight_decay=0.05,  # Table 12
         clip_norm=3.0,  # Table 12
-        no_decay=("pos_embed", "cls_token"),  # optim_factory.py: table and mask token are decayed
+        never_decay=(
+            "pos_embed",
+            "cls_token",
+        ),  # optim_factory.py: table and mask token are decayed
     ),
     schedule=Schedule(
         epochs=800,  # Table 12: 500k steps
@@ -42,4 +45,5 @@ recipe = Recipe(
         final=1e-5 / 1.5e-3,  # run_beit_pretraining.py, --min_lr 1e-5
         curve="beit",  # utils.py cosine_scheduler: the warm-up's last step has the peak
     ),
+    precision="fp16",  # engine_for_pretraining.py: autocast, NativeScaler
 )

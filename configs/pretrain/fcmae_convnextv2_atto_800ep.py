@@ -33,7 +33,7 @@ recipe = Recipe(
         clip_norm=None,  # engine_pretrain.py
         # release: GRN's gamma and beta have two dimensions and are decayed, as the mask token is;
         # timm's have one, so they are named here
-        decay=(".grn.",),
+        always_decay=(".grn.",),
     ),
     schedule=Schedule(
         epochs=800,  # Table 8: 800 or 1600; main_pretrain.py
@@ -41,4 +41,5 @@ recipe = Recipe(
         final=0.0,  # main_pretrain.py, min_lr
         curve="mae",  # utils.py adjust_learning_rate
     ),
+    precision="fp32",  # engine_pretrain.py: no autocast
 )

@@ -9,7 +9,7 @@ from pretrain.config import (
     BeitSettings,
     Optimizer,
     Recipe,
-    Run,
+    RunSettings,
     Schedule,
     TokenizerSettings,
 )
@@ -39,7 +39,7 @@ recipe = Recipe(
         betas=(0.9, 0.999),  # Table 12
         weight_decay=0.05,  # Table 12
         clip_norm=3.0,  # Table 12
-        no_decay=("pos_embed", "cls_token"),  # optim_factory.py
+        never_decay=("pos_embed", "cls_token"),  # optim_factory.py
     ),
     schedule=Schedule(
         steps=160,  # ours
@@ -47,5 +47,5 @@ recipe = Recipe(
         final=1e-5 / 1.5e-3,  # run_beit_pretraining.py, --min_lr 1e-5
         curve="beit",  # utils.py cosine_scheduler
     ),
-    run=Run(checkpoint_steps=100, workers=1),
+    run=RunSettings(checkpoint_steps=100, workers=1),
 )

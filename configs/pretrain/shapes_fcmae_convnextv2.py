@@ -4,7 +4,7 @@ Masks, loss and decoder are the paper's; sizes, batch and length are chosen for 
 dataset (ours).
 """
 
-from pretrain.config import Augmentation, FcmaeSettings, Optimizer, Recipe, Run, Schedule
+from pretrain.config import Augmentation, FcmaeSettings, Optimizer, Recipe, RunSettings, Schedule
 
 recipe = Recipe(
     arch="convnextv2_atto",
@@ -24,12 +24,12 @@ recipe = Recipe(
         betas=(0.9, 0.95),  # main_pretrain.py
         weight_decay=0.05,  # main_pretrain.py
         clip_norm=3.0,  # the paper has none; small batches; ours
-        decay=(".grn.",),  # as the release does, by the shape of its tensors
+        always_decay=(".grn.",),  # as the release does, by the shape of its tensors
     ),
     schedule=Schedule(
         steps=220,  # ours
         warmup_steps=30,  # ours
         curve="mae",  # main_pretrain.py
     ),
-    run=Run(checkpoint_steps=100, workers=1),
+    run=RunSettings(checkpoint_steps=100, workers=1),
 )

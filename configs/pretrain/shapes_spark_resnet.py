@@ -4,7 +4,7 @@ Masks, loss and decoder are the paper's; sizes, batch and length are chosen for 
 dataset (ours).
 """
 
-from pretrain.config import Augmentation, Optimizer, Recipe, Run, Schedule, SparkSettings
+from pretrain.config import Augmentation, Optimizer, Recipe, RunSettings, Schedule, SparkSettings
 
 recipe = Recipe(
     arch="resnet18",
@@ -26,7 +26,7 @@ recipe = Recipe(
         weight_decay=0.04,  # SparK utils/arg_util.py
         weight_decay_end=0.2,  # SparK utils/arg_util.py
         clip_norm=5.0,  # SparK utils/arg_util.py
-        no_decay=("cls_token", "pos_embed", "mask_token", "gamma"),  # SparK main.py
+        never_decay=("cls_token", "pos_embed", "mask_token", "gamma"),  # SparK main.py
     ),
     schedule=Schedule(
         steps=180,  # ours
@@ -34,6 +34,7 @@ recipe = Recipe(
         warmup_start=0.005,  # SparK utils/lr_control.py
         final=0.001,  # SparK utils/lr_control.py
         curve="spark",  # utils/lr_control.py
+        last_step="fill",  # main.py, sampler.py
     ),
-    run=Run(checkpoint_steps=100, workers=1),
+    run=RunSettings(checkpoint_steps=100, workers=1),
 )

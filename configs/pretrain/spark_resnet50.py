@@ -27,7 +27,7 @@ recipe = Recipe(
         weight_decay=0.04,  # utils/arg_util.py
         weight_decay_end=0.2,  # utils/arg_util.py, utils/lr_control.py
         clip_norm=5.0,  # utils/arg_util.py; inside LAMB
-        no_decay=("cls_token", "pos_embed", "mask_token", "gamma"),  # main.py
+        never_decay=("cls_token", "pos_embed", "mask_token", "gamma"),  # main.py
     ),
     schedule=Schedule(
         epochs=1600,  # paper 4.1; utils/arg_util.py
@@ -35,5 +35,7 @@ recipe = Recipe(
         warmup_start=0.005,  # utils/lr_control.py
         final=0.001,  # utils/lr_control.py
         curve="spark",  # utils/lr_control.py: the cosine ends on the last step
+        last_step="fill",  # main.py, sampler.py: 313 steps of 4096 for 1,281,167 images
     ),
+    precision="fp32",  # main.py: no autocast
 )

@@ -6,15 +6,18 @@ origins.py      the comment beside each setting, read from source
 explain.py      --explain: the table of settings, values and sources
 """
 
+from typing import Any
+
 from pretrain.config.recipe import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Augmentation,
     BeitSettings,
     FcmaeSettings,
+    MethodSettings,
     Optimizer,
     Recipe,
-    Run,
+    RunSettings,
     Schedule,
     SparkSettings,
     load_recipe,
@@ -28,12 +31,22 @@ __all__ = [
     "Augmentation",
     "BeitSettings",
     "FcmaeSettings",
+    "MethodSettings",
     "Optimizer",
     "Recipe",
-    "Run",
+    "RunSettings",
     "Schedule",
     "SparkSettings",
     "TokenizerSettings",
     "load_recipe",
     "recipe_from_json",
 ]
+
+RENAMED = {"Run": "RunSettings", "Method": "MethodSettings"}  # former names of classes
+
+
+def __getattr__(name: str) -> Any:
+    """Say the new name of a class that a recipe imports by its former one."""
+    if name in RENAMED:
+        raise ImportError(f"pretrain.config has no {name}: it is now {RENAMED[name]}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,16 +5,16 @@ from pathlib import Path
 from rich.table import Table
 
 from pretrain.config.origins import origins
-from pretrain.config.recipe import Recipe, flat
+from pretrain.config.recipe import Recipe, flat_settings
 
 
-def explain(path: Path | str, recipe: Recipe, given: Recipe) -> Table:
-    """`given` is `recipe` of the file `path` with the command line's overrides."""
+def explain(path: Path | str, from_file: Recipe, overridden: Recipe) -> Table:
+    """Return the table of a recipe: as the file `path` has it, and with the command line's."""
     table = Table(title=f"{path}", title_justify="left")
     for heading in ("setting", "value", "set by", "source"):
         table.add_column(heading, overflow="fold")
-    values = flat(given)
-    for name, origin in origins(path, recipe, given).items():
+    values = flat_settings(overridden)
+    for name, origin in origins(path, from_file, overridden).items():
         if name.startswith("tokenizer_") and values["tokenizer"]:
             continue  # settings of a tokenizer that is not trained
         style = "bold" if origin.setter == "command line" else ""
@@ -22,12 +22,12 @@ def explain(path: Path | str, recipe: Recipe, given: Recipe) -> Table:
             name, _text(values[name]), origin.setter, origin.source or "ours", style=style
         )
     table.add_section()
-    table.add_row("peak lr", f"{given.peak_lr():.6g}", "computed", lr_rule(given))
+    table.add_row("peak lr", f"{overridden.peak_lr():.6g}", "computed", lr_rule(overridden))
     return table
 
 
 def lr_rule(recipe: Recipe) -> str:
-    """The batch-size rule with its numbers."""
+    """Return the batch-size rule of the learning rate with its numbers."""
     settings = recipe.optimizer
     if not settings.lr_batch_size:
         return f"absolute, whatever the batch ({recipe.batch_size})"

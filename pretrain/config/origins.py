@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from pretrain.config.recipe import Recipe, find_config, flat
+from pretrain.config.recipe import Recipe, find_config, flat_settings
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,23 @@ class Origin:
     source: str = ""
 
 
-def origins(path: Path | str, recipe: Recipe, given: Recipe) -> dict[str, Origin]:
-    """The origin of every flat setting of `given`, which is `recipe` of `path` with overrides."""
-    found = default_origins(given) | file_origins(path)
-    before, after = flat(recipe), flat(given)
+def origins(path: Path | str, from_file: Recipe, overridden: Recipe) -> dict[str, Origin]:
+    """Return the origin of every setting, by its flat name.
+
+    `from_file` is the recipe as the file `path` has it, `overridden` that with the command line's.
+    """
+    found = default_origins(overridden) | file_origins(path)
+    before, after = flat_settings(from_file), flat_settings(overridden)
     for name, value in after.items():
         if before.get(name) != value:
             found[name] = Origin("command line", "override")
-    about = (type(given.method).__doc__ or "").partition(";")[0]
+    about = (type(overridden.method).__doc__ or "").partition(";")[0]
     found["method"] = Origin(find_config(path).name, about)
     return {name: found.get(name, Origin("default")) for name in after}
 
 
 def default_origins(settings: Any) -> dict[str, Origin]:
-    """The comments beside the defaults of the classes that make up `settings`."""
+    """Return the comments beside the defaults of the classes that make up `settings`."""
     source = textwrap.dedent(inspect.getsource(type(settings)))
     comments = _comments(source)
     found = {
@@ -52,7 +55,7 @@ def default_origins(settings: Any) -> dict[str, Origin]:
 
 
 def file_origins(path: Path | str) -> dict[str, Origin]:
-    """The settings that a recipe's file names, those of the recipe it varies included."""
+    """Return the settings that a recipe's file names, those of the recipe it varies included."""
     file = find_config(path)
     source = file.read_text()
     comments = _comments(source)

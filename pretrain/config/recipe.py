@@ -5,19 +5,32 @@ where its value comes from, and `tools/pretrain.py CONFIG --explain` prints it; 
 beside each default below ("ours": no paper states it). Nothing here imports torch.
 """
 
-import difflib
+import math
 import re
 import runpy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from pydantic import TypeAdapter
 
 from pretrain.config.tokenizer import TokenizerSettings
+from pretrain.run.options import did_you_mean
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs" / "pretrain"
+
+
+FREE = ("run",)  # settings that a resumed run may change
+
+
+# former names of settings
+RENAMED = {
+    "decay": "always_decay",
+    "no_decay": "never_decay",
+    "precision": "a setting of the recipe itself",  # was one of `run`
+    "tokenizer_ema": "tokenizer_ema_decay",
+}
 
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -35,10 +48,12 @@ class SparkSettings:
     decoder_width: int = 768  # channels at the smallest map; decoder.py
     # norm of the feature maps before the decoder; auto: the encoder's kind, as spark.py
     densify_norm: Literal["auto", "bn", "ln"] = "auto"
-    sparse: Literal["patches", "dense"] = "patches"  # same mathematics both ways; ours
+    # same mathematics both ways; auto: patches on the CPU, dense on CUDA until measured there; ours
+    sparse: Literal["auto", "patches", "dense"] = "auto"
 
     def __post_init__(self) -> None:
         _require(0 < self.mask_ratio < 1, f"mask_ratio={self.mask_ratio} is not between 0 and 1")
+        _at_least(self, 1, "decoder_width")
 
 
 @dataclass(frozen=True)
@@ -51,10 +66,12 @@ class FcmaeSettings:
     decoder_depth: int = 1  # ConvNeXt V2 blocks; models/fcmae.py
     # paper's JAX form; "release": std 1 on convolutions, as models/fcmae.py has it by oversight
     weight_init: Literal["std_0.02", "release"] = "std_0.02"
-    sparse: Literal["patches", "dense"] = "patches"  # same mathematics both ways; ours
+    # same mathematics both ways; auto: patches on the CPU, dense on CUDA until measured there; ours
+    sparse: Literal["auto", "patches", "dense"] = "auto"
 
     def __post_init__(self) -> None:
         _require(0 < self.mask_ratio < 1, f"mask_ratio={self.mask_ratio} is not between 0 and 1")
+        _at_least(self, 1, "decoder_width", "decoder_depth")
 
 
 @dataclass(frozen=True)
@@ -89,8 +106,18 @@ class Augmentation:
     def __post_init__(self) -> None:
         low, high = self.crop_scale
         _require(0 < low <= high <= 1, f"crop_scale={self.crop_scale} is not within (0, 1]")
-        _require(0 <= self.flip <= 1, f"flip={self.flip} is no probability")
+        low, high = self.crop_ratio
+        _require(
+            0 < low <= high < math.inf, f"crop_ratio={self.crop_ratio} is not above 0, low to high"
+        )
+        _require(0 <= self.flip <= 1, f"flip={self.flip} is not a probability")
         _require(0 <= self.color_jitter < 1, f"color_jitter={self.color_jitter} is not in [0, 1)")
+        for name in ("pixel_mean", "pixel_std"):
+            values = getattr(self, name)
+            _require(
+                all(0 <= v <= 1 for v in values) and (name == "pixel_mean" or min(values) > 0),
+                f"{name}={values} is not in [0, 1] units: divide values of 0 to 255 by 255",
+            )
 
 
 @dataclass(frozen=True)
@@ -98,8 +125,8 @@ class Optimizer:
     """Which optimizer, and which parameters are decayed.
 
     The peak learning rate is base_lr * batch_size / lr_batch_size, or base_lr itself where
-    lr_batch_size is 0. Tensors of one dimension, biases and names holding a part of `no_decay`
-    are not decayed, names holding a part of `decay` always.
+    lr_batch_size is 0. Tensors of one dimension, biases and names holding a part of `never_decay`
+    are not decayed, names holding a part of `always_decay` always.
     """
 
     optimizer: Literal["adamw", "lamb"] = "adamw"  # BEiT and FCMAE; SparK: lamb
@@ -110,12 +137,13 @@ class Optimizer:
     weight_decay: float = 0.05  # BEiT, FCMAE
     weight_decay_end: float | None = None  # reached by a cosine at the last step; SparK only
     clip_norm: float | None = None  # largest norm of all gradients together; FCMAE: none
-    no_decay: tuple[str, ...] = ()  # parts of names; FCMAE: none
-    decay: tuple[str, ...] = ()  # parts of names decayed though of one dimension; ours
+    never_decay: tuple[str, ...] = ()  # parts of names; FCMAE: none
+    always_decay: tuple[str, ...] = ()  # parts of names, whatever their dimensions; ours
 
     def __post_init__(self) -> None:
-        _require(self.base_lr > 0, f"base_lr={self.base_lr} must be above 0")
-        _require(self.lr_batch_size >= 0, f"lr_batch_size={self.lr_batch_size} is negative")
+        _above_zero(self, "base_lr", "eps", "clip_norm")
+        _at_least(self, 0, "lr_batch_size", "weight_decay", "weight_decay_end")
+        _require(all(0 <= b < 1 for b in self.betas), f"betas={self.betas} are not in [0, 1)")
 
     def peak_lr(self, batch_size: int) -> float:
         """The learning rate after the warm-up, for `batch_size` images a step."""
@@ -139,34 +167,37 @@ class Schedule:
     warmup_start: float = 0.0  # share of the peak at step 0; MAE's, FCMAE's, BEiT's
     final: float = 0.0  # share of the peak at the end; FCMAE's min_lr 0
     curve: Literal["spark", "mae", "beit"] = "mae"  # main_pretrain.py
+    # the images of an epoch that do not fill a step: left out, or filled up with the epoch's first
+    last_step: Literal["drop", "fill"] = "drop"  # FCMAE's and BEiT's code; SparK: fill
 
     def __post_init__(self) -> None:
-        _require(self.epochs > 0, f"epochs={self.epochs} must be above 0")
-        _require(self.steps is None or self.steps > 0, f"steps={self.steps} must be above 0")
-        _require(self.warmup_epochs >= 0, f"warmup_epochs={self.warmup_epochs} is negative")
+        _above_zero(self, "epochs", "steps")
+        _at_least(self, 0, "warmup_epochs", "warmup_steps", "warmup_start", "final")
 
 
 @dataclass(frozen=True)
-class Run:
+class RunSettings:
     """What changes how a run is carried out; all of it ours, none of it part of the method."""
 
     device_batch_size: int = 256  # most images a device takes at once; the rest is accumulated
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cuda where there is one
-    # bf16: matrix products in bfloat16; auto: where the device has it, fp32 on the CPU
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False  # torch.compile the method
-    workers: int = 2  # data processes a device; 0: read in the training process
+    # data processes a device; 0: read in the training process; auto: by the machine's cores
+    workers: int | Literal["auto"] = "auto"
     log_steps: int = 10  # optimizer steps between lines of log.jsonl
     checkpoint_steps: int = 500  # optimizer steps between training states
+    keep_states: int = 1  # the last training states that are kept
+    encoder_epochs: int | None = None  # epochs between encoder files; None: only one, at the end
     pictures: int = 6  # images of reconstructions.png
 
     def __post_init__(self) -> None:
-        for name in ("device_batch_size", "log_steps", "checkpoint_steps", "pictures"):
-            _require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1")
-        _require(self.workers >= 0, f"workers={self.workers} is negative")
+        steps = ("log_steps", "checkpoint_steps", "keep_states", "encoder_epochs")
+        _at_least(self, 1, "device_batch_size", "pictures", *steps)
+        if self.workers != "auto":
+            _at_least(self, 0, "workers")
 
 
-Method = SparkSettings | FcmaeSettings | BeitSettings
+MethodSettings = SparkSettings | FcmaeSettings | BeitSettings
 
 
 @dataclass(frozen=True)
@@ -174,7 +205,7 @@ class Recipe:
     """One pretraining run. `arch` and `arch_args` are arguments of `timm.create_model`."""
 
     arch: str  # timm's name of the encoder
-    method: Method
+    method: MethodSettings
     arch_args: dict[str, Any] = field(default_factory=dict)  # as JSON on the command line
     image_size: int = 224  # pixels along a side; all three papers
     drop_path_rate: float = 0.0  # stochastic depth at the last block; FCMAE: none
@@ -182,13 +213,16 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule = field(default_factory=Schedule)
-    run: Run = field(default_factory=Run)
+    # fp32: no autocast, on a GPU products in TF32; bf16, fp16: autocast, fp16 with a scaled loss;
+    # auto: the half precision that the GPU computes, fp32 on the CPU
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"  # SparK, FCMAE
+    run: RunSettings = field(default_factory=RunSettings)
     seed: int = 0  # of weights, data order, crops and masks; ours
 
     def __post_init__(self) -> None:
-        _require(self.image_size > 0, f"image_size={self.image_size} must be above 0")
-        _require(self.batch_size > 0, f"batch_size={self.batch_size} must be above 0")
-        _require(self.seed >= 0, f"seed={self.seed} is negative")
+        _at_least(self, 1, "image_size", "batch_size")
+        _at_least(self, 0, "seed", "drop_path_rate")
+        _require(self.drop_path_rate < 1, f"drop_path_rate={self.drop_path_rate} must be below 1")
 
     def peak_lr(self) -> float:
         """The learning rate after the warm-up, by the recipe's batch-size rule."""
@@ -200,20 +234,32 @@ class Recipe:
 
 
 def recipe_from_json(values: Mapping[str, Any]) -> Recipe:
-    """The recipe that `to_json` wrote."""
+    """Return the recipe that `to_json` wrote. Raises ValueError for a setting that is not one."""
     method = dict(values["method"])
     name = method.pop("name")
-    kind = next(kind for kind in get_args(Method) if kind.name == name)
+    kind = next(kind for kind in get_args(MethodSettings) if kind.name == name)
+    refuse_unknown(kind, method)
     settings = TypeAdapter(kind).validate_python(method)
+    refuse_unknown(Recipe, {**values, "method": None})
     return TypeAdapter(Recipe).validate_python({**values, "method": settings})
 
 
-def flat(recipe: Any) -> dict[str, Any]:
-    """Every setting by its name on the command line, which is unique: `{"epochs": 800, ...}`."""
+def refuse_unknown(kind: Any, values: Mapping[str, Any]) -> None:
+    """Raise ValueError for a key of nested `values` that the dataclass `kind` does not have."""
+    types = get_type_hints(kind)
+    for key, value in values.items():
+        if key not in types:
+            raise ValueError(f"{kind.__name__} has no setting {key!r}{renamed(key, types)}")
+        if is_dataclass(types[key]) and isinstance(value, Mapping):
+            refuse_unknown(types[key], value)
+
+
+def flat_settings(recipe: Any) -> dict[str, Any]:
+    """Return every setting by its name on the command line: `{"epochs": 800, ...}`; all differ."""
     values: dict[str, Any] = {}
     for item in fields(recipe):
         value = getattr(recipe, item.name)
-        values |= flat(value) if is_dataclass(value) else {item.name: value}
+        values |= flat_settings(value) if is_dataclass(value) else {item.name: value}
         if item.name == "method":
             values = {"method": value.name, **values}
     return values
@@ -229,7 +275,7 @@ def load_recipe(path: Path | str) -> Recipe:
         recipe = runpy.run_path(str(file)).get("recipe")
     except TypeError as error:
         raise ValueError(f"{file}: {error}{_nearest_field(str(error))}") from error
-    except ValueError as error:
+    except (ValueError, ImportError, SyntaxError, NameError, AttributeError) as error:
         raise ValueError(f"{file}: {error}") from error
     if not isinstance(recipe, Recipe):
         raise ValueError(f"{file} does not define `recipe = Recipe(...)`")
@@ -243,10 +289,9 @@ def find_config(path: Path | str) -> Path:
         if file.is_file() and (file == given or given.parent == Path()):
             return file
     shipped = sorted(p.stem for p in CONFIG_FOLDER.glob("*.py"))
-    near = difflib.get_close_matches(given.stem, shipped, n=3, cutoff=0.4) or shipped[:3]
-    raise FileNotFoundError(
-        f"no recipe at {path}; shipped ones near it in configs/pretrain: {', '.join(near)}"
-    )
+    near = did_you_mean(given.stem, shipped, count=3)
+    near = near or f"; configs/pretrain has {', '.join(shipped[:3])} and {len(shipped) - 3} more"
+    raise FileNotFoundError(f"no recipe at {path}{near}")
 
 
 def _nearest_field(error: str) -> str:
@@ -255,9 +300,28 @@ def _nearest_field(error: str) -> str:
     owner = found and globals().get(found[1])
     if not found or not is_dataclass(owner):
         return ""
-    names = [item.name for item in fields(owner)]
-    near = difflib.get_close_matches(found[2], names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; {found[1]} has {', '.join(names)}"
+    return renamed(found[2], [item.name for item in fields(owner)])
+
+
+def renamed(name: str, known: Iterable[str]) -> str:
+    """Return what to write in place of an unknown setting: its new name, or the nearest one."""
+    new = RENAMED.get(name.replace("-", "_"))
+    return f": it is now {new}" if new else did_you_mean(name, known)
+
+
+def _above_zero(settings: Any, *names: str) -> None:
+    """Raise ValueError for a number that is not above 0; None switches a setting off."""
+    for name in names:
+        value = getattr(settings, name)
+        good = value is None or 0 < value < math.inf
+        _require(good, f"{name}={value} must be above 0")
+
+
+def _at_least(settings: Any, least: int, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        good = value is None or least <= value < math.inf
+        _require(good, f"{name}={value} must be at least {least}")
 
 
 def _require(condition: bool, message: str) -> None:

@@ -52,7 +52,7 @@ class TokenizerSettings:
     tokenizer_lr_steps: int = 0  # of that cosine, 0: all; DALL-E 1,200,000; ours
     tokenizer_warmup_steps: int = 20  # from 0 to the peak; not stated in the paper; ours
     tokenizer_weight_decay: float = 1e-4  # A.2
-    tokenizer_clip_norm: float = 1.0  # of all gradients together, 0: none; ours
+    tokenizer_clip_norm: float | None = 1.0  # largest norm of all gradients together; ours
     tokenizer_temperature_end: float = 0.0625  # of the Gumbel relaxation, from 1 by a cosine; A.2
     tokenizer_temperature_steps: int = 0  # 0: nine tenths of all; DALL-E 150,000; ours
     tokenizer_beta: float = 6.6  # weight of the KL term, from 0; A.2
@@ -63,7 +63,8 @@ class TokenizerSettings:
     # encoder leaves the codes that its decoder does not know yet; DALL-E 1 and 0, ours
     tokenizer_encoder_lr: float = 0.01
     tokenizer_encoder_wait: float = 0.33  # share of the steps the encoder stands still first; ours
-    tokenizer_ema: float = 0.0  # decay of the average of weights that is kept, 0: none; ours
+    # average = decay * average + (1 - decay) * weights after each step; None: none is kept; ours
+    tokenizer_ema_decay: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "beta_steps"):
@@ -75,11 +76,15 @@ class TokenizerSettings:
                 f"tokenizer_crop_px={self.tokenizer_crop_px} must be a multiple of "
                 f"{self.sizes.downsampling}, the pixels of a token"
             )
-        if not 0 < self.tokenizer_temperature_end <= 1 or not 0 <= self.tokenizer_ema < 1:
+        if not 0 < self.tokenizer_temperature_end <= 1:
             raise ValueError(
-                "need 0 < tokenizer_temperature_end <= 1 and 0 <= tokenizer_ema < 1, got "
-                f"{self.tokenizer_temperature_end} and {self.tokenizer_ema}"
+                f"tokenizer_temperature_end={self.tokenizer_temperature_end} is not in (0, 1]"
             )
+        decay, norm = self.tokenizer_ema_decay, self.tokenizer_clip_norm
+        if decay is not None and not 0 < decay < 1:
+            raise ValueError(f"tokenizer_ema_decay={decay} is not between 0 and 1")
+        if norm is not None and not 0 < norm < math.inf:
+            raise ValueError(f"tokenizer_clip_norm={norm} must be above 0; none: no clipping")
 
     @property
     def sizes(self) -> VAESizes:
@@ -129,13 +134,13 @@ FULL = TokenizerSettings(
     tokenizer_lr_end=1.25e-6,  # A.2
     tokenizer_lr_steps=1_200_000,  # A.2
     tokenizer_warmup_steps=0,  # none stated in the paper; ours
-    tokenizer_clip_norm=0.0,  # none stated in the paper; ours
+    tokenizer_clip_norm=None,  # none stated in the paper; ours
     tokenizer_temperature_steps=150_000,  # A.2
     tokenizer_beta_steps=5_000,  # A.2
     tokenizer_place_codes=False,  # DALL-E's random start
     tokenizer_encoder_lr=1.0,  # as the decoder
     tokenizer_encoder_wait=0.0,  # moves from the start
-    tokenizer_ema=0.999,  # A.2
+    tokenizer_ema_decay=0.999,  # A.2
 )
 
 

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,9 +23,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from pretrain.config import Augmentation
 from pretrain.data.augment import augment
-from pretrain.data.order import Order, Split, StepSampler
-from pretrain.data.sources import Images, read_image
+from pretrain.data.order import BatchShare, Order, StepSampler
+from pretrain.data.reading import Failure, FailureCount, read_or_replace
+from pretrain.data.sources import Images
 
+Sample = tuple[tuple[Tensor, ...], list[Failure]]
 DrawMask = Callable[[np.random.Generator], np.ndarray]  # -> visible (h, w) bool
 
 
@@ -36,6 +38,7 @@ class Batch:
     images: Tensor  # (B, 3, H, W) uint8 RGB
     visible: Tensor  # (B, 1, h, w) bool, True = the encoder sees the patch
     token_images: Tensor | None  # (B, 3, H', W') uint8 RGB
+    failures: tuple[Failure, ...] = ()  # images that others were taken for
 
     def pin_memory(self) -> "Batch":
         """Pinned for a copy to the device that does not wait; DataLoader calls it."""
@@ -44,6 +47,7 @@ class Batch:
             self.images.pin_memory(),
             self.visible.pin_memory(),
             None if tokens is None else tokens.pin_memory(),
+            self.failures,
         )
 
     def inputs(
@@ -59,20 +63,27 @@ class Batch:
 
 def normalise(images: Tensor, settings: Augmentation) -> Tensor:
     """(B, 3, H, W) uint8 -> float32, (x / 255 - mean) / std."""
-    mean = torch.tensor(settings.pixel_mean, device=images.device).view(3, 1, 1)
-    std = torch.tensor(settings.pixel_std, device=images.device).view(3, 1, 1)
+    mean, std = _pixel_statistics(settings, images.device)
     return (images.float() / 255 - mean) / std
 
 
 def unnormalise(images: Tensor, settings: Augmentation) -> Tensor:
     """The inverse of `normalise`, in [0, 1] and clamped to it."""
-    mean = torch.tensor(settings.pixel_mean, device=images.device).view(3, 1, 1)
-    std = torch.tensor(settings.pixel_std, device=images.device).view(3, 1, 1)
+    mean, std = _pixel_statistics(settings, images.device)
     return (images * std + mean).clamp(0, 1)
 
 
+def _pixel_statistics(settings: Augmentation, device: torch.device) -> Tensor:
+    """Return mean and standard deviation, (2, 3, 1, 1) on `device`, without waiting for it."""
+    both = torch.tensor((settings.pixel_mean, settings.pixel_std))
+    return both[..., None, None].to(device, non_blocking=True)
+
+
 class ImageSamples(Dataset[tuple[Tensor, ...]]):
-    """(epoch, image) -> its crops, uint8 (3, s, s) for each of `sizes`, and its mask (1, h, w)."""
+    """(epoch, image) -> its crops, uint8 (3, s, s) for each of `sizes`, and its mask (1, h, w).
+
+    An image that cannot be read is replaced by one drawn from (seed, epoch, image).
+    """
 
     def __init__(
         self,
@@ -86,12 +97,20 @@ class ImageSamples(Dataset[tuple[Tensor, ...]]):
         self.draw_mask, self.seed = draw_mask, seed
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
+        return self._sample(key)[0]
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> list[Sample]:
+        """Return the samples of a batch with what could not be read; DataLoader calls it."""
+        return [self._sample(key) for key in keys]
+
+    def _sample(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         # the third number keeps these draws apart from the epochs' permutations
         rng = np.random.default_rng([self.seed, epoch, 1 + index])
-        crops = augment(rng, read_image(self.images, index), self.settings, self.sizes)
+        image, failures = read_or_replace(self.images, index, (self.seed, epoch))
+        crops = augment(rng, image, self.settings, self.sizes)
         visible = torch.from_numpy(self.draw_mask(rng))[None]
-        return (*(to_tensor(crop) for crop in crops), visible)
+        return (*(to_tensor(crop) for crop in crops), visible), failures
 
 
 def to_tensor(image: Image.Image) -> Tensor:
@@ -99,19 +118,23 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def collate(samples: list[tuple[Tensor, ...]]) -> Batch:
-    """Samples of (image, [token image], visible) -> a batch."""
-    columns = [torch.stack(column) for column in zip(*samples, strict=True)]
-    return Batch(columns[0], columns[-1], columns[1] if len(columns) == 3 else None)
+def collate(samples: list[Sample]) -> Batch:
+    """Return the batch of samples of (image, [token image], visible) and failures."""
+    columns = [torch.stack(column) for column in zip(*(s for s, _ in samples), strict=True)]
+    failures = tuple(failure for _, found in samples for failure in found)
+    return Batch(columns[0], columns[-1], columns[1] if len(columns) == 3 else None, failures)
 
 
 def loader(
-    samples: ImageSamples, order: Order, split: Split, steps: int, first: int, workers: int,
+    samples: ImageSamples, order: Order, share: BatchShare, steps: int, first: int, workers: int,
     pin: bool,
 ) -> Iterator[Batch]:  # fmt: skip
-    """One process's batches from optimizer step `first` on, read ahead by `workers` processes."""
-    sampler = StepSampler(order, split, first, steps)
-    return iter(
+    """Return one process's batches from optimizer step `first` on, read ahead by `workers`.
+
+    Raises ValueError at a batch where too many images have turned out unreadable.
+    """
+    sampler = StepSampler(order, share, first, steps)
+    batches = iter(
         DataLoader(
             samples,
             batch_sampler=sampler,
@@ -121,6 +144,13 @@ def loader(
             worker_init_fn=outlive_signals,
         )
     )
+    return _counting_failures(batches, FailureCount(len(samples.images)))
+
+
+def _counting_failures(batches: Iterable[Batch], count: FailureCount) -> Iterator[Batch]:
+    for batch in batches:
+        count.add(batch.failures)
+        yield batch
 
 
 def outlive_signals(_worker: int) -> None:

@@ -138,6 +138,29 @@ def _method_of_history(owner: Any, name: str) -> None:
         raise pickle.UnpicklingError("it asks to import builtins.getattr")
 
 
+class ModuleShell:
+    """In place of a pickled torch module: its attributes, none of its code."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {}
+
+    def __setstate__(self, state: Any) -> None:
+        if not isinstance(state, dict):
+            raise pickle.UnpicklingError("it holds a module without attributes")
+        self.state = state
+
+    def tensors(self, prefix: str = "") -> dict[str, Tensor]:
+        """Return parameters and buffers of the module and of those below it, by torch's names."""
+        found: dict[str, Tensor] = {}
+        for part in ("_parameters", "_buffers"):
+            values = self.state.get(part) or {}
+            found |= {f"{prefix}{n}": v for n, v in values.items() if isinstance(v, Tensor)}
+        for name, child in (self.state.get("_modules") or {}).items():
+            if isinstance(child, ModuleShell):
+                found |= child.tensors(f"{prefix}{name}.")
+        return found
+
+
 TORCH_STAND_INS: list[Any] = [  # for torch.serialization.safe_globals: (stand-in, name in the file)
     Namespace,
     *((stand_in, f"{module}.{name}") for (module, name), stand_in in _ADMITTED.items()),
@@ -182,6 +205,9 @@ def _plain_once(value: Any, done: dict[int, Any], depth: int) -> Any:
         value = vars(value)
     if isinstance(value, History):
         value.values = _plain(value.values, done, depth)
+        return value
+    if isinstance(value, ModuleShell):
+        value.state = _plain(value.state, done, depth)
         return value
     if isinstance(value, Mapping):
         return {key: _plain(item, done, depth) for key, item in value.items()}

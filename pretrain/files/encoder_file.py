@@ -1,19 +1,16 @@
-"""The two files of a run: the encoder file, which transfer reads, and the training state.
+"""The encoder file: a pretrained encoder and its identity, in one .safetensors.
 
-Encoder file: a pretrained encoder and its identity, in one .safetensors. The tensors carry timm's
-names; the header's metadata is the identity. Decoder, mask token and optimizer live in the
-training state beside it, never in it. Training state: tensors and plain containers only.
+The tensors carry timm's names; the header's metadata is the identity. Decoder, mask token and
+optimizer live in the training state beside it, never in it.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from pretrain.files.lineage import (
     METHOD_NAME,
@@ -23,7 +20,8 @@ from pretrain.files.lineage import (
     stages_of_method,
     write_stages,
 )
-from pretrain.files.write import atomic_write
+from pretrain.files.read import read_metadata, safe_read
+from pretrain.files.write import atomic_write, write_safetensors
 
 ENCODER_FORMAT = "mim-transfer-encoder/2"
 FIRST_FORMAT = "mim-transfer-encoder/1"  # without stages: they are those that the method tells
@@ -58,6 +56,16 @@ class EncoderIdentity:
                 f"method must be a short name of a-z, 0-9, '_', '.', '+' and '-', "
                 f"got {self.method!r}"
             )
+        for name in ("arch", "suite_version", "commit"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise ValueError(f"{name} must be text, got {getattr(self, name)!r}")
+        for name in ("arch_args", "recipe", "extra"):
+            if not isinstance(getattr(self, name), dict):
+                raise ValueError(f"{name} must be a table, got {getattr(self, name)!r}")
+        for name, least in (("input_size", 1), ("steps", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ValueError(f"{name} must be a whole number from {least} on, got {value!r}")
         if self.color_order not in ("RGB", "BGR"):
             raise ValueError(f"color_order must be RGB or BGR, got {self.color_order!r}")
         if len(self.pixel_mean) != 3 or len(self.pixel_std) != 3:
@@ -77,7 +85,7 @@ class EncoderIdentity:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str] | None, source: str) -> "EncoderIdentity":
-        """Read the header of `source`; ValueError names what is missing or not allowed."""
+        """Return the identity in the header of `source`; ValueError names what is wrong in it."""
         if not metadata or metadata.get("format") not in READABLE_FORMATS:
             found = (metadata or {}).get("format", "no format")
             raise ValueError(
@@ -89,44 +97,21 @@ class EncoderIdentity:
         missing = [n for n in names if n not in metadata and n not in optional]
         if missing:
             raise ValueError(f"{source}: the encoder file's header lacks {', '.join(missing)}")
-        values = {n: json.loads(metadata[n]) for n in names if n in metadata}
-        for name in ("pixel_mean", "pixel_std"):
-            values[name] = tuple(values[name])
         try:
+            values = {n: json.loads(metadata[n]) for n in names if n in metadata}
+            for name in ("pixel_mean", "pixel_std"):
+                values[name] = tuple(values[name])
             values["stages"] = read_stages(values.get("stages", ()))
             return cls(**values)
-        except ValueError as error:
-            raise ValueError(f"{source}: {error}") from error
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"{source}: the encoder file's header is wrong: {error}") from error
 
 
 def write_encoder(
     path: Path, tensors: Mapping[str, torch.Tensor], identity: EncoderIdentity
 ) -> None:
     """Write the encoder file atomically; equal content gives equal bytes."""
-    write_safetensors(path, tensors, identity.to_metadata())
-
-
-def write_safetensors(
-    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
-) -> None:
-    """Write tensors and metadata atomically; equal content gives equal bytes.
-
-    safetensors orders the tensors, but writes the metadata in an order drawn anew by each process.
-    So it writes the tensors alone, and their header is extended here: 8 bytes with the header's
-    length (little-endian), the header (JSON, padded with spaces to a multiple of 8), the data.
-    """
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    data = 8 + int.from_bytes(content[:8], "little")
-    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(content[8:data])}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            file.write(memoryview(content)[data:])
-
-    atomic_write(path, write)
+    atomic_write(path, lambda p: write_safetensors(p, tensors, identity.to_metadata()))
 
 
 def first_not_finite(tensors: Mapping[str, Any]) -> str | None:
@@ -143,28 +128,14 @@ def first_not_finite(tensors: Mapping[str, Any]) -> str | None:
 
 
 def read_identity(path: Path) -> EncoderIdentity:
-    """The identity in the header of `path`, without reading its tensors."""
-    return _open(path, lambda handle: EncoderIdentity.from_metadata(handle.metadata(), str(path)))
+    """Return the identity in the header of `path`, without reading its tensors.
+
+    Raises FileNotFoundError, or ValueError for a broken file or one that is not an encoder file.
+    """
+    return EncoderIdentity.from_metadata(read_metadata(path), str(path))
 
 
 def read_encoder(path: Path) -> tuple[dict[str, torch.Tensor], EncoderIdentity]:
-    """All tensors of an encoder file, by timm name, and its identity."""
-
-    def read(handle: Any) -> tuple[dict[str, torch.Tensor], EncoderIdentity]:
-        identity = EncoderIdentity.from_metadata(handle.metadata(), str(path))
-        return {name: handle.get_tensor(name) for name in handle.keys()}, identity  # noqa: SIM118
-
-    return _open(path, read)
-
-
-def _open(path: Path, read: Callable[[Any], Any]) -> Any:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no encoder file at {path}")
-    try:
-        with safe_open(str(path), framework="pt") as handle:
-            return read(handle)
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path}: not a readable safetensors file ({error}); it may be truncated: "
-            "copy or train it again"
-        ) from error
+    """Return all tensors of an encoder file, by timm name, and its identity; raises likewise."""
+    identity = read_identity(path)
+    return safe_read(path), identity

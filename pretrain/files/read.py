@@ -1,4 +1,4 @@
-"""The one door to a weights file: tensors and plain containers come in, nothing is run.
+"""Read weights files without executing code: tensors and plain containers only.
 
 Three formats, told apart by their first bytes and never by trying one after the other: safetensors;
 a torch archive, through torch.load(weights_only=True); a plain pickle of numpy arrays (Detectron2's
@@ -11,13 +11,14 @@ import pickle
 import re
 import stat
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from pretrain.files.arrays import TORCH_STAND_INS, load_arrays, plain_values
+from pretrain.files.arrays import TORCH_STAND_INS, ModuleShell, load_arrays, plain_values
 
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 
@@ -26,7 +27,14 @@ _LEGACY_TORCH = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)  # torch.save b
 
 
 class WeightsError(ValueError):
-    """A weights file that cannot be used as asked: which file, which tensor, what to do."""
+    """A weights file that cannot be used as asked: which file, which tensor, what to do.
+
+    `reason` is what is wrong with a file that cannot be read, without its name and the remedy.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
 
 
 def sha256_of(path: Path) -> str:
@@ -58,9 +66,12 @@ def file_format(path: Path) -> str:
         return "arrays"  # of any pickle protocol
     if start[8:9] == b"{":
         return "safetensors"
+    reason = (
+        "neither safetensors, nor a torch archive, nor a pickle of arrays (it begins with "
+        f"{start[:8]!r})"
+    )
     raise WeightsError(
-        f"{path}: neither safetensors, nor a torch archive, nor a pickle of arrays (it begins with "
-        f"{start[:8]!r}); it may be an interrupted or failed download: get it again"
+        f"{path}: {reason}; it may be an interrupted or failed download: get it again", reason
     )
 
 
@@ -71,7 +82,7 @@ def _last_byte(path: Path) -> bytes:
 
 
 def safe_read(path: str | Path) -> Any:
-    """What the file holds: tensors in plain containers; of safetensors, a dict of tensors.
+    """Return what the file holds: tensors in plain containers; of safetensors, a dict of tensors.
 
     Raises FileNotFoundError, or WeightsError where the file is broken, or would run code: then
     the message names what it tried to import.
@@ -82,7 +93,7 @@ def safe_read(path: str | Path) -> Any:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The header metadata of a safetensors file; {} for the other formats."""
+    """Return the header metadata of a safetensors file; {} for the other formats."""
     path = Path(path)
     if file_format(path) != "safetensors":
         return {}
@@ -120,11 +131,31 @@ def _require_whole_header(path: Path) -> None:
         raise WeightsError(f"{path}: the header is not a table of tensors; get the file again")
 
 
-def _read_torch(path: Path) -> Any:
+def read_module_tensors(path: str | Path, packages: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    """Return the tensors of a whole pickled module, by their names in its state dict.
+
+    `packages` are the prefixes of the classes that may occur ("torch.nn.modules."); of these only
+    the attributes are read. Raises as `safe_read` does.
+    """
+    path = Path(path)
+    if file_format(path) != "torch" or not zipfile.is_zipfile(path):
+        raise _broken(path, "it is not a zip archive as torch.save writes it since version 1.6")
     _require_plain_archive(path)
     try:
+        named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception as error:  # a broken file ends in errors of many kinds
+        raise _broken(path, error) from error
+    classes = [n for n in named if n.startswith(packages) and n.rpartition(".")[2][:1].isupper()]
+    module = _read_torch(path, [(ModuleShell, name) for name in classes])
+    return module.tensors() if isinstance(module, ModuleShell) else {}
+
+
+def _read_torch(path: Path, more_stand_ins: Sequence[Any] = ()) -> Any:
+    _require_plain_archive(path)
+    stand_ins = [*TORCH_STAND_INS, *more_stand_ins]
+    try:
         # an open file: given a path, torch chooses a format by its ending
-        with path.open("rb") as file, torch.serialization.safe_globals(TORCH_STAND_INS):
+        with path.open("rb") as file, torch.serialization.safe_globals(stand_ins):
             content = torch.load(file, map_location="cpu", weights_only=True)
         content = plain_values(content)
     except pickle.UnpicklingError as error:
@@ -185,9 +216,9 @@ def _read_arrays(path: Path) -> Any:
 
 def _broken(path: Path, reason: object) -> WeightsError:
     text = str(reason).strip().splitlines() or [type(reason).__name__]
+    what = text[0][:300]
     return WeightsError(
-        f"{path}: the file cannot be read ({text[0][:300]}); it is truncated or damaged, "
-        "get it again"
+        f"{path}: the file cannot be read ({what}); it is truncated or damaged, get it again", what
     )
 
 
@@ -199,7 +230,8 @@ def _refused(path: Path, error: Exception) -> WeightsError:
     return WeightsError(
         f"{path}: refused, because reading it would run code or build objects ({tried}). Only "
         "tensors and plain containers are read: save the state dict alone, where you trust the "
-        "file's author"
+        "file's author",
+        f"it would run code or build objects: {tried}",
     )
 
 
@@ -210,6 +242,8 @@ def load_failure(error: Exception) -> str:
     if named:
         return f"it would import {named[1]}"
     if "weights_only" in text:
-        return "it holds more than tensors and plain values"
+        detail = text.rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
+        found = f" ({detail[:100]})" if detail and "weights_only" not in detail else ""
+        return f"it holds more than tensors and plain values{found}, or is damaged"
     kind, line = type(error).__name__, text.strip().partition("\n")[0][:300]
     return f"{kind}: {line}" if line else kind

@@ -1,9 +1,14 @@
 """Write files atomically: a reader sees the old file or the new one, never a part."""
 
+import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 UNFINISHED = (".*.tmp", ".tmp??????")  # names of files at work: atomic_write's, safetensors'
 
@@ -29,3 +34,23 @@ def remove_unfinished(folder: Path) -> None:
     for pattern in UNFINISHED:
         for temporary in folder.rglob(pattern):
             temporary.unlink(missing_ok=True)
+
+
+def write_safetensors(
+    path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors, from any device, in the order of their names; equal content, equal bytes."""
+    from safetensors.torch import save_file  # imports torch, which the folders of runs do not need
+
+    plain = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    save_file(plain, str(path), metadata=dict(metadata) if metadata else None)
+    with path.open("r+b") as file:  # safetensors shuffles the metadata
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        if "__metadata__" in header:
+            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) > length:
+            raise ValueError(f"{path}: the header takes {len(text)} bytes, not {length}")
+        file.seek(8)
+        file.write(text.ljust(length))

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pretrain.sparse.masked import require
+from pretrain.sparse.rows import select_rows
 from pretrain.tokenizer.vae import DiscreteVAE
 
 PRETRAINING_ARGS: dict[str, Any] = {
@@ -53,7 +55,7 @@ class BEiT(nn.Module):
     ) -> None:
         super().__init__()
         if not timm.models.is_model_in_modules(arch, ["beit"]):
-            raise ValueError(f"arch={arch!r} is no timm Beit: choose e.g. beit_base_patch16_224")
+            raise ValueError(f"arch={arch!r} is not a timm Beit: choose e.g. beit_base_patch16_224")
         self.arch = arch
         self.arch_args = {**PRETRAINING_ARGS, **(arch_args or {}), "img_size": image_size}
         encoder = timm.create_model(
@@ -61,10 +63,12 @@ class BEiT(nn.Module):
         )
         if not isinstance(encoder, timm.models.beit.Beit):
             raise ValueError(
-                f"arch={arch!r} is no timm Beit; BEiT needs e.g. beit_base_patch16_224"
+                f"arch={arch!r} is not a timm Beit; BEiT needs e.g. beit_base_patch16_224"
             )
         self.encoder = encoder
         self.grid: tuple[int, int] = encoder.patch_embed.grid_size
+        # Patches that a mask hides at most: the loss is computed for so many of every image.
+        self.most_masked = self.grid[0] * self.grid[1]
         self.mask_token = nn.Parameter(torch.zeros(1, 1, encoder.embed_dim))
         self.lm_head = nn.Linear(encoder.embed_dim, _vocabulary(tokenizer, vocab_size))
         # Frozen and kept in its own file: neither a parameter nor part of the training state.
@@ -82,18 +86,35 @@ class BEiT(nn.Module):
         return self.loss_from_tokens(images, visible, self.tokens(token_images))
 
     def loss_from_tokens(self, images: Tensor, visible: Tensor, tokens: Tensor) -> Tensor:
-        """Cross entropy averaged over all masked patches of the batch; tokens (B, h*w) int64.
+        """Return the cross entropy averaged over all masked patches of the batch.
 
-        Block masks differ in size, so the mean of several processes' or accumulated losses is not
-        quite that of one; unilm beit `engine_for_pretraining.py` averages in the same way.
+        tokens (B, h*w) int64. Block masks differ in size, so the mean of several processes' or
+        accumulated losses is not quite that of one; unilm beit `engine_for_pretraining.py` averages
+        in the same way. Raises ValueError if a mask on the CPU hides more than `most_masked`.
         """
         masked = ~visible.flatten(1)  # (B, h*w)
-        return F.cross_entropy(self.logits(images, visible), tokens[masked])
+        require(masked.sum(1) <= self.most_masked, f"a mask hides more than {self.most_masked}")
+        # Masked patches first, then visible ones up to `most_masked`, which weigh nothing.
+        order = masked.byte().argsort(dim=1, descending=True, stable=True)[:, : self.most_masked]
+        logits = self.logits_at(images, visible, order)
+        errors = F.cross_entropy(logits, tokens.gather(1, order).flatten(), reduction="none")
+        weights = masked.gather(1, order).flatten()
+        return (errors * weights).sum() / weights.sum()
 
     def logits(self, images: Tensor, visible: Tensor) -> Tensor:
-        """(m, vocab_size) for the m masked patches of the batch, in batch then raster order."""
+        """Return (m, vocab_size) for the m masked patches of the batch, in raster order.
+
+        Waits for the device, to know m: not for training.
+        """
         features = self.features(images, visible)[:, 1:]
         return self.lm_head(features[~visible.flatten(1)])
+
+    def logits_at(self, images: Tensor, visible: Tensor, patches: Tensor) -> Tensor:
+        """Return (B * k, vocab_size) at `patches` (B, k), k different numbers for each image."""
+        features = self.features(images, visible)  # (B, 1 + h*w, C), class token first
+        first = torch.arange(len(patches), device=patches.device) * features.shape[1] + 1
+        index = (patches + first[:, None]).flatten()
+        return self.lm_head(select_rows(features.flatten(0, 1), index))
 
     def features(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
         """After the final norm, (B, 1 + h*w, C), class token first; `visible` None = all."""
@@ -117,7 +138,7 @@ class BEiT(nn.Module):
                 f"token images of {tuple(token_images.shape[-2:])} px give {tokens.shape[1]} "
                 f"tokens for a grid of {self.grid} patches: resize them to {self.token_image_size}"
             )
-        return tokens.clone()  # an inference tensor cannot be saved for the backward pass
+        return tokens
 
     @property
     def token_image_size(self) -> int:

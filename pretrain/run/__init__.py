@@ -1,11 +1,17 @@
 """What every run is made of, whatever it trains.
 
 folder.py        the files of a run; occupied, the same run, finished?
+lock.py          one process at a time writes in a folder
+options.py       settings as key=value, and "did you mean"
 processes.py     alone, torchrun or srun: devices, ranks
 seeds.py         (seed, step, part, rank) -> every random generator
-log.py           log.jsonl, TensorBoard, progress
-stop.py          why a run ends early
+precision.py     fp32, bf16, fp16 with a scaled loss
+loop.py          the training loop: accumulate, clip, update, average, log, save, stop
+trainee.py       what a trainer gives to the loop
+log.py           log.jsonl, log.txt, TensorBoard, progress
+from_first.py    tensors that the first process read, on all of them
+stop.py          signals, numbers that are not finite, exit statuses
 batch_norm.py    BatchNorm over all processes
-provenance.py    commit, versions, peak memory
+provenance.py    commit, versions, device, peak memory
 sheet.py         contact sheets of pictures
 """

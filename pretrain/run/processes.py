@@ -1,55 +1,98 @@
-"""Processes of a run: alone, under torchrun, or as tasks of Slurm's srun."""
+"""Processes of a run: alone, under torchrun, or as tasks of Slurm's srun.
+
+torch and Fabric are imported where they are needed: a command line asks who is first before that,
+and has nothing more to do where the run is finished.
+"""
 
 import logging
 import os
 import sys
+from typing import TYPE_CHECKING
 
-import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+if TYPE_CHECKING:
+    import torch
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import ClusterEnvironment
+
+WORKERS_ON_CPU, MOST_WORKERS = 2, 16  # data processes
+
+
+def is_first_process() -> bool:
+    """Return whether this process is alone or the first of several, by torchrun's or srun's word.
+
+    Known before the processes have joined, and without importing torch.
+    """
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
 def log_to_stdout() -> None:
     """What the first process says; of the others only errors."""
-    first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
-    level = logging.INFO if first else logging.ERROR
+    level = logging.INFO if is_first_process() else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
 
 
-def launch(device: str = "auto", precision: str = "auto") -> Fabric:
-    """Fabric on one device, or on those torchrun or Slurm's srun started this process for."""
+def launch(device: str = "auto", precision: str = "auto") -> "Fabric":
+    """Return Fabric on one device, or on those torchrun or srun started this process for.
+
+    Raises ValueError for a device that is not there, or cannot compute in `precision`.
+    """
+    import torch
+    from lightning_fabric import Fabric
+
+    from pretrain.run.precision import precision_plugin, resolve_precision, use_tensor_cores
+
     cluster = cluster_environment()
     world = cluster.world_size()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", world)))
     cuda = torch.cuda.is_available() and device != "cpu"
     if device == "cuda" and not cuda:
         raise ValueError("device=cuda, but torch sees no CUDA device")
-    bf16 = cuda and torch.cuda.is_bf16_supported() if precision == "auto" else None
-    half = precision == "bf16" or bf16
+    arithmetic = resolve_precision(precision, cuda)
     fabric = Fabric(
         accelerator="cuda" if cuda else "cpu",
         devices=min(local, world),
         num_nodes=max(1, world // local),
         strategy="ddp" if world > 1 else "auto",
-        plugins=[cluster],
-        precision="bf16-mixed" if half else "32-true",
+        plugins=[cluster, precision_plugin(arithmetic, "cuda" if cuda else "cpu")],
     )
     fabric.launch()
     if cuda:
         torch.backends.cudnn.benchmark = True  # shapes are static
+        use_tensor_cores()
     return fabric
 
 
-def cluster_environment() -> ClusterEnvironment:
+def data_workers(workers: int | str, device: "torch.device") -> int:
+    """Return how many processes read data for one device; "auto" is by the machine's cores.
+
+    A GPU gets its share of the cores but one, 16 at most; on a CPU training needs the cores itself.
+    """
+    if workers != "auto":
+        return int(workers)
+    if device.type == "cpu":
+        return WORKERS_ON_CPU
+    processes = os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", 1))
+    return max(1, min(MOST_WORKERS, available_cores() // int(processes) - 1))
+
+
+def available_cores() -> int:
+    """Return how many cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cluster_environment() -> "ClusterEnvironment":
     """Who started this process. torchrun first: it may itself be a task of Slurm's.
 
     Raises ValueError where srun's tasks are not counted by node.
     """
+    from lightning_fabric.plugins.environments import (
+        LightningEnvironment,
+        SLURMEnvironment,
+        TorchElasticEnvironment,
+    )
+
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
     if not SLURMEnvironment.detect():

@@ -1,5 +1,6 @@
 """Where and with what a run was made: commit, versions, device, peak memory."""
 
+import platform
 import resource
 import subprocess
 import sys
@@ -8,47 +9,64 @@ from pathlib import Path
 
 import torch
 
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "lightning-fabric",
+    "detectron2",
+    "onedl-mmsegmentation",
+    "onedl-mmengine",
+    "faster-coco-eval",
+    "pycocotools",
+)
 
-def suite_commit() -> str:
-    """The commit of the checkout this code runs from, "+changes" if files differ from it."""
-    root = Path(__file__).resolve().parents[2]
 
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+def git_state() -> tuple[str, bool | None]:
+    """Return the commit of the checkout this code runs from, and whether files differ from it.
 
+    Untracked files count unless they are ignored. ("unknown", None) outside of a checkout.
+    """
+    git = ["git", "-C", str(Path(__file__).resolve().parents[2])]
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+        commit, changes = (
+            subprocess.run([*git, *words], capture_output=True, text=True, check=True).stdout
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+        )
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return "unknown", None
+    return commit.strip(), bool(changes.strip())
 
 
-def peak_memory_mib(device: torch.device) -> float:
-    """Peak memory of the GPU, or of the process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+def versions() -> dict[str, str]:
+    """Return the versions of Python, this suite, and the packages a number may depend on."""
+    names = ("mim-transfer", *PACKAGES)
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """Return the installed version of a package, or "not installed"."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed"
 
 
-def _git_state() -> tuple[str, bool | None]:
-    root = Path(__file__).resolve().parents[2]
-    git = ["git", "-C", str(root)]
-    try:
-        commit = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        status = subprocess.run(
-            [*git, "status", "--porcelain"], capture_output=True, text=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown", None
-    return commit, bool(status.strip())
+def device_name(device: torch.device | str) -> str:
+    """Return the GPU's name, or the kind of any other device."""
+    kind = torch.device(device).type
+    return torch.cuda.get_device_name(device) if kind == "cuda" else kind
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Return the peak memory in MiB: of the GPU, or of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def suite_commit() -> str:
+    """The commit of the checkout this code runs from, "+changes" if files differ from it."""
+    commit, dirty = git_state()
+    return commit + ("+changes" if dirty else "")

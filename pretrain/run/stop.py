@@ -1,5 +1,92 @@
-"""Why a run ends before its last step."""
+"""How a run ends: signals, numbers that are not finite, and the exit status of every tool."""
+
+import errno
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+# The exit statuses of all tools; stopped by a signal: status_of_signal
+DONE = 0
+FAILED = 1  # stopped by itself while at work: a loss that is not finite, a full disk
+REFUSED = 2  # before any work: what was asked for does not fit
 
 
-class NonFiniteLossError(ArithmeticError):
-    """The loss, the gradient or a weight is NaN or infinite."""
+class NotFiniteError(ArithmeticError):
+    """A loss, gradient or weight is NaN or infinite."""
+
+
+class Stopped(SystemExit):
+    """The run was asked to stop by a signal and has saved its state."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(status_of_signal(number))
+
+
+def status_of_signal(number: int) -> int:
+    """Return the exit status of a process that signal `number` ended, as shells count it."""
+    return 128 + number
+
+
+@dataclass
+class StopRequest:
+    """The signal that asked the run to end; 0 for none."""
+
+    signal: int = 0
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Let SIGTERM and SIGINT ask for an end after the step at hand; restore the handlers after.
+
+    A second Ctrl-C ends the process at once. A second SIGTERM does not, since a launcher may send
+    one to the process and one to its group. Outside of the main thread nothing is caught.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        request.signal = number
+        if number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
+
+    before: dict[int, Any] = {n: signal.signal(n, note) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield request
+    finally:
+        for caught, handler in before.items():
+            signal.signal(caught, signal.SIG_DFL if handler is None else handler)
+
+
+def exit_status(main: Callable[[], int | None]) -> int:
+    """Run `main` and return the exit status; an expected error becomes one line on stderr.
+
+    `python -X dev TOOL ...` lets the error pass, to see where it came from.
+    """
+    try:
+        return main() or DONE
+    except Stopped as stopped:
+        return int(str(stopped.code))
+    except KeyboardInterrupt:
+        return _say("interrupted", status_of_signal(signal.SIGINT))
+    except ArithmeticError as error:
+        return _say(error, FAILED)
+    except (ValueError, OSError) as error:
+        full = isinstance(error, OSError) and error.errno in _STORAGE
+        return _say(error, FAILED if full else REFUSED)
+
+
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # a disk that is full or broken
+
+
+def _say(what: object, status: int) -> int:
+    if sys.flags.dev_mode and isinstance(what, Exception):
+        raise what
+    print(f"error: {what}", file=sys.stderr)
+    return status

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from pretrain.data.augment import center_square
 from pretrain.data.batches import to_tensor
-from pretrain.data.sources import Images, read_image
-from pretrain.run.sheet import sheet, spread
+from pretrain.data.reading import read_or_replace
+from pretrain.data.sources import Images
+from pretrain.run.sheet import sheet_of_columns, spread
 from pretrain.tokenizer.vae import DiscreteVAE
 
 log = logging.getLogger(__name__)
@@ -71,10 +72,12 @@ def measure(vae: DiscreteVAE, images: Images, side: int) -> tuple[dict[str, Any]
         )
     error = (decoded - squares).abs().mean().item()
     facts = {**asdict(use), "images": len(squares), "mean_absolute_error": error}
-    return facts, sheet([squares[:SHOWN_IMAGES], decoded[:SHOWN_IMAGES]])
+    return facts, sheet_of_columns([squares[:SHOWN_IMAGES], decoded[:SHOWN_IMAGES]])
 
 
 def central_squares(images: Images, count: int, side: int) -> Tensor:
     """Central squares of `count` images spread over the data, (n, 3, side, side) in [0, 1]."""
-    crops = [center_square(read_image(images, i), (side,))[0] for i in spread(len(images), count)]
+    numbers = spread(len(images), count)
+    squares = [center_square(read_or_replace(images, i, (0, 0))[0], (side,)) for i in numbers]
+    crops = [square for (square,) in squares]
     return torch.stack([to_tensor(crop) for crop in crops]).float() / 255

@@ -1,18 +1,14 @@
-"""The loop that trains a tokenizer: images -> a tokenizer file.
+"""The training of a tokenizer: images -> a tokenizer file.
 
     images -> random crops -> a window of each -> discrete VAE -> loss -> AdamW -> file
 
-Everything random is a function of (seed, step), so a resumed run goes on bit for bit on the CPU.
 Beside FILE.safetensors the folder FILE/ holds the training state, the log and a picture.
 """
 
 import logging
-import math
-import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -20,29 +16,21 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from pretrain.config import Augmentation, TokenizerSettings
+from pretrain.config import Augmentation, RunSettings, TokenizerSettings
 from pretrain.data.batches import Batch, ImageSamples, loader
-from pretrain.data.order import Order, Split
+from pretrain.data.order import BatchShare, Order
 from pretrain.data.sources import Images, digest
-from pretrain.files.encoder_file import first_not_finite
-from pretrain.files.training_state import TrainingState, read_state, write_state
 from pretrain.files.write import atomic_write
 from pretrain.run import folder
-from pretrain.run.log import Report
+from pretrain.run.loop import Loop
+from pretrain.run.precision import precision_of
+from pretrain.run.processes import data_workers
 from pretrain.run.provenance import suite_commit
-from pretrain.run.seeds import seed_draws
-from pretrain.schedule import Plan
+from pretrain.run.trainee import LoopSettings, Trainee
 from pretrain.tokenizer.codebook import CodebookUse, central_squares, measure
 from pretrain.tokenizer.vae import DiscreteVAE, load_tensors, place_codes, write_tokenizer
 
-log = logging.getLogger(__name__)
-
-
-SUMMED = ("loss", "reconstruction", "kl", "gradient_norm")
-
-
-LOG_STEPS = 20  # optimizer steps between lines of the log
-
+logger = logging.getLogger(__name__)
 
 PLACING_IMAGES = 64  # whose patches the codes start from
 
@@ -55,213 +43,139 @@ def train_tokenizer(
     *,
     image_size: int,
     augmentation: Augmentation,
+    run: RunSettings,
     seed: int = 0,
-    device_batch_size: int = 64,
-    workers: int = 2,
-    checkpoint_steps: int = 500,
 ) -> Path:
-    """Train on crops of `image_size` px and write `path`; at once if it is there already.
+    """Train on crops of `image_size` px and write `path`; return it at once if it is there already.
 
-    Continues from the training state in the folder beside `path` if there is one. SIGTERM or
-    SIGINT: saves and raises SystemExit. ArithmeticError if the loss is not finite.
+    Continues from the training state in the folder beside `path` if there is one. Raises
+    ValueError before the first step if anything does not fit, NotFiniteError at a step that cannot
+    go on, and Stopped after a signal, once the state is saved.
     """
     fabric.barrier()
+    place = path.with_suffix("")
     if path.is_file():  # with a state beside it if killed at that moment
-        (path.with_suffix("") / folder.STATE).unlink(missing_ok=True)
+        (place / folder.STATE).unlink(missing_ok=True)
         return path
-    if fabric.is_global_zero:
-        log.info("training a tokenizer of %d codes: %s", settings.tokenizer_vocab_size, path)
-    split = Split.of(
-        settings.tokenizer_batch_size, device_batch_size, fabric.world_size, fabric.global_rank
-    )
-    if len(images) < settings.tokenizer_batch_size:
+    batch_size = settings.tokenizer_batch_size
+    share = BatchShare.of(batch_size, run.device_batch_size, fabric.world_size, fabric.global_rank)
+    if len(images) < batch_size:
         raise ValueError(
-            f"{len(images)} images do not fill one step of {settings.tokenizer_batch_size}: "
+            f"{len(images)} images do not fill one step of {batch_size}: "
             "lower --tokenizer-batch-size"
         )
-    run = TokenizerTraining(fabric, images, settings, split, path, image_size, seed)
-    run.restore()
-    run.steps(augmentation, workers, checkpoint_steps)
     if fabric.is_global_zero:
-        run.finish()
+        logger.info("training a tokenizer of %d codes: %s", settings.tokenizer_vocab_size, path)
+    training = TokenizerTraining(
+        fabric, images, settings, share, path, image_size=image_size, augmentation=augmentation,
+        workers=data_workers(run.workers, fabric.device), seed=seed,
+    )  # fmt: skip
+    length = LoopSettings(
+        steps=settings.tokenizer_steps,
+        seed=seed,
+        batch_size=batch_size,
+        accumulation_steps=share.accumulation_steps,
+        clip_norm=settings.tokenizer_clip_norm,
+        ema_decay=settings.tokenizer_ema_decay,
+        log_steps=run.log_steps,
+        checkpoint_steps=run.checkpoint_steps,
+    )
+    loop = Loop(fabric, training, length, place, resume=True)
+    loop.run()
+    if fabric.is_global_zero:
+        training.finish(loop.trained)
     fabric.barrier()
     return path
 
 
-class TokenizerTraining:
+class TokenizerTraining(Trainee):
     """One process of a tokenizer's training."""
 
+    kind = "tokenizer"
+    advice = "try a lower --tokenizer-lr"
+
     def __init__(
-        self, fabric: Fabric, images: Images, settings: TokenizerSettings, split: Split,
-        path: Path, image_size: int, seed: int,
+        self, fabric: Fabric, images: Images, settings: TokenizerSettings, share: BatchShare,
+        path: Path, *, image_size: int, augmentation: Augmentation, workers: int, seed: int,
     ) -> None:  # fmt: skip
-        self.fabric, self.images, self.settings, self.split = fabric, images, settings, split
-        self.path, self.folder = path, path.with_suffix("")
-        self.image_size, self.seed, self.done = image_size, seed, 0
+        self.fabric, self.images, self.settings, self.share = fabric, images, settings, share
+        self.path, self.place, self.image_size = path, path.with_suffix(""), image_size
+        self.augmentation, self.workers, self.seed = augmentation, workers, seed
+        batch_size = settings.tokenizer_batch_size
+        self.order = Order(len(images), batch_size, len(images) // batch_size, seed)
         torch.manual_seed(seed)
-        self.vae = DiscreteVAE(settings.sizes).to(memory_format=torch.channels_last)
+        self.model = DiscreteVAE(settings.sizes).to(memory_format=torch.channels_last)
         if settings.tokenizer_place_codes:
-            place_codes(self.vae, central_squares(images, PLACING_IMAGES, image_size))
-        groups = [{"params": list(part.parameters())} for part in self.vae.children()]
-        optimizer = torch.optim.AdamW(groups, weight_decay=settings.tokenizer_weight_decay)
-        self.model, self.optimizer = fabric.setup(self.vae, optimizer)
-        self.average = {
-            n: p.detach().clone() for n, p in self.vae.named_parameters() if settings.tokenizer_ema
-        }
-        self.sums = torch.zeros(len(SUMMED), device=fabric.device)  # since the last line of the log
+            place_codes(self.model, central_squares(images, PLACING_IMAGES, image_size))
+        groups = [{"params": list(part.parameters())} for part in self.model.children()]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.tokenizer_weight_decay)
         self.counts = torch.zeros(settings.tokenizer_vocab_size, device=fabric.device)
-        self.log_bytes = self.stop_signal = 0
         self.identity = {**asdict(settings), "image_size": image_size, "seed": seed}
 
-    def restore(self) -> None:
-        """Take up the run whose training state lies in the folder, if there is one."""
-        file = self.folder / folder.STATE
-        if not file.is_file():
-            return
-        state = read_state(file)
-        if state.data != digest(self.images) or state.method["identity"] != self.identity:
-            raise ValueError(
-                f"{file} belongs to a tokenizer with other settings or images: remove "
-                f"{self.folder}, or choose another name"
-            )
-        self.vae.load_state_dict(state.method["vae"])
-        self.optimizer.load_state_dict(state.optimizer)
-        for own, saved in ((self.sums, "sums"), (self.counts, "counts")):
-            own.copy_(state.method[saved])
-        for name, tensor in self.average.items():
-            tensor.copy_(state.method["average"][name])
-        self.done, self.log_bytes = state.step, state.log_bytes
+    def batches(self, first: int) -> Iterator[Batch]:
+        """Yield this process's batches from step `first` on."""
+        samples = ImageSamples(
+            self.images, self.augmentation, (self.image_size,), _no_mask, self.seed
+        )
+        steps, pin = self.settings.tokenizer_steps, self.fabric.device.type == "cuda"
+        return loader(samples, self.order, self.share, steps, first, self.workers, pin)
 
-    def steps(self, augmentation: Augmentation, workers: int, checkpoint_steps: int) -> None:
-        """Train to the last step."""
-        total, split = self.settings.tokenizer_steps, self.split
-        per_epoch = len(self.images) // self.settings.tokenizer_batch_size
-        order = Order(len(self.images), self.settings.tokenizer_batch_size, per_epoch, self.seed)
-        samples = ImageSamples(self.images, augmentation, (self.image_size,), _no_mask, self.seed)
-        pin = self.fabric.device.type == "cuda"
-        length = Plan(total, 0, per_epoch)
-        batches = loader(samples, order, split, length.steps, self.done, workers, pin)
-        report = None
-        if self.fabric.is_global_zero:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            report = Report(self.folder, self.done, total, self.log_bytes)
-        before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
-        self.model.train()
-        try:
-            for step in range(self.done, total):
-                self.train_step(step, batches)
-                self.done = step + 1
-                if report:
-                    report.passed(self.settings.tokenizer_batch_size)
-                if self.done % LOG_STEPS == 0 or self.done == total:
-                    self.write_line(report)
-                stop = self._stop_asked()
-                if stop or self.done % checkpoint_steps == 0:
-                    self.save(report)
-                if stop:
-                    log.info("stopped by a signal after tokenizer step %d", self.done)
-                    raise SystemExit(128 + self.stop_signal)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            if report:
-                report.close()
+    def losses(self, model: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        """Return the loss of a window of the batch and its two parts; count the codes."""
+        settings = self.settings
+        images = batch.images.to(self.fabric.device, non_blocking=True)
+        window = _window(images, settings.tokenizer_crop_px)
+        losses = model(window, settings.temperature(step), settings.beta(step))
+        tokens = losses.pop("tokens")
+        self.counts += CodebookUse.count(tokens, settings.tokenizer_vocab_size)
+        return losses
 
-    def train_step(self, step: int, batches: Iterator[Batch]) -> None:
-        """One optimizer step, and the average of weights."""
-        settings, split = self.settings, self.split
-        rates = (settings.encoder_lr(step), settings.lr(step))  # of encoder and decoder
+    def set_step(self, step: int) -> None:
+        """Give encoder and decoder their learning rates."""
+        rates = (self.settings.encoder_lr(step), self.settings.lr(step))
         for group, lr in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = lr
-        for micro in range(split.accumulation):
-            images = next(batches).images.to(self.fabric.device, non_blocking=True)
-            seed_draws(self.seed, step, micro, split.rank)
-            window = _window(images, settings.tokenizer_crop_px)
-            more = micro + 1 < split.accumulation
-            with self.fabric.no_backward_sync(self.model, enabled=more and split.world > 1):
-                parts = self.model(window, settings.temperature(step), settings.beta(step))
-                self.fabric.backward(parts["loss"] / split.accumulation)
-            scalars = [parts[name].detach() for name in SUMMED[:3]]
-            self.sums[:3] += torch.stack(scalars) / split.accumulation
-            self.counts += CodebookUse.count(parts["tokens"], settings.tokenizer_vocab_size)
-        norm = nn.utils.clip_grad_norm_(
-            self.vae.parameters(), settings.tokenizer_clip_norm or math.inf
-        )
-        self.sums[3] += norm
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        for name, parameter in self.vae.named_parameters() if self.average else ():
-            self.average[name].lerp_(parameter.detach(), 1 - settings.tokenizer_ema)
 
-    def write_line(self, report: Report | None) -> None:
-        """The mean of losses and the codes used since the last line; ends on one not finite."""
-        means = (self.sums / ((self.done - 1) % LOG_STEPS + 1)).tolist()
-        self.require_finite()
-        use, settings, step = CodebookUse.of(self.counts), self.settings, self.done - 1
-        values = {
-            **dict(zip(SUMMED, means, strict=True)),
+    def log_values(self, done: int) -> Mapping[str, float]:
+        """Return the rates of the last step, and the codes used since the last line."""
+        use, settings, step = CodebookUse.of(self.counts), self.settings, done - 1
+        self.counts.zero_()
+        return {
             "lr": settings.lr(step),
             "temperature": settings.temperature(step),
             "beta": settings.beta(step),
             "perplexity": use.perplexity,
             "codes_used": use.used,
         }
-        if report:
-            report.line(self.done, values)
-        self.sums.zero_()
-        self.counts.zero_()
 
-    def require_finite(self) -> None:
-        """Raise ArithmeticError if losses or gradients since the last line, or weights, are not."""
-        weight = first_not_finite(self.vae.state_dict())
-        if not self.sums.isfinite().all() or weight is not None:
-            raise ArithmeticError(
-                f"the tokenizer's {weight or 'loss or gradient'} is not finite within {LOG_STEPS} "
-                f"steps before step {self.done}; an older state may be in {self.folder}; try a "
-                "lower --tokenizer-lr"
+    def images_of(self, step: int) -> Sequence[str]:
+        """Return the names of the images of a step."""
+        return [self.images.name(i) for i in self.order.images_of(step)]
+
+    def state(self) -> dict[str, Any]:
+        """Return what the tokenizer is trained with, and the codes since the last line."""
+        precision = precision_of(self.fabric)
+        identity = {**self.identity, "images": digest(self.images), "precision": precision}
+        return {"identity": identity, "counts": self.counts}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Raise ValueError for the state of a tokenizer with other settings or images."""
+        if state["identity"] != self.state()["identity"]:
+            raise ValueError(
+                f"{self.place / folder.STATE} belongs to a tokenizer with other settings, images "
+                f"or precision: remove {self.place}, or choose another name"
             )
+        self.counts.copy_(state["counts"])
 
-    def save(self, report: Report | None) -> None:
-        """Write the training state as of now."""
-        self.require_finite()
-        if not report:
-            return
-        own = {"sums": self.sums, "counts": self.counts, "average": self.average}
-        state = TrainingState(
-            step=self.done,
-            method={"vae": self.vae.state_dict(), "identity": self.identity, **own},
-            optimizer=self.optimizer.state_dict(),
-            data=digest(self.images),
-            losses=[],
-            gradient_norms=[],
-            log_bytes=report.sync(),
-        )
-        write_state(self.folder / folder.STATE, state)
-
-    def finish(self) -> None:
+    def finish(self, trained: nn.Module) -> None:
         """Count the codes in use, draw the picture, write the tokenizer, drop the state."""
-        tensors = {**self.vae.state_dict(), **self.average}
-        vae = load_tensors(DiscreteVAE(self.vae.sizes), tensors, "trained").to(self.fabric.device)
-        facts, picture = measure(vae, self.images, self.image_size)
-        atomic_write(self.folder / folder.PICTURE, lambda p: picture.save(p, "png"))
+        vae = load_tensors(DiscreteVAE(self.settings.sizes), trained.state_dict(), "trained")
+        facts, picture = measure(vae.to(self.fabric.device), self.images, self.image_size)
+        atomic_write(self.place / folder.PICTURE, lambda p: picture.save(p, "png"))
         data = {"images": len(self.images), "names_sha256": digest(self.images)}
         about = {"training": self.identity, "data": data, "codebook": facts}
         write_tokenizer(self.path, vae, {**about, "commit": suite_commit()})
-        (self.folder / folder.STATE).unlink(missing_ok=True)
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.stop_signal = number
-
-    def _stop_asked(self) -> bool:
-        """Whether any process was; several agree where they meet anyway, at lines of the log."""
-        if self.split.world == 1:
-            return self.stop_signal > 0
-        if self.done % LOG_STEPS:
-            return False
-        asked = torch.tensor(float(self.stop_signal), device=self.fabric.device)
-        total: Any = self.fabric.all_reduce(asked, reduce_op="sum")
-        self.stop_signal = self.stop_signal or (signal.SIGTERM if total.item() else 0)
-        return self.stop_signal > 0
+        (self.place / folder.STATE).unlink(missing_ok=True)
 
 
 def _no_mask(_rng: np.random.Generator) -> np.ndarray:

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretrain.config.tokenizer import VAESizes
-from pretrain.files.encoder_file import write_safetensors
+from pretrain.files.read import read_metadata, safe_read
+from pretrain.files.write import atomic_write, write_safetensors
 from pretrain.tokenizer.networks import Decoder, Encoder
 
 TOKENIZER_FORMAT = "mim-transfer-tokenizer/1"
@@ -76,7 +76,7 @@ class DiscreteVAE(nn.Module):
         tokens = logits.detach().argmax(dim=1)
         return {"loss": loss, "reconstruction": reconstruction, "kl": kl, "tokens": tokens}
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
         """(B, vocab_size, h, w) for images in [0, 1]; half precision inside on a CUDA device.
 
@@ -89,12 +89,12 @@ class DiscreteVAE(nn.Module):
         with torch.autocast(device, enabled=False):
             return self.encoder.blocks[-1](x.float())
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] -> the likeliest codes (B, h*w) int64, in raster order."""
         return self.logits(images).argmax(dim=1).flatten(1)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(self, tokens: Tensor) -> Tensor:
         """Codes (B, h, w) int64 -> images (B, 3, f h, f w) in [0, 1]."""
         codes = F.one_hot(tokens, self.vocab_size).permute(0, 3, 1, 2).float()
@@ -166,25 +166,21 @@ def write_tokenizer(path: Path, vae: DiscreteVAE, about: Mapping[str, Any]) -> N
         "sizes": json.dumps(asdict(vae.sizes)),
         "about": json.dumps(dict(about)),
     }
-    write_safetensors(path, vae.state_dict(), metadata)
+    atomic_write(path, lambda p: write_safetensors(p, vae.state_dict(), metadata))
 
 
 def read_tokenizer(path: Path) -> DiscreteVAE:
     """The tokenizer in `path`, in evaluation mode and frozen; ValueError unless all fits."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"no tokenizer file at {path}: train one, tools/train_tokenizer.py")
-    try:
-        with safe_open(str(path), framework="pt") as handle:
-            metadata = handle.metadata() or {}
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+    metadata = read_metadata(path)
     if metadata.get("format") != TOKENIZER_FORMAT:
         raise ValueError(
             f"{path}: not a tokenizer file (its header says {metadata.get('format', 'no format')!r}"
             f", expected {TOKENIZER_FORMAT!r}); make one with tools/train_tokenizer.py, or from "
             "DALL-E's files with tools/convert_dalle.py"
         )
+    tensors = safe_read(path)
     sizes = VAESizes(**json.loads(metadata["sizes"]))
     with_decoder = any(name.startswith("decoder.") for name in tensors)
     return load_tensors(DiscreteVAE(sizes, with_decoder=with_decoder), tensors, str(path))

@@ -55,7 +55,7 @@ COMMANDS = {
         --device-batch-size 4 --workers 0 --checkpoint-steps 15
         --tokenizer-steps 25 --tokenizer-batch-size 8 --tokenizer-warmup-steps 5
         --tokenizer-vocab-size 64 --tokenizer-weight-decay 0.1 --tokenizer-encoder-lr 0.1
-        --tokenizer-ema 0.9""",
+        --tokenizer-ema-decay 0.9""",
     # after so few steps only many boxes of any score bring the figures above zero
     "detection": """tools/train_net.py --config-file configs/detection/shapes_mask_rcnn.py
         weights=$fcmae/encoder.safetensors data.root=$data output_dir=$out seed=3
@@ -67,8 +67,8 @@ COMMANDS = {
     "segmentation": """tools/train_seg.py configs/segmentation/shapes_upernet.py --work-dir $out
         --cfg-options weights=$beit/encoder.safetensors data_root=$data/ADEChallengeData2016
         seed=3 max_iters=6 warmup_iters=2 lr=3e-3 weight_decay=5.0 layer_decay=0.7
-        drop_path=0.2 'clip_grad={"max_norm": 3.0}' accumulation=2 ema=0.5
-        log_interval=1 save_interval=4""",
+        drop_path_rate=0.2 clip_norm=3.0 accumulation_steps=2 ema_decay=0.5
+        log_steps=1 checkpoint_steps=4""",
 }
 PACKAGES = {
     "detection": ("detectron2", "faster-coco-eval"),
@@ -109,7 +109,7 @@ def read_detection(out: Path) -> Outcome:
     """
     parts = ("loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc")
     names = {**{name: name for name in parts}, "gradient_norm": "grad_norm", "lr": "lr"}
-    logged = torch.load(out / "state.pth", weights_only=True)["log"]
+    logged = torch.load(out / "state.pt", weights_only=True)["values"]["log"]
     losses = {ours: [value for value, _ in logged[theirs][0]] for ours, theirs in names.items()}
     steps = [float(step + 1) for _, step in logged[parts[0]][0]]
     trained = torch.load(out / "model_final.pth", weights_only=True)["model"]
@@ -119,7 +119,7 @@ def read_detection(out: Path) -> Outcome:
 def read_segmentation(out: Path) -> Outcome:
     """Read the folder of tools/train_seg.py."""
     names = ("step", "loss", "decode.loss_ce", "aux.loss_ce", "lr")
-    trained = torch.load(out / "last.pth", weights_only=True)["state_dict"]
+    trained = torch.load(out / "state.pt", weights_only=True)["values"]["average"]
     return Outcome(columns(out / "log.jsonl", names), trained, metrics(out))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from pretrain.config import (
     FcmaeSettings,
     Optimizer,
     Recipe,
-    Run,
+    RunSettings,
     Schedule,
     SparkSettings,
 )
@@ -44,7 +45,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SHORT = Schedule(steps=6, warmup_steps=2)
-QUICK = Run(workers=0, log_steps=2, checkpoint_steps=2, pictures=2, device="cpu")
+QUICK = RunSettings(workers=0, log_steps=2, checkpoint_steps=2, pictures=2, device="cpu")
 
 
 @pytest.fixture(scope="session")
@@ -81,18 +82,18 @@ def spark_recipe() -> Recipe:
 
 
 @pytest.fixture
-def break_off(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Let a run end abruptly before the optimizer step of the number given."""
-    from pretrain.train import Training
+def break_off(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let a pretraining end abruptly before the optimizer step of the number given."""
+    from pretrain.run.loop import Loop
 
-    whole = Training.train_step
+    whole = Loop.train_step
 
-    def arrange(at: int) -> None:
-        def train_step(self: Training, step: int, batches: object) -> None:
-            if step == at:
+    def arrange(at: int, kind: str = "pretraining") -> None:
+        def train_step(self: Loop, step: int, batches: Any) -> None:
+            if step == at and self.trainee.kind == kind:
                 raise KeyboardInterrupt
             whole(self, step, batches)
 
-        monkeypatch.setattr(Training, "train_step", train_step)
+        monkeypatch.setattr(Loop, "train_step", train_step)
 
     return arrange

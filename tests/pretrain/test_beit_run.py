@@ -3,15 +3,20 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from pretrain.config import BeitSettings, Optimizer, Recipe, Run, Schedule, TokenizerSettings
+from pretrain.config import (
+    BeitSettings,
+    Optimizer,
+    Recipe,
+    RunSettings,
+    Schedule,
+    TokenizerSettings,
+)
 from pretrain.files.encoder_file import read_encoder
 from pretrain.run import folder
-from pretrain.tokenizer.training import TokenizerTraining
 from pretrain.tokenizer.vae import read_tokenizer
 from pretrain.train import train
 
@@ -33,26 +38,19 @@ RECIPE = Recipe(
     batch_size=8,
     optimizer=Optimizer(base_lr=1e-3, lr_batch_size=0, clip_norm=3.0),
     schedule=Schedule(steps=6, warmup_steps=2, curve="beit"),
-    run=Run(workers=0, log_steps=2, checkpoint_steps=2, pictures=2, device="cpu"),
+    run=RunSettings(workers=0, log_steps=2, checkpoint_steps=2, pictures=2, device="cpu"),
 )
 
 
 def test_broken_off_in_either_stage_it_ends_the_same(
-    photos: Path, tmp_path: Path, break_off: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+    photos: Path, tmp_path: Path, break_off: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(RECIPE, data=photos, out=whole)
-    step = TokenizerTraining.train_step
-
-    def end_at_3(self: TokenizerTraining, number: int, batches: Any) -> None:
-        if number == 3:
-            raise KeyboardInterrupt
-        step(self, number, batches)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TokenizerTraining, "train_step", end_at_3)
-        with pytest.raises(KeyboardInterrupt):
-            train(RECIPE, data=photos, out=broken, resume=True)
+    break_off(3, "tokenizer")
+    with pytest.raises(KeyboardInterrupt):
+        train(RECIPE, data=photos, out=broken, resume=True)
+    monkeypatch.undo()
     assert (broken / "tokenizer" / folder.STATE).is_file()
     break_off(3)
     with pytest.raises(KeyboardInterrupt):

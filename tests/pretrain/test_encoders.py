@@ -37,7 +37,7 @@ def test_stochastic_depth_rises_with_depth() -> None:
 
 
 def test_errors_say_what_to_do() -> None:
-    with pytest.raises(ValueError, match=r"near it: .*resnet50"):
-        build_encoder("resnet_fifty")
+    with pytest.raises(ValueError, match=r"did you mean .*'resnet50'"):
+        build_encoder("resnet_50")
     with pytest.raises(ValueError, match="depth_of_net"):
         build_encoder("resnet18", {"depth_of_net": 3})

@@ -1,7 +1,7 @@
 """The loop: what a run leaves behind, what stops it, one process against two."""
 
 import json
-from collections.abc import Iterator
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,17 +11,21 @@ import torch
 from PIL import Image
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pretrain.config import Recipe, recipe_from_json
-from pretrain.data.batches import Batch
+from pretrain.config import BeitSettings, Recipe, recipe_from_json
+from pretrain.data.order import BatchShare
 from pretrain.files.encoder_file import read_encoder
 from pretrain.files.training_state import read_state
+from pretrain.methods import build_method
 from pretrain.methods.fcmae import FCMAE
 from pretrain.methods.spark import SparK
+from pretrain.prepare import announce
 from pretrain.run import folder
 from pretrain.run.batch_norm import CPUSyncBatchNorm, synchronised
-from pretrain.run.stop import NonFiniteLossError
+from pretrain.run.log import TIMED
+from pretrain.run.stop import NotFiniteError
+from pretrain.schedule import learning_rate, run_length
 from pretrain.sparse.dense import OverVisible, synchronised_over_visible
-from pretrain.train import Training, train
+from pretrain.train import train
 from tests.processes import start_two
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,20 +38,20 @@ def losses(out: Path) -> list[float]:
 @pytest.fixture(scope="module")
 def finished(fcmae_recipe: Recipe, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "out"
-    assert train(fcmae_recipe, data=photos, out=out) == 0
+    train(fcmae_recipe, data=photos, out=out)
     return out
 
 
 def test_a_run_leaves_its_files(finished: Path, fcmae_recipe: Recipe) -> None:
     names = {path.name for path in finished.iterdir()}
-    assert names == {"recipe.json", "data.json", "state.pt", "log.jsonl", "tensorboard",
+    assert names == {"run.json", "data.json", "state.pt", "log.jsonl", "log.txt", "tensorboard",
                      "reconstructions.png", "encoder.safetensors"}  # fmt: skip
-    assert recipe_from_json(json.loads((finished / folder.RECIPE).read_text())) == fcmae_recipe
+    assert recipe_from_json(json.loads((finished / folder.RUN).read_text())) == fcmae_recipe
     lines = [json.loads(line) for line in (finished / folder.LOG).read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4, 6]
     assert [line["epoch"] for line in lines] == [1, 2, 2]
     assert set(lines[0]) == {"step", "epoch", "loss", "lr", "weight_decay", "gradient_norm",
-                             "images_per_second"}  # fmt: skip
+                             "gradient_norm_encoder", *TIMED}  # fmt: skip
     assert any((finished / "tensorboard").iterdir())
     with Image.open(finished / folder.PICTURE) as picture:
         assert picture.size == (4 * 68 - 4, 2 * 68 - 4)
@@ -104,13 +108,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 
     monkeypatch.setattr(FCMAE, "forward", forward)
     run = replace(fcmae_recipe.run, log_steps=3, checkpoint_steps=2)
-    with pytest.raises(NonFiniteLossError, match="step 4: the loss is nan") as error:
+    with pytest.raises(NotFiniteError, match="step 4: loss is nan") as error:
         train(replace(fcmae_recipe, run=run), data=photos, out=tmp_path / "out")
     assert f"{tmp_path / 'out' / folder.STATE}, after step 2" in str(error.value)
     assert str(error.value).count(str(photos)) == 8
-    state = read_state(tmp_path / "out" / folder.STATE)
-    assert state.step == 2
-    assert all(torch.isfinite(t).all() for t in state.method.values())
+    state = read_state(tmp_path / "out" / folder.STATE, "pretraining")
+    assert state["step"] == 2
+    assert all(torch.isfinite(t).all() for t in state["model"].values())
     assert not (tmp_path / "out" / folder.ENCODER).exists()
 
 
@@ -118,23 +122,19 @@ def test_a_last_update_that_is_not_finite_ends_without_an_encoder(
     fcmae_recipe: Recipe, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No loss shows it: a step's loss is computed before its update."""
-    whole = Training.train_step
-
-    def train_step(self: Training, step: int, batches: Iterator[Batch]) -> None:
-        if step == self.length.steps - 1:
-            monkeypatch.setattr("pretrain.train.learning_rate", lambda *_: float("nan"))
-        whole(self, step, batches)
-
-    monkeypatch.setattr(Training, "train_step", train_step)
-    out = tmp_path / "out"
-    with pytest.raises(NonFiniteLossError, match=r"after step 6, \S+ holds") as error:
+    whole, out = learning_rate, tmp_path / "out"
+    monkeypatch.setattr(
+        "pretrain.train.learning_rate",
+        lambda *given: float("nan") if given[-1] == 5 else whole(*given),
+    )
+    with pytest.raises(NotFiniteError, match=r"its update made values of \S+ NaN") as error:
         train(fcmae_recipe, data=photos, out=out)
     assert f"{out / folder.STATE}, after step 4" in str(error.value)
     assert not (out / folder.ENCODER).exists()
     assert read_encoder(out / folder.LATEST_ENCODER)[1].steps == 4
-    state = read_state(out / folder.STATE)
-    assert state.step == 4
-    assert all(torch.isfinite(t).all() for t in state.method.values())
+    state = read_state(out / folder.STATE, "pretraining")
+    assert state["step"] == 4
+    assert all(torch.isfinite(t).all() for t in state["model"].values())
 
 
 def test_init_takes_weights_only(
@@ -146,6 +146,77 @@ def test_init_takes_weights_only(
         lines = (tmp_path / name / folder.LOG).read_text().splitlines()
         assert [json.loads(line)["step"] for line in lines] == [2, 4, 6]
     assert len({losses(out)[0] for out in (finished, tmp_path / "e", tmp_path / "s")}) == 3
+
+
+def test_what_does_not_fit_is_refused_before_the_images_are_read(
+    fcmae_recipe: Recipe, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("the images were read")
+
+    monkeypatch.setattr("pretrain.train.checked_images", read)
+    beit = replace(fcmae_recipe, arch="beit_base_patch16_224", arch_args={}, image_size=224)
+    untrained, missing = BeitSettings(), BeitSettings(tokenizer="missing.safetensors")
+    bad: list[tuple[Recipe, dict[str, Path], str]] = [
+        (replace(fcmae_recipe, arch="convnextv3"), {}, "convnextv3"),
+        (replace(fcmae_recipe, image_size=50), {}, "image_size=50"),
+        (fcmae_recipe, {"init": Path("none.safetensors")}, r"none\.safetensors"),
+        (replace(beit, method=missing), {}, r"missing\.safetensors"),
+        (replace(beit, method=untrained, arch="vit_tiny_patch16_224"), {}, "vit_tiny"),
+        (replace(beit, method=untrained), {"init": Path("none.pt")}, r"none\.pt"),
+    ]
+    for recipe, options, says in bad:
+        with pytest.raises((ValueError, FileNotFoundError), match=says):
+            train(recipe, data=photos, out=tmp_path / "out", **options)
+        assert not (tmp_path / "out").exists()
+
+
+def test_states_and_encoders_on_the_way_are_kept_where_asked(
+    fcmae_recipe: Recipe, photos: Path, tmp_path: Path
+) -> None:
+    """Six steps, three an epoch."""
+    run = replace(fcmae_recipe.run, keep_states=2, encoder_epochs=1)
+    train(replace(fcmae_recipe, run=run), data=photos, out=tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"state.pt", "state-4.pt", "encoder_epoch_0001.safetensors"} <= names
+    assert "encoder_epoch_0002.safetensors" not in names  # that is encoder.safetensors
+    early, identity = read_encoder(tmp_path / "out" / "encoder_epoch_0001.safetensors")
+    late, _ = read_encoder(tmp_path / "out" / folder.ENCODER)
+    assert identity.steps == 3
+    assert early.keys() == late.keys()
+    assert any(not torch.equal(early[name], late[name]) for name in early)
+
+
+def test_a_resumed_run_keeps_its_precision(
+    fcmae_recipe: Recipe, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """auto may be another on another device."""
+    recipe = replace(fcmae_recipe, precision="auto")
+    train(recipe, data=photos, out=tmp_path / "out")
+    monkeypatch.setattr("pretrain.train.precision_of", lambda _: "bf16")
+    with pytest.raises(ValueError, match="trained in fp32, here it would go on in bf16"):
+        train(recipe, data=photos, out=tmp_path / "out", resume=True)
+
+
+@pytest.mark.parametrize("kind", ["spark_recipe", "fcmae_recipe"])
+def test_accumulation_with_batch_norm_is_warned_about(
+    kind: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Over several processes BatchNorm is another class."""
+    recipe: Recipe = request.getfixturevalue(kind)
+    for world in (1, 2):
+        method = build_method(recipe)
+        if world == 2:
+            method = synchronised_over_visible(method, torch.device("cpu"))
+        caplog.clear()
+        share = BatchShare(world=world, rank=0, batch=2, accumulation_steps=2)
+        announce(recipe, method, 24, share, run_length(recipe, 24), "fp32")
+        warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+        if kind == "spark_recipe":
+            assert warned == [f"BatchNorm's statistics are over {2 * world} images, not the 8 of "
+                              "a step: raise --device-batch-size"]  # fmt: skip
+        else:
+            assert warned == []
 
 
 def test_init_of_another_net_is_refused(

@@ -136,7 +136,7 @@ def test_a_missing_release_says_where_to_get_it(run, tmp_path):
     code, _, error = run(convert_weights, "mae_vit_bass", *arguments)
     assert code == 2
     assert "neither a file nor one of the" in error
-    assert "near: mae_vit_base" in error
+    assert "did you mean 'mae_vit_base" in error
 
 
 def test_manifest_is_sound():

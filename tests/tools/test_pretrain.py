@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pretrain.files.encoder_file import read_identity
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """
-from pretrain.config import FcmaeSettings, Recipe, Run, Schedule
+from pretrain.config import FcmaeSettings, Recipe, RunSettings, Schedule
 
 recipe = Recipe(
     arch="convnextv2_atto",
@@ -23,7 +24,7 @@ recipe = Recipe(
     image_size=64,
     batch_size=2,
     schedule=Schedule(steps=2, warmup_steps=0),
-    run=Run(workers=0, device="cpu"),
+    run=RunSettings(workers=0, device="cpu"),
 )
 """
 
@@ -70,6 +71,22 @@ def test_an_unknown_option_names_the_nearest(recipe: str, capfd: pytest.CaptureF
     assert "--mask-ratio" in "".join(capfd.readouterr())
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--no-decay", "x"], "--no-decay is now --never-decay"),
+        (["--decay=x"], "--decay is now --always-decay"),
+        (["--tokenizer_ema", "0.9"], "--tokenizer_ema is now --tokenizer-ema-decay"),
+        (["--data", ""], "--data is empty"),
+        (["--out="], "--out is empty"),
+    ],
+)
+def test_former_names_and_empty_paths_are_refused(words: list[str], says: str, recipe: str) -> None:
+    """An empty path, as of a variable that is not set, would be the folder one is in."""
+    with pytest.raises(ValueError, match=says):
+        parse([recipe, *words])
+
+
 def test_a_value_of_another_type_is_refused(recipe: str, capfd: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as stop:
         parse([recipe, "--epochs", "many"])
@@ -96,7 +113,7 @@ def test_a_run_then_a_second_one(recipe: str, data: str, tmp_path: Path) -> None
     words = [recipe, "--data", data, "--out", str(out)]
     assert run(words) == 0
     assert read_identity(out / "encoder.safetensors").steps == 2
-    with pytest.raises(FileExistsError, match="not empty: continue its run with --resume"):
+    with pytest.raises(ValueError, match="not empty: continue its run with --resume"):
         run(words)
     marks = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
     assert run([*words, "--resume"]) == 0
@@ -111,7 +128,7 @@ def test_resume_with_nothing_to_resume_starts(recipe: str, data: str, tmp_path: 
 
 
 BAD = {
-    "unreadable": ([], "broken.png"),
+    "unreadable": (["--check-images"], "broken.png"),
     "unknown arch": (["--arch", "convnextv3"], "convnextv3"),
     "image size": (["--image-size", "50"], "image_size=50"),
     "batch": (["--batch-size", "64"], "4 images do not fill one step of 64"),
@@ -129,7 +146,7 @@ def test_one_clear_error_and_nothing_begun(
     out = tmp_path / "out"
     with pytest.raises((ValueError, FileNotFoundError), match=says):
         run([recipe, "--data", data, "--out", str(out), *words])
-    assert not (out / "recipe.json").exists()
+    assert not (out / "run.json").exists()
     (Path(data) / "broken.png").unlink(missing_ok=True)
     assert run([recipe, "--data", data, "--out", str(out)]) == 0
 
@@ -139,7 +156,51 @@ def test_the_tool_says_error_and_ends_with_2(tmp_path: Path) -> None:
     words = [sys.executable, str(ROOT / "tools" / "pretrain.py"), "no_such.py"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: no recipe at no_such.py; shipped ones near it")
+    assert done.stderr.startswith(
+        "error: no recipe at no_such.py; configs/pretrain has beit_base_in1k"
+    )
     code = "import sys; sys.path.insert(0, sys.argv[1]); import pretrain.config.recipe, pretrain"
     code += "; assert pretrain.__version__"
     subprocess.run([sys.executable, "-c", code, str(ROOT / "tools")], cwd=tmp_path, check=True)
+
+
+def test_an_empty_encoder_file_is_not_a_finished_run(
+    recipe: str, data: str, tmp_path: Path
+) -> None:
+    words = [recipe, "--data", data, "--out", str(tmp_path / "out")]
+    assert run(words) == 0
+    encoder = tmp_path / "out" / "encoder.safetensors"
+    whole = encoder.read_bytes()
+    for size in (0, len(whole) - 8):
+        encoder.write_bytes(whole[:size])
+        assert run([*words, "--resume"]) == 0
+        assert encoder.read_bytes() == whole
+
+
+@pytest.mark.parametrize("words", ["--init no.safetensors", "--batch-size 5", "--image-size 50"])
+def test_a_refusal_does_not_occupy_the_folder(
+    words: str, recipe: str, data: str, tmp_path: Path
+) -> None:
+    command = [recipe, "--data", data, "--out", str(tmp_path / "out")]
+    with pytest.raises((ValueError, FileNotFoundError), match=r"fill|multiple|no\.safe"):
+        run([*command, *words.split()])
+    left = {path.name for path in (tmp_path / "out").glob("*")}
+    assert left <= {"data.json"}  # which images can be read
+    assert run(command) == 0
+
+
+def test_a_second_writer_is_refused(recipe: str, data: str, tmp_path: Path) -> None:
+    """The first is another process; stopped, it gives the folder free with its state saved."""
+    out = tmp_path / "out"
+    words = [recipe, "--data", data, "--out", str(out), "--steps", "1000000"]
+    command = [sys.executable, str(ROOT / "tools" / "pretrain.py"), *words]
+    first = subprocess.Popen([*command, "--checkpoint-steps", "1"], stdout=subprocess.DEVNULL)
+    while not (out / "state.pt").is_file() and first.poll() is None:
+        time.sleep(0.1)
+    said = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    assert said.returncode == 2
+    assert said.stderr.startswith(f"error: process {first.pid} on ")
+    first.terminate()
+    assert first.wait(60) == 143
+    assert not list(out.glob(".*"))
+    assert (out / "state.pt").is_file()

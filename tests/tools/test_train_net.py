@@ -61,9 +61,26 @@ def test_a_yaml_config_is_refused_unrun(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_is_left_alone_quickly(tmp_path: Path) -> None:
-    (tmp_path / "result.json").write_text("{}")
+    (tmp_path / "result.json").write_text('{"task": "detection"}')
     done = start("--resume", f"output_dir={tmp_path}")
-    assert (done.returncode, done.stdout) == (0, f"finished already: {tmp_path}/result.json\n")
+    assert (done.returncode, done.stdout) == (0, f"finished already: {tmp_path}\n")
+
+
+def test_a_second_writer_is_refused(tmp_path: Path, data: list[str]) -> None:
+    """The first is stopped at once by SIGTERM, with its state saved."""
+    words = [*TINY, *data, "schedule.steps=100000", f"output_dir={tmp_path / 'out'}"]
+    command = [sys.executable, str(TOOL), "--config-file", str(CONFIG), *words]
+    first = subprocess.Popen(command, cwd=ROOT, env=ENV, stderr=subprocess.PIPE, text=True)
+    state = tmp_path / "out" / "state.pt"
+    while not state.is_file() and first.poll() is None:
+        time.sleep(0.1)
+    second = start(*words, "--resume")
+    assert second.returncode == 2
+    assert f"error: process {first.pid} on " in second.stderr
+    first.terminate()
+    assert first.wait(60) == 143, first.communicate()[1][-2000:]
+    assert state.is_file()
+    assert not list(state.parent.glob(".*"))
 
 
 def test_ctrl_c_finishes_the_step_and_saves(tmp_path: Path, data: list[str]) -> None:
@@ -86,7 +103,7 @@ def test_ctrl_c_finishes_the_step_and_saves(tmp_path: Path, data: list[str]) -> 
     assert process.returncode == 128 + signal.SIGINT, said[-3000:]
     assert "continue with --resume" in said
     steps = len(log.read_text().splitlines())
-    assert checkpoint.load(out / "state.pth")["step"] == steps > 0
+    assert checkpoint.load(out / "state.pt")["step"] == steps > 0
 
 
 def test_two_processes_equal_one_that_accumulates(tmp_path: Path, data: list[str]) -> None:

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     nets = {"ours": ours, "detectron2": _theirs(args.arch, ours)}
     for net in nets.values():
         net.to(device)
-    batch = _batch(args.batch, args.height, args.width)
+    batch = random_batch(args.batch, args.height, args.width)
     optimizers = {n: torch.optim.SGD(m.parameters(), lr=1e-5) for n, m in nets.items()}
     result: dict[str, Any] = {"device": str(device), "batch": args.batch}
 
@@ -111,8 +111,10 @@ def _detectron2_name(name: str) -> str:
     return f"stem.{name}" if name.startswith("conv") else name
 
 
-def _batch(size: int, height: int, width: int) -> list[dict[str, Any]]:
-    """Noise with seven boxes of mixed sizes an image."""
+def random_batch(
+    size: int, height: int, width: int, classes: int = CLASSES
+) -> list[dict[str, Any]]:
+    """Return `size` images of noise, each with seven boxes of mixed sizes."""
     from detectron2.structures import BitMasks, Boxes, Instances
 
     images = []
@@ -126,7 +128,7 @@ def _batch(size: int, height: int, width: int) -> list[dict[str, Any]]:
         for mask, (x0, y0, x1, y1) in zip(masks, boxes.int().tolist(), strict=True):
             mask[y0:y1, x0:x1] = True
         truth.gt_boxes, truth.gt_masks = Boxes(boxes), BitMasks(masks)
-        truth.gt_classes = torch.randint(0, CLASSES, (7,))
+        truth.gt_classes = torch.randint(0, classes, (7,))
         pixels = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
         images.append({"image": pixels, "instances": truth, "height": height, "width": width})
     return images

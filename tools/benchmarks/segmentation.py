@@ -83,20 +83,25 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def segmentors(arch: str, crop: int) -> tuple[nn.Module, nn.Module]:
-    """Ours as its config builds it, and the same over their backbone with our weights."""
+def our_segmentor(config: str, options: list[str]) -> tuple[Any, Any]:
+    """Return the segmentor of a config file with `options`, and the filled-in config."""
     from mmengine.registry import DefaultScope
     from mmseg.registry import MODELS
 
     from transfer.segmentation import runner  # noqa: F401  registers what the config names
     from transfer.segmentation.config import fill_in, load_config
 
-    options = [f"crop_size=({crop}, {crop})", f"image_size={crop}", "data_root=unused"]
-    config = fill_in(load_config(CONFIGS[arch], options))
+    settings = fill_in(load_config(config, options))
     with DefaultScope.overwrite_default_scope("mmseg"):
-        ours = MODELS.build(config.model)
+        return MODELS.build(settings.model), settings
+
+
+def segmentors(arch: str, crop: int) -> tuple[nn.Module, nn.Module]:
+    """Return ours as its config builds it, and the same over their backbone with our weights."""
+    options = [f"crop_size=({crop}, {crop})", f"image_size={crop}", "data_root=unused"]
+    ours, settings = our_segmentor(CONFIGS[arch], options)
     theirs = copy.deepcopy(ours)
-    theirs.backbone = their_backbone(arch, config.drop_path, crop)
+    theirs.backbone = their_backbone(arch, settings.drop_path_rate, crop)
     take_weights(theirs.backbone, ours.backbone.features)
     if arch == "beit":
         theirs.neck = their_pyramid(ours.backbone.features.pyramid)

@@ -1,8 +1,7 @@
-"""Training state and trained detectors on disk: atomic, and tensors only when read.
+"""Trained detectors on disk: atomic, and tensors only when read.
 
-`state.pth` is what `--resume` continues from; `model_final.pth` is a trained detector in
-Detectron2's layout, {"model": tensors}. Detectron2's own checkpointer, which unpickles, is not
-used.
+`model_final.pth` is a trained detector in Detectron2's layout, {"model": tensors}; a run's training
+state holds one as well. Detectron2's own checkpointer, which unpickles, is not used.
 """
 
 import json
@@ -11,11 +10,13 @@ from typing import Any
 
 import torch
 
+from pretrain.files.training_state import STATE_FORMAT, read_state
 from pretrain.files.write import atomic_write
+from pretrain.run.folder import STATE
 from transfer.results.record import Training
 from transfer.weights import safe_read
 
-STATE_NAME = "state.pth"
+KIND = "detection"  # of the training state
 FINAL_NAME = "model_final.pth"
 
 
@@ -25,11 +26,16 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read it back on the CPU. FileNotFoundError; ValueError for a broken or unsafe file."""
+    """Return what `save` wrote, or a training state, on the CPU.
+
+    Raises FileNotFoundError, or ValueError for a broken or unsafe file.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     state = safe_read(path)
+    if isinstance(state, dict) and state.get("format") == STATE_FORMAT:
+        state = read_state(path, KIND)
     model = state.get("model") if isinstance(state, dict) else None
     tensors = model.values() if isinstance(model, dict) else ()
     if not tensors or not all(isinstance(t, torch.Tensor) for t in tensors):
@@ -41,7 +47,7 @@ def load(path: Path) -> dict[str, Any]:
 
 def newest(folder: Path) -> Path:
     """Return the trained detector of a run's folder, or its state while it is unfinished."""
-    final, state = folder / FINAL_NAME, folder / STATE_NAME
+    final, state = folder / FINAL_NAME, folder / STATE
     return state if state.is_file() and not final.is_file() else final
 
 

@@ -5,17 +5,15 @@ A config file is a LazyConfig file of Detectron2 that defines `config`; others b
 that is not there is a typo, and the error names the nearest.
 """
 
-import ast
-import difflib
 import math
 import os
 from pathlib import Path
 from typing import Any
 
-import yaml
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from pretrain.run.options import coerce_like, did_you_mean, parse_key_value
 from transfer.detection.evaluation.coco_eval import ENGINES
 from transfer.detection.soft_nms import METHODS
 
@@ -78,34 +76,21 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> DictCon
 
 def apply_override(config: DictConfig, override: str) -> None:
     """Set one `key=value`; the value is a Python or JSON literal, else text."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"{override!r} is not of the form key=value")
-    value = parse_value(text)
+    try:
+        key, value = parse_key_value(override)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     if not key.startswith(tuple(f"{k}." for k in OPEN_KEYS)):
         known = flat_keys(config)
         if key in ELSEWHERE:
             raise ConfigError(f"{key} of Detectron2's configs is not used here: {ELSEWHERE[key]}")
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"the config has no key {key!r}{hint}")
-        value = _same_kind(key, OmegaConf.select(config, key), value)
+            raise ConfigError(f"the config has no key {key!r}{did_you_mean(key, known)}")
+        try:
+            value = coerce_like(value, OmegaConf.select(config, key))
+        except ValueError as error:
+            raise ConfigError(f"{key}: {error}") from None
     OmegaConf.update(config, key, value, merge=False)
-
-
-def parse_value(text: str) -> Any:
-    """`1e-4`, `[1, 2]`, `{"depths": [1, 1]}`, `true`, `None`, or a word (possibly empty)."""
-    if not text:
-        return ""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        pass
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
 
 
 def flat_keys(config: DictConfig, prefix: str = "") -> list[str]:
@@ -184,20 +169,3 @@ def _plain(node: Any) -> Any:
     if callable(node):
         return f"{node.__module__}.{node.__qualname__}"
     return node
-
-
-def _same_kind(key: str, old: Any, new: Any) -> Any:
-    """Refuse text for a number and the like; an integer may stand for a float."""
-    if isinstance(old, DictConfig | ListConfig):
-        if not isinstance(new, dict if isinstance(old, DictConfig) else list | tuple):
-            raise ConfigError(f"{key} holds several values, got {new!r}")
-        return new
-    if old is None or new is None:
-        return new
-    if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
-        return float(new)
-    if isinstance(old, str) and not isinstance(new, str | bool | dict | list):
-        return str(new)
-    if type(old) is not type(new):
-        raise ConfigError(f"{key} expects {type(old).__name__} (now {old!r}), got {new!r}")
-    return new

@@ -1,6 +1,8 @@
 """One detection run from a config: check, build, train, evaluate, record."""
 
+import json
 import logging
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,37 +15,35 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch.nn.parallel import DistributedDataParallel
 
-from pretrain.files.lineage import read_stages
-from pretrain.run.provenance import peak_memory_mib
+from pretrain.files.training_state import read_state
+from pretrain.run.folder import RECORD, STATE, RunFolder
+from pretrain.run.lock import locked
+from pretrain.run.stop import NotFiniteError, Stopped, stop_on_signals
 from transfer.detection import checkpoint
-from transfer.detection.build import Detector, build_optimizer, has_frozen_norm, plain, precise_bn
+from transfer.detection.build import (
+    Detector,
+    build_optimizer,
+    has_frozen_norm,
+    place,
+    plain,
+    precise_bn,
+)
 from transfer.detection.config import ConfigError
 from transfer.detection.data import test_loader
 from transfer.detection.evaluation.evaluator import CocoEvaluator, predict, with_tta
 from transfer.detection.evaluation.pictures import write_pictures
-from transfer.detection.folder import backbone_args, claim, identity_of, log_to, refuse_occupied
+from transfer.detection.folder import PATHS, identity_of, logged_to
 from transfer.detection.log import Writers
 from transfer.detection.optimizer import lr_factor
 from transfer.detection.prepare import Run, mapper_of, prepare, training_batches
-from transfer.detection.protocol import origin_of, protocols, require_same_network
-from transfer.detection.trainer import (
-    NotFiniteError,
-    SaveState,
-    Trainer,
-    save_last_good,
-    stop_on_signals,
-)
-from transfer.results.protocol import budget_notes, protocol_hash
+from transfer.detection.protocol import protocols, require_same_network
+from transfer.detection.record import made_from, measured, record, training_of
+from transfer.detection.trainer import SaveState, Trainer, save_last_good
+from transfer.results.protocol import protocol_hash
 from transfer.results.record import (
-    RECORD_NAME,
-    Cost,
-    Dataset,
-    Origin,
     Result,
     Training,
-    describe_environment,
     evaluation_path,
-    fields_of,
     origin_of_evaluation,
     write_evaluation,
     write_result,
@@ -56,26 +56,39 @@ logger = logging.getLogger(__name__)
 def run(config: DictConfig, *, resume: bool = False) -> Result | None:
     """Train and evaluate; the record ends in `config.output_dir`. None on other processes than 0.
 
-    Everything that can be refused is refused before the first step.
+    Everything that can be refused is refused before the first step, and leaves nothing behind.
     """
-    out = Path(config.output_dir)
-    if (out / RECORD_NAME).is_file() and resume:
-        logger.info("%s is finished already", out)
-        return None
-    refuse_occupied(out, resume)
-    comm.synchronize()  # nobody writes there before everybody has looked
-    setup = prepare(config)
-    refuse_empty_statistics(setup.detector)
-    identity = identity_of(setup)
-    claim(out, identity, resume)
-    log_to(out)
-    setup.detector.model.to(setup.device)
-    trainer = train(setup, identity)
+    folder = RunFolder(Path(config.output_dir), RECORD, free=(PATHS,))
+    with folder.lock(comm.is_main_process()):
+        if resume and folder.finished:
+            logger.info("%s is finished already", folder.path)
+            return None
+        folder.require_free(resume)
+        comm.synchronize()  # nobody writes there before everybody has looked
+        setup = prepare(config)
+        refuse_empty_statistics(setup.detector)
+        identity = identity_of(setup)
+        folder.require_same_run(identity)
+        place(setup.detector.model, setup.device)
+        trainer = make_trainer(setup)
+        if (setup.out / STATE).is_file():
+            trainer.load_state_dict(read_state(setup.out / STATE, checkpoint.KIND))
+        if comm.is_main_process():
+            folder.begin(identity)
+        comm.synchronize()
+        with logged_to(setup.out):
+            train(setup, trainer)
+            return finish(setup, trainer)
+
+
+def finish(setup: Run, trainer: Trainer) -> Result | None:
+    """Evaluate the trained detector and write the record; None on other processes than 0."""
+    out = setup.out
     with trainer.averaged():
         _refresh_batchnorm(setup, trainer)
         evaluator, speed = evaluate(setup, out)
         if comm.is_main_process():
-            _save_final(setup, trainer, identity)
+            _save_final(setup, trainer)
     if not comm.is_main_process():
         return None
     logger.info("evaluated at %.1f images/s", speed)
@@ -99,8 +112,8 @@ def eval_only(config: DictConfig) -> dict[str, float]:
     """Evaluate the detector of `config.checkpoint` (default: the folder's own).
 
     A finished run gets a record of its own for each other evaluation, evals/HASH.json; what trained
-    it is told by the checkpoint. Of an unfinished run nothing is written, at a run at work nothing
-    is touched.
+    it is told by the checkpoint. Of an unfinished run nothing is written, a run at work is not
+    touched.
     """
     out = Path(config.output_dir)
     path = Path(config.checkpoint or checkpoint.newest(out))
@@ -110,10 +123,10 @@ def eval_only(config: DictConfig) -> dict[str, float]:
     if "arch" in trained:  # saved by `run`
         config.arch, config.arch_args = trained["arch"], trained["arch_args"]
         pixels = PixelStats(**trained["pixels"])
-    setup = prepare(config, pixels)
+    setup = prepare(config, pixels, training=False)
     averaged = trained.get("ema") or {}
     checkpoint.load_model(setup.detector.model, {**trained["model"], **averaged}, path)
-    setup.detector.model.to(setup.device)
+    place(setup.detector.model, setup.device)
     former = checkpoint.protocol_of_run(trained)
     steps = former["schedule"]["steps"] if former else 0
     unfinished = trained.get("step", steps) < steps
@@ -121,17 +134,15 @@ def eval_only(config: DictConfig) -> dict[str, float]:
     if training is not None:
         require_same_network(setup, training.train)
     folder = None if unfinished else _folder_of_evaluation(setup, trained)
-    evaluator, _ = evaluate(setup, folder)
+    with locked(folder) if folder and comm.is_main_process() else nullcontext():
+        evaluator, _ = evaluate(setup, folder)
+        figures = evaluator.metrics
+        if folder is not None and training is not None and figures is not None:
+            _write_evaluation(setup, training, evaluator)
     if unfinished:
         logger.warning("unfinished: %d of %d steps; nothing is written", trained["step"], steps)
     elif training is None:
         logger.warning("%s does not say how it was trained; there is no record", path)
-    figures = evaluator.metrics
-    if folder is not None and training is not None and figures is not None:
-        made_from = origin_of_evaluation(training, _origin(setup))
-        measured = {**_measured(setup, evaluator), "config": made_from}
-        written = write_evaluation(training, out, **measured)
-        logger.info("record: %s", written)
     return figures.metrics if figures else {}
 
 
@@ -143,6 +154,12 @@ def _folder_of_evaluation(setup: Run, trained: dict[str, Any]) -> Path | None:
     return evaluation_path(setup.out, own).with_suffix("")
 
 
+def _write_evaluation(setup: Run, training: Training, evaluator: CocoEvaluator) -> None:
+    config = origin_of_evaluation(training, made_from(setup))
+    fields = {**measured(setup, evaluator), "config": config}
+    logger.info("record: %s", write_evaluation(training, setup.out, **fields))
+
+
 def make_trainer(setup: Run) -> Trainer:
     """The trainer of a config, on every process, at step 0."""
     config, settings = setup.config, setup.config.train
@@ -151,7 +168,8 @@ def make_trainer(setup: Run) -> Trainer:
         setup.detector.features.compile()  # the heads' shapes change from image to image
     if comm.get_world_size() > 1:
         ids = [setup.device.index] if setup.device.type == "cuda" else None
-        model = DistributedDataParallel(model, device_ids=ids)
+        # as Detectron2: each process keeps its own BatchNorm statistics
+        model = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
     schedule = plain(config.schedule)
     return Trainer(
         model,
@@ -166,15 +184,12 @@ def make_trainer(setup: Run) -> Trainer:
     )
 
 
-def train(setup: Run, identity: str) -> Trainer:
-    """Train to the end of the schedule, from the folder's state where there is one."""
+def train(setup: Run, trainer: Trainer) -> None:
+    """Train to the end of the schedule. Raises NotFiniteError, and Stopped after a signal."""
     out, settings = setup.out, setup.config.train
-    trainer = make_trainer(setup)
-    about = about_run(setup, identity)
+    about = about_run(setup)
     saver = SaveState(out, settings.checkpoint_period, about)
-    state = out / checkpoint.STATE_NAME
-    if state.is_file():
-        trainer.load_state_dict(checkpoint.load(state))
+    if trainer.done:
         logger.info("continuing after step %d", trainer.done)
     trainer.register_hooks([hooks.IterationTimer(warmup_iter=0), *_evaluation_hook(setup, trainer)])
     steps = setup.config.schedule.steps
@@ -184,20 +199,21 @@ def train(setup: Run, identity: str) -> Trainer:
         )
     trainer.register_hooks([saver])  # last: a saved step is in the log
     try:
-        with stop_on_signals(trainer):
+        with stop_on_signals() as trainer.stop_request:
             trainer.train(trainer.done, steps)
+        if trainer.stop_request.signal:  # after the last step, which saved the state
+            raise Stopped(trainer.stop_request.signal)
     except NotFiniteError as error:
-        kept = save_last_good(trainer, out, about)
+        kept, state = save_last_good(trainer, out, about), out / STATE
         last = f"step {trainer.done} is kept in {state}" if kept else f"see {state} for the last"
         raise NotFiniteError(f"{error}. The last good state, {last}") from None
-    return trainer
 
 
-def about_run(setup: Run, identity: str) -> dict[str, Any]:
+def about_run(setup: Run) -> dict[str, Any]:
     """Return what is needed to build the detector again without config and encoder file."""
     features = setup.detector.features
     return {
-        "identity": identity,
+        "identity": json.dumps(identity_of(setup)),
         "arch": features.arch,
         "arch_args": features.arch_args,
         "pixels": asdict(setup.detector.pixels),
@@ -205,7 +221,13 @@ def about_run(setup: Run, identity: str) -> dict[str, Any]:
 
 
 def evaluate(setup: Run, out: Path | None) -> tuple[CocoEvaluator, float]:
-    """Predict the validation images, save the predictions below `out` (if any), evaluate them."""
+    """Predict the validation images, save the predictions below `out` (if any), evaluate them.
+
+    All processes evaluate with the first one's BatchNorm statistics: those that are saved.
+    """
+    if comm.get_world_size() > 1:
+        for buffer in setup.detector.model.buffers():
+            torch.distributed.broadcast(buffer, 0)
     tasks = ("bbox", "segm") if setup.config.model.masks else ("bbox",)
     settings = setup.config.test
     evaluator = CocoEvaluator(
@@ -222,63 +244,6 @@ def evaluate(setup: Run, out: Path | None) -> tuple[CocoEvaluator, float]:
     speed = predict(model, loader, evaluator)
     evaluator.evaluate()
     return evaluator, speed
-
-
-def record(setup: Run, evaluator: CocoEvaluator, trainer: Trainer) -> Result:
-    """Return the run's result; what it cost counts all resumed parts."""
-    training = training_of(setup, trainer)
-    return Result(**fields_of(training), **_measured(setup, evaluator))
-
-
-def training_of(setup: Run, trainer: Trainer) -> Training:
-    """Return what the record says of the training."""
-    config, detector = setup.config, setup.detector
-    settings = protocols(setup)
-    images = trainer.done * config.train.batch
-    stages = detector.report.identity["stages"] if detector.report else []
-    return Training(
-        task="detection",
-        method=_method(detector),
-        stages=list(read_stages(stages)),
-        backbone=detector.features.arch,
-        backbone_args=backbone_args(setup),
-        weights=detector.report.to_json() if detector.report else None,
-        dataset=Dataset(
-            name=config.data.name,
-            train_images=settings.train["data"]["images"],
-            val_images=settings.eval["data"]["images"],
-            classes=setup.val.classes,
-        ),
-        train=settings.train,
-        train_hash=protocol_hash(settings.train),
-        config=_origin(setup),
-        seed=config.seed,
-        cost=Cost(
-            hours=trainer.seconds / 3600,
-            images_per_second=images / trainer.seconds if trainer.seconds else None,
-            peak_memory_mib=peak_memory_mib(setup.device),
-        ),
-        environment=describe_environment(setup.device),
-        notes=[*detector.notes, *budget_notes(config.budget, config.schedule.steps)],
-    )
-
-
-def _origin(setup: Run) -> Origin | None:
-    found = origin_of(setup)
-    return Origin(**found) if found else None
-
-
-def _measured(setup: Run, evaluator: CocoEvaluator) -> dict[str, Any]:
-    """Return the fields of a record that the evaluation fills."""
-    metrics, settings = evaluator.metrics, protocols(setup).eval
-    assert metrics is not None  # evaluated on this process
-    return {
-        "eval": settings,
-        "eval_hash": protocol_hash(settings),
-        "metrics": metrics.metrics,
-        "per_class": metrics.per_class,
-        "evaluator": metrics.evaluator,
-    }
 
 
 def _evaluation_hook(setup: Run, trainer: Trainer) -> list[hooks.EvalHook]:
@@ -309,17 +274,13 @@ def _refresh_batchnorm(setup: Run, trainer: Trainer) -> None:
             precise_bn(trainer.bare, training_batches(setup, trainer.done), count)
 
 
-def _save_final(setup: Run, trainer: Trainer, identity: str) -> None:
+def _save_final(setup: Run, trainer: Trainer) -> None:
     """Save the trained detector, which stands alone."""
     final = {
         "model": trainer.bare.state_dict(),
         "step": trainer.done,
-        **about_run(setup, identity),
+        **about_run(setup),
         "training": training_of(setup, trainer).model_dump_json(),
         "eval_hash": protocol_hash(protocols(setup).eval),
     }
     checkpoint.save(final, setup.out / checkpoint.FINAL_NAME)
-
-
-def _method(detector: Detector) -> str:
-    return detector.report.identity["method"] if detector.report else "scratch"

@@ -15,7 +15,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -28,19 +27,15 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pretrain.files.encoder_file import first_not_finite
+from pretrain.files.training_state import write_state
+from pretrain.run.folder import STATE
+from pretrain.run.seeds import seed_draws
+from pretrain.run.stop import NotFiniteError, Stopped, StopRequest
 from transfer.detection import checkpoint
 from transfer.detection.log import restore_storage, storage_state
 from transfer.detection.optimizer import set_lr
 
 logger = logging.getLogger(__name__)
-
-
-class NotFiniteError(ArithmeticError):
-    """A loss, gradient or weight is not finite; the message names the images or the weight."""
-
-
-class Stopped(SystemExit):
-    """The run was asked to stop and has saved its state."""
 
 
 class Trainer(TrainerBase):
@@ -66,7 +61,7 @@ class Trainer(TrainerBase):
         self.done = 0  # optimizer steps
         self.seconds = 0.0  # spent training, over all resumed parts
         self.logged: dict[str, Any] = {}  # what the log was told before this part
-        self.stop_signal = 0  # that this process received
+        self.stop_request = StopRequest()  # of this process
         self.stop_asked = False  # of any process, and known to all
         self.bare = model.module if isinstance(model, DistributedDataParallel) else model
         self.ema = _float_copy(self.bare) if ema else None
@@ -101,7 +96,9 @@ class Trainer(TrainerBase):
             batch = next(self.batches)
             waited += time.perf_counter() - start
             seen.append(batch)
-            self._seed_step(part)
+            # counted over all processes: two that take a part each draw what one draws for both
+            place = part * comm.get_world_size() + comm.get_rank()
+            seed_draws(self.seed, self.iter, place, 0)
             with self._synchronised(part == self.accumulate - 1), self._autocast():
                 losses = self._losses(batch)
                 total = torch.stack(list(losses.values())).sum() / self.accumulate
@@ -131,11 +128,6 @@ class Trainer(TrainerBase):
                 _not_finite(self.iter, {"proposals": float("nan")}, None, [batch])
             ) from None
 
-    def _seed_step(self, part: int) -> None:
-        place = (self.iter * self.accumulate + part) * comm.get_world_size() + comm.get_rank()
-        words = np.random.SeedSequence((self.seed, place)).generate_state(2)
-        torch.manual_seed(int(words[0]) << 32 | int(words[1]))
-
     def _synchronised(self, last: bool) -> Any:
         if isinstance(self.model, DistributedDataParallel) and not last:
             return self.model.no_sync()
@@ -154,7 +146,7 @@ class Trainer(TrainerBase):
 
     def _agree(self, names: list[str], means: torch.Tensor) -> tuple[dict[str, float], bool]:
         """Losses averaged over the processes, and whether any of them was asked to stop."""
-        row = torch.cat([means, means.new_tensor([float(self.stop_signal > 0)])])
+        row = torch.cat([means, means.new_tensor([float(self.stop_request.signal > 0)])])
         if comm.get_world_size() > 1:
             dist.all_reduce(row)
             row /= comm.get_world_size()
@@ -203,29 +195,6 @@ class Trainer(TrainerBase):
             self.bare.load_state_dict(own)
 
 
-@contextlib.contextmanager
-def stop_on_signals(trainer: Trainer) -> Iterator[None]:
-    """Let SIGTERM and Ctrl-C end the training inside after the step at hand; then as before.
-
-    A second Ctrl-C ends at once; a second SIGTERM does not, since a launcher may send one to the
-    process and one to its group. Stopped where the signal came after the last step.
-    """
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        trainer.stop_signal = number
-        if number == signal.SIGINT:
-            signal.signal(number, signal.SIG_DFL)
-
-    before = {n: signal.signal(n, note) for n in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if trainer.stop_signal:
-        raise Stopped(128 + trainer.stop_signal)
-
-
 class SaveState(HookBase):
     """Write the training state every `period` steps, at the end, and before stopping."""
 
@@ -239,10 +208,10 @@ class SaveState(HookBase):
             self.save()
         if stop:
             logger.warning("stopped after step %d; continue with --resume", done)
-            raise Stopped(128 + (trainer.stop_signal or signal.SIGTERM))
+            raise Stopped(trainer.stop_request.signal or signal.SIGTERM)
 
     def save(self) -> None:
-        """Write state.pth (first process only); NotFiniteError if a weight is NaN or infinite.
+        """Write the state (first process only); NotFiniteError if a weight is NaN or infinite.
 
         A step's loss is computed before its update, so the last update shows in no loss.
         """
@@ -254,15 +223,14 @@ class SaveState(HookBase):
             )
         if comm.is_main_process():
             state = {**self.trainer.state_dict(), **self.about}
-            checkpoint.save(state, self.folder / checkpoint.STATE_NAME)
+            write_state(self.folder / STATE, checkpoint.KIND, state)
 
 
 def save_last_good(trainer: Trainer, folder: Path, about: dict[str, Any]) -> bool:
     """After a NotFiniteError: keep the weights of the step before, if they are finite."""
     finite = first_not_finite(trainer.bare.state_dict()) is None
     if finite and comm.is_main_process():
-        state = {**trainer.state_dict(), **about}
-        checkpoint.save(state, folder / checkpoint.STATE_NAME)
+        write_state(folder / STATE, checkpoint.KIND, {**trainer.state_dict(), **about})
     return finite
 
 

@@ -10,14 +10,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.layers import Attention
 from timm.models.beit import Beit
 from timm.models.vision_transformer import Block as ViTBlock
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from timm.models.vision_transformer import LayerScale, VisionTransformer
+from torch import Tensor, nn
 
 from transfer.features.position import CLASS_ROWS, resize_offsets, resize_position_embedding
 
 PLAIN_VITS = (VisionTransformer, Beit)
+TABLE = "relative_position_bias_table"  # of an attention, timm's name
 
 
 EXTRA_TOKENS = ("cls_token", "dist_token", "reg_token")  # in the order timm puts them
@@ -42,6 +44,40 @@ def require_windows_possible(encoder: Any, arch: str) -> None:
         odd = {type(block).__name__ for block in encoder.blocks if type(block) is not ViTBlock}
         if odd:
             raise ValueError(f"window_size > 0: {arch} has {', '.join(odd)}, only Block is known")
+
+
+def add_relative_position(encoder: Any, arch: str) -> None:
+    """Give each block of a ViT a relative position table (rows, heads) of zeros, as BEiT's are.
+
+    Nothing changes until they are trained; so the published UperNet runs of MAE begin
+    (mmseg/models/backbones/mae.py). ValueError where the blocks have tables or cannot take one.
+    """
+    _require_plain_blocks(encoder, arch, "relative_position=True")
+    h, w = encoder.patch_embed.grid_size
+    rows = (2 * h - 1) * (2 * w - 1) + CLASS_ROWS
+    for block in encoder.blocks:
+        table = nn.Parameter(torch.zeros(rows, block.attn.num_heads))
+        block.attn.register_parameter(TABLE, table)
+
+
+def add_layer_scale(encoder: Any, arch: str, value: float) -> None:
+    """Give each block of a ViT layer scales that begin at `value`; 1.0 changes nothing at first.
+
+    ValueError where the blocks have layer scales already, or cannot take any.
+    """
+    _require_plain_blocks(encoder, arch, f"layer_scale={value}")
+    for block in encoder.blocks:
+        for name in ("ls1", "ls2"):
+            if not isinstance(getattr(block, name), nn.Identity):
+                raise ValueError(f"layer_scale={value}: {arch} has layer scales of its own")
+            setattr(block, name, LayerScale(encoder.embed_dim, init_values=value))
+
+
+def _require_plain_blocks(encoder: Any, arch: str, option: str) -> None:
+    blocks: Any = encoder.blocks if isinstance(encoder, VisionTransformer) else []
+    known = all(type(block) is ViTBlock and type(block.attn) is Attention for block in blocks)
+    if not len(blocks) or not known:
+        raise ValueError(f"{option} is for ViTs of timm's own Block and Attention, not for {arch}")
 
 
 def embed(encoder: Any, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
@@ -82,7 +118,7 @@ def run_block(
 
     `stored_grid` is the grid of the block's relative position table.
     """
-    relative = getattr(block.attn, "relative_position_bias_table", None) is not None
+    relative = getattr(block.attn, TABLE, None) is not None
     if not window and not relative:
         return block(tokens)
     if window:
@@ -106,11 +142,14 @@ def _layer_scale(block: Any, which: int, x: Tensor) -> Tensor:
 def _attend(
     attention: Any, x: Tensor, grid: tuple[int, int], stored_grid: tuple[int, int]
 ) -> Tensor:
-    """Self-attention over (B, n, C) with BEiT's relative position bias where there is one."""
-    if getattr(attention, "relative_position_bias_table", None) is None:
+    """Self-attention over (B, n, C), with a relative position bias where there is a table."""
+    table = getattr(attention, TABLE, None)
+    if table is None:
         return attention(x)
     extra = x.shape[1] - grid[0] * grid[1]
-    bias = relative_bias(attention.relative_position_bias_table, stored_grid, grid, bool(extra))
+    bias = relative_bias(table, stored_grid, grid, bool(extra))
+    if isinstance(attention, Attention):
+        return attention(x, attn_mask=bias.to(x.dtype))
     qkv_bias = None
     if attention.q_bias is not None:
         qkv_bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])

@@ -13,14 +13,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
+from timm.layers import to_2tuple
 from torch import Tensor
 
 CLASS_ROWS = 3  # class token to patch, patch to class token, class token to itself
-
-
-def pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of a size given as one number or two."""
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
 @lru_cache(maxsize=512)
@@ -58,7 +54,7 @@ def resize_relative_position(
     The last three rows belong to the class token and stay as they are. ValueError where the
     table is not that of `old_window`.
     """
-    (old_h, old_w), (new_h, new_w) = pair(old_window), pair(new_window)
+    (old_h, old_w), (new_h, new_w) = to_2tuple(old_window), to_2tuple(new_window)
     rows = (2 * old_h - 1) * (2 * old_w - 1) + CLASS_ROWS
     if table.ndim != 2 or table.shape[0] != rows:
         raise ValueError(

@@ -6,7 +6,6 @@ parameter takes part in every step. Added on top: one fresh norm an output for t
 families (norm0-3 of the official detection and segmentation backbones), a pyramid for plain ViTs.
 """
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -15,11 +14,11 @@ import timm
 import torch
 import torch.nn.functional as F
 from timm.layers import LayerNorm2d
-from timm.models.beit import Beit
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pretrain.run.options import did_you_mean
 from transfer.features import plain_vit
 from transfer.features.pyramid import BlockPyramid, SimplePyramid
 
@@ -33,8 +32,8 @@ _NO_ARCHITECTURE = ("pretrained", "checkpoint_path", "cache_dir", "pretrained_cf
 def build_encoder(arch: str, arch_args: Mapping[str, Any] | None = None, **more: Any) -> Any:
     """The timm module without a classifier; ValueError on a name or argument timm lacks."""
     if not timm.is_model(arch):
-        near = difflib.get_close_matches(arch, timm.list_models(), n=3)
-        raise ValueError(f"timm has no architecture {arch!r}" + (f"; near: {near}" if near else ""))
+        near = did_you_mean(arch, timm.list_models(), count=3)
+        raise ValueError(f"timm has no architecture {arch!r}{near}")
     wrong = [name for name in (arch_args or {}) if name in _NO_ARCHITECTURE]
     if wrong:
         raise ValueError(
@@ -83,13 +82,16 @@ class TimmFeatures(nn.Module):
                    of `blocks`, all at the patch's stride; "auto": "simple" for plain ViTs
     image_size     plain ViTs only: pixels along a side at which position parameters are stored
                    (default: the architecture's); any size runs, resized within the forward pass
+    relative_position  ViTs without one: add a relative position table a block, zeros at first
+    layer_scale    ViTs without one: add layer scales, at this value at first
     window_size    plain ViTs only: patches along a window's side, 0 = global attention everywhere
     global_blocks  the blocks that stay global with windows; (): four spread evenly, as ViTDet
     freeze         "backbone": the encoder is fixed and in evaluation mode
     checkpointing  recompute the encoder's activations in the backward pass
 
     Attributes: encoder, norms, pyramid, channels, strides, and `removed`: the names of the timm
-    tensors that this net leaves out. ValueError on an argument the architecture cannot honour.
+    tensors that this net leaves out, and `added`: those of the encoder that no file of the
+    architecture has. ValueError on an argument the architecture cannot honour.
     """
 
     def __init__(
@@ -103,6 +105,8 @@ class TimmFeatures(nn.Module):
         pyramid: Literal["auto", "simple", "blocks"] | None = None,
         blocks: Sequence[int] | None = None,
         image_size: int | None = None,
+        relative_position: bool = False,
+        layer_scale: float | None = None,
         window_size: int = 0,
         global_blocks: Sequence[int] = (),
         pyramid_channels: int = 256,
@@ -129,7 +133,12 @@ class TimmFeatures(nn.Module):
             self._set_up_vit(wanted, pyramid, blocks, window_size, global_blocks, pyramid_channels)
         else:
             self._set_up_stages(wanted, pyramid, blocks, window_size)
-        self.removed = frozenset(everything - set(self.encoder.state_dict()))
+        if relative_position:
+            plain_vit.add_relative_position(self.encoder, arch)
+        if layer_scale is not None:
+            plain_vit.add_layer_scale(self.encoder, arch, layer_scale)
+        here = set(self.encoder.state_dict())
+        self.removed, self.added = frozenset(everything - here), frozenset(here - everything)
         self.norms = self._output_norms(norm_outputs)
         if freeze == "backbone":
             self.encoder.requires_grad_(False)
@@ -209,9 +218,9 @@ class TimmFeatures(nn.Module):
 
     @property
     def has_relative_position(self) -> bool:
-        """Whether the blocks carry BEiT's relative position tables."""
-        blocks: Any = self.encoder.blocks if isinstance(self.encoder, Beit) else []
-        return any(block.attn.relative_position_bias_table is not None for block in blocks)
+        """Whether the blocks carry relative position tables, as BEiT's do."""
+        blocks: Any = self.encoder.blocks if self.plain else []
+        return any(getattr(block.attn, plain_vit.TABLE, None) is not None for block in blocks)
 
     def train(self, mode: bool = True) -> "TimmFeatures":
         """As nn.Module.train; a frozen encoder stays in evaluation mode."""

@@ -7,7 +7,6 @@ own, RUN/evals/HASH.json.
 
 import json
 import os
-import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -17,22 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from pretrain.files.lineage import SHA256, Stage, method_of
 from pretrain.files.write import atomic_write
-from pretrain.run.provenance import _git_state, _version
+from pretrain.run.provenance import device_name, git_state, versions
 from transfer.results.protocol import protocol_hash
 from transfer.tasks import TASKS
 
 RECORD_NAME = "result.json"
 EVALUATIONS = "evals"  # folder of a run's later evaluations
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "timm",
-    "detectron2",
-    "onedl-mmsegmentation",
-    "onedl-mmengine",
-    "faster-coco-eval",
-    "pycocotools",
-)
 
 
 class Strict(BaseModel):
@@ -265,14 +254,14 @@ def content_of(result: Result) -> tuple[Any, ...]:
 
 
 def describe_environment(device: str | torch.device = "cpu") -> Environment:
-    """Versions, commit and device of this process."""
-    commit, dirty = _git_state()
-    name = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "cpu"
+    """Return versions, commit and device of this process."""
+    commit, dirty = git_state()
+    packages = versions()
     return Environment(
-        suite_version=_version("mim-transfer"),
+        suite_version=packages.pop("mim-transfer"),
         commit=commit,
         dirty=dirty,
-        python=platform.python_version(),
-        packages={p: _version(p) for p in PACKAGES},
-        device=name,
+        python=packages.pop("python"),
+        packages=packages,
+        device=device_name(device),
     )

@@ -5,6 +5,7 @@ Which image stands at a position, and what the random augmentations do to it, fo
 (seed, position) alone: not from workers, processes, or where a run was interrupted.
 """
 
+import hashlib
 import random
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
@@ -119,18 +120,24 @@ class LabelledImages(BaseSegDataset):
         )  # fmt: skip
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """One dict an image, sorted by path."""
-        pairs = find_pairs(
-            Path(self.data_prefix["img_path"]), Path(self.data_prefix["seg_map_path"]),
-            self.img_suffix, self.seg_map_suffix,
-        )  # fmt: skip
+        """Return one dict per image, sorted by path."""
+        folder = Path(self.data_prefix["img_path"])
+        suffix = self.img_suffix or find_suffix(folder)
+        labels = Path(self.data_prefix["seg_map_path"])
+        pairs = find_pairs(folder, labels, suffix, self.seg_map_suffix)
         shared = {
             "label_map": None,
             "reduce_zero_label": self.reduce_zero_label,
             "num_classes": len(self._metainfo["classes"]),
         }
         return [
-            {"img_path": str(image), "seg_map_path": str(label), "seg_fields": [], **shared}
+            {
+                "img_path": str(image),
+                "image_name": str(image.relative_to(folder)).removesuffix(suffix),
+                "seg_map_path": str(label),
+                "seg_fields": [],
+                **shared,
+            }
             for image, label in pairs[: self.limit]
         ]
 
@@ -157,6 +164,15 @@ def find_pairs(
             raise FileNotFoundError(f"{image} has no label map: there is no {label}")
         pairs.append((image, label))
     return pairs
+
+
+def names_digest(pairs: Sequence[tuple[Path, Path]], images: Path) -> str:
+    """Return a digest of the names of `pairs` below `images`, in their order: the training order.
+
+    The folder itself may move.
+    """
+    names = "\n".join(image.relative_to(images).as_posix() for image, _ in pairs)
+    return hashlib.sha256(names.encode()).hexdigest()
 
 
 def find_suffix(images: Path) -> str:

@@ -1,6 +1,5 @@
 """Predictions beside the ground truth in the data set's colours, and IoU by class as bars."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pretrain.files.write import atomic_write
+from pretrain.run.folder import RECORD, STATE, RunFolder
 from transfer.results.record import read_result
 from transfer.segmentation.config import with_tuples
+from transfer.segmentation.identity import architecture_of
 from transfer.segmentation.labels import IGNORED
-from transfer.segmentation.run_folder import LAST
-from transfer.segmentation.runner import net_of, read_about
-from transfer.segmentation.safe_files import read_tensors
 from transfer.segmentation.segmentor import set_pixels
+from transfer.segmentation.state import evaluated_weights, load
 from transfer.weights.identity import PixelStats
 
 TILE_PX = 192
@@ -37,18 +36,20 @@ def draw(run_dir: Path, out: Path, count: int = 4) -> Path:
 
 
 def load_trained(run_dir: Path) -> tuple[Any, Any]:
-    """The trained segmentor in evaluation mode, and its evaluation set."""
-    if not (run_dir / "config.json").is_file():
-        raise FileNotFoundError(f"{run_dir} holds no segmentation run: there is no config.json")
-    cfg = Config(with_tuples(json.loads((run_dir / "config.json").read_text())))
-    about = read_about(run_dir / LAST)
-    cfg["model"]["backbone"].update(net_of(about))
+    """Return the trained segmentor in evaluation mode, and its evaluation set.
+
+    FileNotFoundError or ValueError for a folder that does not hold a segmentation run.
+    """
+    state = load(run_dir / STATE)
+    settings = RunFolder(run_dir, RECORD).settings()
+    cfg = Config(with_tuples(settings["config"]))
+    cfg["model"]["backbone"].update(architecture_of(settings))
     with DefaultScope.overwrite_default_scope("mmseg"):
         model = MODELS.build(cfg["model"])
         data = DATASETS.build(cfg["val_dataloader"]["dataset"])
     if cfg["pixels"] == "weights":
-        set_pixels(model.data_preprocessor, PixelStats(**about["pixels"]))
-    model.load_state_dict(read_tensors(run_dir / LAST)["state_dict"], strict=True)
+        set_pixels(model.data_preprocessor, PixelStats(**settings["pixels"]))
+    model.load_state_dict(evaluated_weights(state), strict=True)
     return model.eval(), data
 
 

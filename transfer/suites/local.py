@@ -5,7 +5,6 @@ successor never meets them; a step that was interrupted is run again and resumes
 """
 
 import ctypes
-import fcntl
 import hashlib
 import json
 import os
@@ -13,8 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +21,6 @@ from pretrain.files.write import atomic_write
 ROOT = Path(__file__).resolve().parents[2]
 
 
-LOCK_WAIT_S = 20
 STOP_WAIT_S = 300  # for a step at work to finish what it must and save
 
 
@@ -162,22 +159,3 @@ def _die_with_parent() -> None:
     """A suite killed outright must not leave steps writing where its successor will write."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-@contextmanager
-def exclusive(out: Path) -> Iterator[None]:
-    """Hold `out` for one suite at a time; waits a little for a killed one's steps to vanish."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as handle:
-        deadline = time.monotonic() + LOCK_WAIT_S
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise ValueError(
-                        f"another suite is running in {out}: wait for it, or use another --out"
-                    ) from None
-                time.sleep(0.2)
-        yield

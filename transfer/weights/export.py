@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pretrain.files.encoder_file import write_encoder
 from pretrain.files.read import WeightsError
-from pretrain.files.write import atomic_write
+from pretrain.files.write import atomic_write, write_safetensors
 from transfer.weights.convert import Weights
 from transfer.weights.load import SHARED_TABLE, TABLE
 from transfer.weights.sources.base import FINAL_NORM
@@ -83,7 +82,7 @@ def write_export(exported: Export, weights: Weights, target: str, out: Path) -> 
     elif target == "mmseg":
         atomic_write(out, lambda p: torch.save({"state_dict": tensors, "meta": {}}, p))
     elif out.suffix == ".safetensors":
-        atomic_write(out, lambda p: save_file(tensors, str(p)))
+        atomic_write(out, lambda p: write_safetensors(p, tensors))
     else:
         atomic_write(out, lambda p: torch.save(tensors, p))
 

@@ -106,7 +106,8 @@ def load_encoder(
     left_out = _matches(given, unused)
     own_fresh = _matches(target, fresh)
     absent = [name for name in target if name not in given or name in left_out]
-    kept = {*own_fresh, *_matches(absent, ALWAYS_FRESH)}
+    added = [name for name in absent if name in features.added]
+    kept = {*own_fresh, *added, *_matches(absent, ALWAYS_FRESH)}
     spare = [name for name in given if name not in target or name in kept or name in left_out]
     allowed = {*left_out, *kept, *features.removed, *_matches(spare, ALWAYS_UNUSED)}
     problems = [

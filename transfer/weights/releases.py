@@ -1,6 +1,5 @@
 """The official releases by name: where to get a file, and where to put it."""
 
-import difflib
 import json
 from dataclasses import dataclass
 from functools import cache
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from pretrain.files.lineage import Lineage, read_stages
 from pretrain.files.read import WeightsError
+from pretrain.run.options import did_you_mean
 
 MANIFEST = Path(__file__).resolve().parents[2] / "configs" / "weights.json"
 
@@ -53,10 +53,9 @@ def find(name_or_path: str, folder: Path = FOLDER) -> tuple[Path, Release | None
         if path.exists() or path.is_symlink():
             return path, release
         if release is None:
-            near = difflib.get_close_matches(name_or_path, known, n=3, cutoff=0.5)
             raise FileNotFoundError(
                 f"{name_or_path} is neither a file nor one of the {len(known)} releases of "
-                f"configs/{MANIFEST.name}" + (f"; near: {', '.join(near)}" if near else "")
+                f"configs/{MANIFEST.name}{did_you_mean(name_or_path, known, count=3)}"
             )
         raise FileNotFoundError(_how_to_get(release, path))
     path = folder / release.file

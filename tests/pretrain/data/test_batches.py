@@ -21,9 +21,11 @@ from pretrain.config import Augmentation
 from pretrain.data.augment import augment, jitter_colors, random_box
 from pretrain.data.batches import Batch, ImageSamples, loader, normalise, unnormalise
 from pretrain.data.masks import random_visible
-from pretrain.data.order import Order, Split
-from pretrain.data.sources import Files, digest, open_images, read_image, readable
-from pretrain.schedule import Plan
+from pretrain.data.order import BatchShare, Order
+from pretrain.data.readable import readable
+from pretrain.data.reading import read_image
+from pretrain.data.sources import Files, digest, open_images
+from pretrain.schedule import RunLength
 
 ROOT = Path(__file__).resolve().parents[3]
 DRAW = partial(random_visible, grid=(2, 2), n_visible=1)
@@ -59,33 +61,45 @@ ORDER = Order(images=23, batch_size=8, steps_per_epoch=2, seed=3)
 
 
 def test_an_epoch_takes_no_image_twice() -> None:
-    first = np.concatenate([ORDER.step(0), ORDER.step(1)])
+    first = np.concatenate([ORDER.images_of(0), ORDER.images_of(1)])
     assert len(set(first.tolist())) == 16
-    second = np.concatenate([ORDER.step(2), ORDER.step(3)])
+    second = np.concatenate([ORDER.images_of(2), ORDER.images_of(3)])
     assert first.tolist() != second.tolist()
+
+
+def test_a_last_step_is_filled_with_the_first_images_of_the_epoch() -> None:
+    filled = Order(images=23, batch_size=8, steps_per_epoch=3, seed=3)
+    images = np.concatenate([filled.images_of(step) for step in range(3)])
+    assert sorted(images[:23].tolist()) == list(range(23))
+    assert images[23:].tolist() == images[:1].tolist()
+    assert images[:16].tolist() == [*ORDER.images_of(0), *ORDER.images_of(1)]
 
 
 def test_processes_share_what_one_takes() -> None:
     """With accumulation too: the parts of a step, put together, are the step."""
     for world, largest in ((2, 4), (2, 2), (4, 2), (1, 3)):
         parts = []
-        split = Split.of(8, largest, world)
-        for micro in range(split.accumulation):
+        share = BatchShare.of(8, largest, world)
+        for index in range(share.accumulation_steps):
             for rank in range(world):
-                parts.append(ORDER.part(5, micro, replace(split, rank=rank)))
-        assert np.concatenate(parts).tolist() == ORDER.step(5).tolist()
+                parts.append(ORDER.images_of_pass(5, index, replace(share, rank=rank)))
+        assert np.concatenate(parts).tolist() == ORDER.images_of(5).tolist()
 
 
 def test_a_step_is_split_as_little_as_the_device_allows() -> None:
-    assert Split.of(4096, 256, 8) == Split(world=8, rank=0, batch=256, accumulation=2)
-    assert str(Split.of(4096, 200, 8)) == "4096 images a step = 8 devices x 128 x 4 accumulated"
+    assert BatchShare.of(4096, 256, 8) == BatchShare(
+        world=8, rank=0, batch=256, accumulation_steps=2
+    )
+    assert (
+        str(BatchShare.of(4096, 200, 8)) == "4096 images a step = 8 devices x 128 x 4 accumulated"
+    )
     with pytest.raises(ValueError, match="batch_size=10 cannot be shared by 4"):
-        Split.of(10, 8, 4)
+        BatchShare.of(10, 8, 4)
 
 
 def read(photos: Path, first: int, workers: int) -> list[Batch]:
-    length, split = Plan(steps=4, warmup_steps=0, steps_per_epoch=2), Split.of(8, 4)
-    return list(loader(samples(photos), ORDER, split, length.steps, first, workers, pin=False))
+    length, share = RunLength(steps=4, warmup_steps=0, steps_per_epoch=2), BatchShare.of(8, 4)
+    return list(loader(samples(photos), ORDER, share, length.steps, first, workers, pin=False))
 
 
 def test_workers_and_a_later_start_change_nothing(photos: Path) -> None:
@@ -109,7 +123,7 @@ def test_a_later_start_reads_no_earlier_image(
 
     monkeypatch.setattr(Files, "open", open_)
     read(photos, 3, 0)
-    assert sorted(opened) == sorted(ORDER.step(3).tolist())
+    assert sorted(opened) == sorted(ORDER.images_of(3).tolist())
 
 
 READS_AND_FAILS = """
@@ -117,11 +131,11 @@ import signal, sys
 from pathlib import Path
 from tests.pretrain.data.test_batches import ORDER, samples
 from pretrain.data.batches import loader
-from pretrain.data.order import Split
+from pretrain.data.order import BatchShare
 
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda *_: None)  # as a run does, which finishes its step first
-batches = loader(samples(Path(sys.argv[1])), ORDER, Split.of(8, 8), 20, 0, 2, False)
+batches = loader(samples(Path(sys.argv[1])), ORDER, BatchShare.of(8, 8), 20, 0, 2, False)
 for _ in range(4):
     next(batches)
 print("reading", flush=True)

@@ -1,12 +1,10 @@
-"""The two files of a run: written whole or not at all, read as tensors and nothing else."""
+"""The encoder file: written whole or not at all, read as tensors and nothing else."""
 
 import hashlib
 import json
 import os
-import pickle
 import subprocess
 import sys
-import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,19 +20,13 @@ from pretrain.files.encoder_file import (
     write_encoder,
 )
 from pretrain.files.lineage import Stage
-from pretrain.files.training_state import TrainingState, read_state, write_state
 from pretrain.files.write import atomic_write, remove_unfinished
-from pretrain.run.provenance import suite_commit
 
 ROOT = Path(__file__).resolve().parents[3]
 IDENTITY = EncoderIdentity(
     arch="resnet18", arch_args={"channels": [8, 16]}, method="spark", input_size=64,
     pixel_mean=(0.5, 0.4, 0.3), pixel_std=(0.2, 0.2, 0.2), color_order="RGB", steps=7,
     recipe={"seed": 0}, suite_version="0", commit="abc",
-)  # fmt: skip
-STATE = TrainingState(
-    step=3, method={"w": torch.arange(3.0)}, optimizer={"state": {0: {"m": torch.ones(2)}}},
-    data="digest", losses=[0.5], gradient_norms=[1.5], log_bytes=42,
 )  # fmt: skip
 
 
@@ -140,64 +132,38 @@ def test_the_first_tensor_that_is_not_finite_is_named() -> None:
     )
 
 
-def test_state_round_trip(tmp_path: Path) -> None:
-    write_state(tmp_path / "state.pt", STATE)
-    state = read_state(tmp_path / "state.pt")
-    assert (state.step, state.losses, state.log_bytes) == (3, [0.5], 42)
-    assert torch.equal(state.optimizer["state"][0]["m"], torch.ones(2))
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"arch": "5"}, "arch must be text, got 5"),
+        ({"method": "null"}, "method must be a short name"),
+        ({"input_size": "-5"}, "input_size must be a whole number from 1 on, got -5"),
+        ({"steps": "true"}, "steps must be a whole number"),
+        ({"arch_args": "[1"}, "header is wrong"),
+        ({"arch_args": "[]"}, "arch_args must be a table"),
+        ({"pixel_mean": "3"}, "not iterable"),
+        ({"format": "other"}, "not an encoder file"),
+    ],
+)
+def test_a_wrong_header_is_refused(tmp_path: Path, changes: dict[str, str], says: str) -> None:
+    path = tmp_path / "e.safetensors"
+    save_file({"a": torch.ones(1)}, path, metadata={**IDENTITY.to_metadata(), **changes})
+    with pytest.raises(ValueError, match=says) as error:
+        read_encoder(path)
+    assert str(error.value).startswith(f"{path}: ")
 
 
-def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "state.pt"
-    write_state(path, STATE)
-    for size in (0, 10, path.stat().st_size // 2):
-        path.write_bytes(path.read_bytes()[:size])
-        with pytest.raises(ValueError, match="not a readable training state"):
-            read_state(path)
-
-
-def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
-    torch.save({"model": {}}, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match="not a training state of this suite"):
-        read_state(tmp_path / "other.pt")
-    with pytest.raises(FileNotFoundError, match="no training state"):
-        read_state(tmp_path / "none.pt")
-
-
-class Hostile:
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple:
-        return Path.touch, (self.mark,)
-
-
-def test_nothing_in_a_state_is_executed(tmp_path: Path) -> None:
-    torch.save({"format": "x", "method": Hostile(tmp_path / "ran")}, tmp_path / "state.pt")
-    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Hostile(tmp_path / "ran")))
-    for name in ("state.pt", "plain.pt"):
-        with pytest.raises(ValueError, match="not a readable training state"):
-            read_state(tmp_path / name)
-    assert not (tmp_path / "ran").exists()
-
-
-def test_a_bad_state_is_no_reason_to_load_it_unsafely(tmp_path: Path) -> None:
-    """torch's message of a refused file advises weights_only=False: nobody shall see it."""
-    torch.save({"method": Hostile(tmp_path / "ran")}, tmp_path / "hostile.pt")
-    (tmp_path / "plain.pt").write_bytes(pickle.dumps({"step": 1}))
-    (tmp_path / "text.pt").write_text("error 404: not found")
-    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), tmp_path / "script.pt")
-    (tmp_path / "empty.pt").touch()
-    for name, reason in (
-        ("hostile", "would import"), ("plain", "more than tensors"),
-        ("text", r"\(\w+Error"), ("script", "more than tensors"), ("empty", "EOFError"),
-    ):  # fmt: skip
-        with pytest.raises(ValueError, match=reason) as error:
-            read_state(tmp_path / f"{name}.pt")
-        told = "".join(traceback.format_exception(error.value))
-        assert "not a readable training state" in told
-        assert "weights_only" not in told
-        assert "arbitrary code" not in told
+def test_a_broken_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "e.safetensors"
+    write_encoder(path, {"a": torch.ones(100)}, IDENTITY)
+    whole = path.read_bytes()
+    for content in (b"", whole[:4], whole[:-50], b"\xff" * 7 + whole[7:]):
+        path.write_bytes(content)
+        for read in (read_encoder, read_identity):
+            with pytest.raises(ValueError, match=r"e\.safetensors: "):
+                read(path)
+    with pytest.raises(FileNotFoundError, match="no weights file at"):
+        read_identity(tmp_path / "none.safetensors")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -212,11 +178,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         atomic_write(path, fail)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_commit_of_the_checkout() -> None:
-    commit = suite_commit()
-    assert commit == "unknown" or len(commit.removesuffix("+changes")) == 40
 
 
 def test_what_a_killed_write_leaves_is_removed_and_nothing_else(tmp_path: Path) -> None:

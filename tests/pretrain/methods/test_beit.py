@@ -151,10 +151,26 @@ def test_reconstruction_decodes_true_and_predicted_tokens() -> None:
     assert not torch.equal(model.reconstruct(images, visible, token_images), shown)
 
 
+def test_the_loss_is_that_of_the_masked_patches_alone() -> None:
+    """Whatever the most is that a mask may hide; a mask that hides more is refused."""
+    model = tiny_beit(vocab_size=32).eval()
+    images, visible, _ = batch()
+    tokens = torch.randint(32, (2, 16))
+    logits = model.logits(images, visible)
+    expected = torch.nn.functional.cross_entropy(logits, tokens[~visible.flatten(1)])
+    largest = int((~visible).flatten(1).sum(1).max())
+    for model.most_masked in (16, largest):
+        loss = model.loss_from_tokens(images, visible, tokens)
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    model.most_masked = largest - 1
+    with pytest.raises(ValueError, match=f"hides more than {largest - 1}"):
+        model.loss_from_tokens(images, visible, tokens)
+
+
 def test_misuse_is_explained() -> None:
     with pytest.raises(ValueError, match="needs a tokenizer"):
         BEiT(arch_args=TINY, image_size=64)
-    with pytest.raises(ValueError, match="no timm Beit"):
+    with pytest.raises(ValueError, match="not a timm Beit"):
         BEiT(arch="vit_tiny_patch16_224", arch_args={}, image_size=224, vocab_size=8)
     model = tiny_beit(tokenizer=tiny_tokenizer())
     images, visible, _ = batch()

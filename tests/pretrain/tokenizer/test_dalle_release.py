@@ -3,6 +3,7 @@
 import os
 import sys
 import types
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from pretrain.config.tokenizer import VAESizes
-from pretrain.tokenizer.dalle_release import convert, read_pickled_tensors
+from pretrain.tokenizer.dalle_release import convert
 from pretrain.tokenizer.vae import DiscreteVAE
 
 SIZES = VAESizes(vocab_size=16, n_hid=8, n_blk_per_group=2, n_init=8)
@@ -66,8 +67,8 @@ def test_hostile_pickles_are_refused_unrun(tmp_path: Path, function: Any) -> Non
     network = nn.Linear(2, 2)
     network.extra = Hostile(function, *arguments)  # type: ignore[assignment]
     torch.save(network, tmp_path / "encoder.pkl")
-    with pytest.raises(ValueError, match="nothing of it was run: it asks for"):
-        read_pickled_tensors(tmp_path / "encoder.pkl")
+    with pytest.raises(ValueError, match="refused, because reading it would run code"):
+        convert(tmp_path / "encoder.pkl")
     assert not made.exists()
 
 
@@ -76,8 +77,20 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         convert(path)
     path.write_bytes(b"not a zip")
-    with pytest.raises(ValueError, match="no zip archive"):
+    with pytest.raises(ValueError, match="neither safetensors, nor a torch archive"):
         convert(path)
     torch.save(nn.Linear(2, 2), path)
-    with pytest.raises(ValueError, match="no DALL-E encoder"):
+    with pytest.raises(ValueError, match="not a DALL-E encoder"):
         convert(path)
+
+
+def test_a_compressed_archive_is_refused_before_it_grows(tmp_path: Path) -> None:
+    torch.save(nn.Linear(1000, 100), tmp_path / "plain.pkl")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pkl") as plain,
+        zipfile.ZipFile(tmp_path / "small.pkl", "w", zipfile.ZIP_DEFLATED) as small,
+    ):
+        for name in plain.namelist():
+            small.writestr(name, plain.read(name))
+    with pytest.raises(ValueError, match="is compressed"):
+        convert(tmp_path / "small.pkl")

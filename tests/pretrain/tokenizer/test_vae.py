@@ -120,7 +120,7 @@ def test_wrong_files_are_refused(tmp_path: Path) -> None:
     vae = DiscreteVAE(TINY)
     write_tokenizer(path, vae, {})
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="not a readable"):
+    with pytest.raises(ValueError, match=r"t\.safetensors: the file cannot be read"):
         read_tokenizer(path)
     tensors = dict(vae.state_dict())
     tensors.pop("encoder.blocks.input.b")

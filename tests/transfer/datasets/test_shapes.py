@@ -169,4 +169,4 @@ def test_a_wrong_split_or_size_is_refused():
 
 def test_the_picture(tmp_path):
     draw_picture(tmp_path / "p.png", SMALL, columns=2)
-    assert Image.open(tmp_path / "p.png").size == (2 * 68 + 4, 3 * 68 + 4)
+    assert Image.open(tmp_path / "p.png").size == (2 * 68 - 4, 3 * 68 - 4)

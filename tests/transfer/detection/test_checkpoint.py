@@ -7,9 +7,12 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from pretrain.run.folder import RECORD, RunFolder
 from tests.transfer.weights import cases_hostile as hostile
 from transfer.detection import checkpoint
 from transfer.detection.config import ConfigError
+from transfer.detection.folder import identity_of
+from transfer.detection.prepare import prepare
 from transfer.detection.run import eval_only, run
 
 Tiny = Callable[..., DictConfig]
@@ -18,9 +21,9 @@ FILES = {**hostile.RUNNING, **hostile.BROKEN}
 
 @pytest.mark.parametrize("kind", FILES)
 def test_checkpoints_are_read_as_tensors_only(kind: str, tmp_path: Path) -> None:
-    path = tmp_path / "state.pth"
+    path = tmp_path / "model.pth"
     FILES[kind][0](path)
-    with pytest.raises(ValueError, match=r"state\.pth"):
+    with pytest.raises(ValueError, match=r"model\.pth"):
         checkpoint.load(path)
     assert not (tmp_path / "ran").exists()
 
@@ -29,11 +32,11 @@ def test_checkpoints_are_read_as_tensors_only(kind: str, tmp_path: Path) -> None
 def test_every_door_of_a_run_is_that_one(kind: str, tiny: Tiny, tmp_path: Path) -> None:
     write, told = hostile.RUNNING[kind]
     out = tmp_path / "out"
-    out.mkdir()
+    RunFolder(out, RECORD).begin(identity_of(prepare(tiny("out"))))
     for name, door in {
-        "encoder.pth": lambda p: run(tiny("out", f"weights={p}"), resume=True),
+        "encoder.pth": lambda p: run(tiny("new", f"weights={p}")),
         "model.pth": lambda p: eval_only(tiny("out", f"checkpoint={p}")),
-        "state.pth": lambda _: run(tiny("out"), resume=True),
+        "state.pt": lambda _: run(tiny("out"), resume=True),
     }.items():
         write(out / name)
         with pytest.raises(ValueError, match=told):
@@ -46,7 +49,7 @@ def test_every_door_of_a_run_is_that_one(kind: str, tiny: Tiny, tmp_path: Path) 
 
 def test_a_broken_state_says_how_to_go_on(tiny: Tiny, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    out.mkdir()
-    torch.save({"weights": {}}, out / "state.pth")
-    with pytest.raises(ValueError, match="not a checkpoint of this suite"):
+    RunFolder(out, RECORD).begin(identity_of(prepare(tiny("out"))))
+    torch.save({"weights": {}}, out / "state.pt")
+    with pytest.raises(ValueError, match=r"state\.pt: not a training state of this suite"):
         run(tiny("out"), resume=True)

@@ -9,13 +9,15 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from pretrain.files.training_state import read_state
+from pretrain.run.stop import NotFiniteError, Stopped
 from transfer.detection import checkpoint
 from transfer.detection import run as detection_run
 from transfer.detection.config import ConfigError
 from transfer.detection.evaluation.evaluator import CocoEvaluator
-from transfer.detection.prepare import Run, prepare
-from transfer.detection.run import eval_only, evaluate, make_trainer, run
-from transfer.detection.trainer import NotFiniteError, Stopped, Trainer, stop_on_signals
+from transfer.detection.prepare import Run
+from transfer.detection.run import eval_only, evaluate, run
+from transfer.detection.trainer import Trainer
 from transfer.results.record import read_result
 
 Tiny = Callable[..., DictConfig]
@@ -77,7 +79,7 @@ def test_the_log_of_a_killed_run_is_that_of_an_unbroken_one(
         with pytest.raises(KeyboardInterrupt):
             run(tiny("broken", *more))
     whole, broken = (Path(tiny(name).output_dir) for name in ("whole", "broken"))
-    (broken / ".state.pth.k1ll3d.tmp").write_text("half a state")
+    (broken / ".state.pt.k1ll3d.tmp").write_text("half a state")
     with (broken / "metrics.json").open("a") as log:
         log.write('{"iteration": 9, "total_lo')
     run(tiny("broken", *more), resume=True)
@@ -100,7 +102,7 @@ def test_evaluating_an_unfinished_run_leaves_it_as_it_is(
         with pytest.raises(KeyboardInterrupt):
             run(tiny())
     out = Path(tiny().output_dir)
-    (out / ".state.pth.k1ll3d.tmp").write_text("a state that a run at work is writing")
+    (out / ".state.pt.k1ll3d.tmp").write_text("a state that a run at work is writing")
     before = contents(out)
     figures = eval_only(tiny("out", "schedule.steps=2"))  # it is the run's length that counts
     assert "unfinished: 2 of 4 steps" in caplog.text
@@ -148,7 +150,7 @@ def test_a_stopped_run_saves_its_state(
         with pytest.raises(Stopped) as stopped:
             run(tiny())
     assert stopped.value.code == 128 + number
-    assert checkpoint.load(Path(tiny().output_dir) / "state.pth")["step"] == step + 1
+    assert checkpoint.load(Path(tiny().output_dir) / "state.pt")["step"] == step + 1
     assert not (Path(tiny().output_dir) / "result.json").exists()
     assert run(tiny(), resume=True) is not None
 
@@ -159,7 +161,7 @@ def test_a_signal_after_the_last_step_stops_as_well(
     monkeypatch.setattr(Trainer, "after_train", lambda _: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(Stopped):
         run(tiny())
-    assert checkpoint.load(Path(tiny().output_dir) / "state.pth")["step"] == 4
+    assert checkpoint.load(Path(tiny().output_dir) / "state.pt")["step"] == 4
 
 
 def test_signals_end_the_process_again_once_training_is_over(
@@ -184,21 +186,6 @@ def test_signals_end_the_process_again_once_training_is_over(
     assert [signal.getsignal(n) for n in numbers] == before
 
 
-def test_a_second_interrupt_ends_at_once(tiny: Tiny) -> None:
-    trainer = make_trainer(prepare(tiny()))
-
-    def send(*numbers: int) -> None:
-        with stop_on_signals(trainer):
-            for number in numbers:
-                signal.raise_signal(number)
-            assert (signal.getsignal(signal.SIGINT) is signal.SIG_DFL) == (signal.SIGINT in numbers)
-
-    with pytest.raises(Stopped, match="143"):
-        send(signal.SIGTERM, signal.SIGTERM)  # a launcher's, and the one to its group
-    with pytest.raises(Stopped, match="130"):
-        send(signal.SIGINT)
-
-
 def test_nan_stops_keeps_the_last_good_state_and_names_the_images(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,7 +200,7 @@ def test_nan_stops_keeps_the_last_good_state_and_names_the_images(
         run(tiny())
     assert poison.image in str(error.value)
     assert "step 1" in str(error.value)
-    state = checkpoint.load(Path(tiny().output_dir) / "state.pth")
+    state = read_state(Path(tiny().output_dir) / "state.pt", "detection")
     assert state["step"] == 1
     assert all(v.isfinite().all() for v in state["model"].values())
 
@@ -228,7 +215,7 @@ def test_a_last_update_that_is_not_finite_gives_no_record(
     out = Path(tiny().output_dir)
     assert not (out / "result.json").exists()
     assert not (out / "model_final.pth").exists()
-    state = checkpoint.load(out / "state.pth")
+    state = checkpoint.load(out / "state.pt")
     assert state["step"] == 2
     assert all(v.isfinite().all() for v in state["model"].values())
 
@@ -243,6 +230,24 @@ def test_an_occupied_folder_and_another_run_are_refused(
         run(tiny())
     with pytest.raises(ValueError, match=r"optimizer\.lr: [\d.]+ -> 0\.5"):
         run(tiny("out", "optimizer.lr=0.5"), resume=True)
+
+
+@pytest.mark.parametrize(
+    "override", ["optimizer.lr=-1", "train.batch=3", "optimizer.weight_decay=-1"]
+)
+def test_a_refusal_leaves_nothing_behind(tiny: Tiny, override: str) -> None:
+    with pytest.raises(ValueError, match=r"Invalid|cannot be split"):
+        run(tiny("a/out", override, "train.accumulate=2"))
+    assert not Path(tiny("a").output_dir).exists()
+
+
+def test_an_empty_record_is_not_a_finished_run(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(monkeypatch, 2, kill)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny())
+    monkeypatch.undo()
+    (Path(tiny().output_dir) / "result.json").touch()
+    assert run(tiny(), resume=True) is not None
 
 
 def test_a_missing_image_is_refused_before_anything_is_written(tiny: Tiny, tmp_path: Path) -> None:
@@ -285,7 +290,7 @@ def test_averaged_weights_accumulation_and_bfloat16_run(tiny: Tiny) -> None:
              "schedule.steps=2", "test.pictures=0")
     )  # fmt: skip
     assert result is not None
-    state = checkpoint.load(Path(tiny().output_dir) / "state.pth")
+    state = read_state(Path(tiny().output_dir) / "state.pt", "detection")
     final = checkpoint.load(Path(tiny().output_dir) / "model_final.pth")
     name = "roi_heads.box_head.fc1.weight"
     assert torch.equal(final["model"][name], state["ema"][name])

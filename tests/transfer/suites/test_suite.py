@@ -1,5 +1,6 @@
 """The suite's runner: what is missing and nothing else, survives failure and being killed."""
 
+import runpy
 import signal
 import sys
 import time
@@ -9,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transfer.suites.local import Runner, Step, exclusive
+from pretrain.run.lock import locked
+from transfer.suites.local import Runner, Step
 from transfer.suites.steps import plan
 from transfer.suites.suite import Cell, Suite
 
 ROOT = Path(__file__).resolve().parents[3]
 RECIPE = """
-from pretrain.config import FcmaeSettings, Optimizer, Recipe, Run, Schedule
+from pretrain.config import FcmaeSettings, Optimizer, Recipe, RunSettings, Schedule
 
 recipe = Recipe(
     arch="convnextv2_atto",
@@ -25,7 +27,7 @@ recipe = Recipe(
     batch_size=4,
     optimizer=Optimizer(base_lr=1e-3, lr_batch_size=0),
     schedule=Schedule(steps=4, warmup_steps=1),
-    run=Run(workers=2, log_steps=1, checkpoint_steps=1, device="cpu"),
+    run=RunSettings(workers=2, log_steps=1, checkpoint_steps=1, device="cpu"),
 )
 """
 
@@ -108,11 +110,12 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path):
         Runner([step(tmp_path, "a", "x = 1")], tmp_path, jobs=1)
 
 
-def test_one_suite_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("transfer.suites.local.LOCK_WAIT_S", 0)
-    second = exclusive(tmp_path)
-    with exclusive(tmp_path), pytest.raises(ValueError, match="another suite is running"):
-        second.__enter__()
+def test_one_suite_at_a_time(tmp_path):
+    tool = runpy.run_path(str(ROOT / "tools" / "run_suite.py"))
+    arguments = tool["Arguments"](ROOT / "configs" / "suites" / "demo.py", tmp_path)
+    with locked(tmp_path), pytest.raises(ValueError, match=r"writes in .*: wait for it"):
+        tool["main"](arguments)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_suite_that_names_a_missing_config_is_refused(tmp_path):

@@ -6,23 +6,22 @@ DIR/unlabelled/
 DIR/shapes.json            what was asked for
 """
 
-import fcntl
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
 from pretrain.checks.parallel import parallel_map
+from pretrain.run.sheet import contact_sheet
 from transfer.datasets.shapes.scene import (
     PALETTE,
     SEGMENTATION_CLASSES,
@@ -72,7 +71,7 @@ def make_shapes(
     """
     folder = Path(folder).resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(folder.parent / f".{folder.name}.lock"):
+    with FileLock(folder.parent / f".{folder.name}.lock"):  # falls with the process
         if _is_made(folder, settings):
             return False
         prefix = f".{folder.name}.partial-"
@@ -85,14 +84,6 @@ def make_shapes(
             folder.rmdir()
         unfinished.rename(folder)
     return True
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Let one process at a time make the dataset; the lock falls with the process."""
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _is_made(folder: Path, settings: ShapesSettings) -> bool:
@@ -190,12 +181,7 @@ def draw_picture(path: Path, settings: ShapesSettings, columns: int = 8) -> None
         [_overlay(scene) for scene in scenes],
         [colors[scene.labels] for scene in scenes],
     ]
-    gap, side = 4, settings.image_size
-    step = side + gap
-    sheet = Image.new("RGB", (columns * step + gap, len(rows) * step + gap), "white")
-    for y, row in enumerate(rows):
-        for x, tile in enumerate(row):
-            sheet.paste(Image.fromarray(tile), (gap + x * step, gap + y * step))
+    sheet = contact_sheet([[Image.fromarray(tile) for tile in row] for row in rows])
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path, optimize=True)
 

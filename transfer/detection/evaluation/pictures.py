@@ -14,17 +14,16 @@ import numpy as np
 import pycocotools.mask as mask_api
 from PIL import Image, ImageDraw
 
+from pretrain.run.folder import PREDICTIONS_PICTURE
+from pretrain.run.sheet import contact_sheet
 from transfer.detection.data import Split
 from transfer.detection.evaluation.evaluator import PREDICTIONS_NAME
 from transfer.detection.evaluation.matching import match, to_rle
 
-PICTURE_NAME = "predictions.png"
-
-
 HIT, WRONG, MISSED, TRUTH = (40, 190, 90), (225, 50, 50), (255, 150, 20), (60, 130, 246)
 
 
-GAP_PX, SIDE_PX = 4, 256
+SIDE_PX = 256
 
 
 def write_pictures(split: Split, folder: Path, count: int) -> Path | None:
@@ -34,7 +33,7 @@ def write_pictures(split: Split, folder: Path, count: int) -> Path | None:
     if not records:
         return None
     score = best_score(split, predictions)
-    return draw(split, records, predictions, folder / PICTURE_NAME, score=score)
+    return draw(split, records, predictions, folder / PREDICTIONS_PICTURE, score=score)
 
 
 def best_score(split: Split, predictions: list[dict[str, Any]]) -> float:
@@ -90,7 +89,9 @@ def draw(
     """Write `path`: one image a row, ground truth beside the detections with at least `score`."""
     truths, found = _by_image(split, predictions, score)
     names = dict(zip(split.category_ids, split.classes, strict=True))
-    sheet = stack([compare(r, truths[r["image_id"]], found[r["image_id"]], names) for r in records])
+    sheet = contact_sheet(
+        [compare(r, truths[r["image_id"]], found[r["image_id"]], names) for r in records]
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
     return path
@@ -102,8 +103,8 @@ def compare(
     found: list[dict[str, Any]],
     names: dict[int, str],
     side_px: int = SIDE_PX,
-) -> Image.Image:
-    """One image: what is there, with the missed in orange, beside what was found."""
+) -> list[Image.Image]:
+    """Return one image twice: what is there, with the missed in orange, and what was found."""
     size = (record["height"], record["width"])
     result = match(found, truths, size=size)
     hits, wrong = {d for d, _ in result.hits}, set(result.false_positives)
@@ -111,26 +112,7 @@ def compare(
     right = [(p, HIT if i in hits else WRONG) for i, p in enumerate(found) if i in hits | wrong]
     image = Image.open(record["file_name"]).convert("RGB")
     scale = side_px / max(size)
-    return beside(_draw(image, left, names, scale), _draw(image, right, names, scale))
-
-
-def beside(left: Image.Image, right: Image.Image) -> Image.Image:
-    """Two pictures of one height with a gap between them."""
-    sheet = Image.new("RGB", (left.width + GAP_PX + right.width, left.height), "white")
-    sheet.paste(left, (0, 0))
-    sheet.paste(right, (left.width + GAP_PX, 0))
-    return sheet
-
-
-def stack(pictures: list[Image.Image]) -> Image.Image:
-    """Pictures below each other."""
-    height = sum(p.height for p in pictures) + GAP_PX * (len(pictures) - 1)
-    sheet = Image.new("RGB", (max(p.width for p in pictures), height), "white")
-    top = 0
-    for picture in pictures:
-        sheet.paste(picture, (0, top))
-        top += picture.height + GAP_PX
-    return sheet
+    return [_draw(image, left, names, scale), _draw(image, right, names, scale)]
 
 
 Grouped = dict[Any, list[dict[str, Any]]]

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pretrain.run.folder import RUN
 from transfer.detection.data import Split, read_split
 from transfer.detection.evaluation.evaluator import PREDICTIONS_NAME
-from transfer.detection.folder import RUN_NAME
 
 
 def read_predictions(source: Path) -> list[dict[str, Any]]:
@@ -30,7 +30,7 @@ def read_predictions(source: Path) -> list[dict[str, Any]]:
 def read_val(source: Path, annotations: Path | None = None, images: Path | None = None) -> Split:
     """The validation split of a run, or of the paths given in its stead."""
     data: dict[str, str] = {}
-    run_file = (source if source.is_dir() else source.parent) / RUN_NAME
+    run_file = (source if source.is_dir() else source.parent) / RUN
     if run_file.is_file():
         data = json.loads(run_file.read_text())["data"]
     json_file = annotations or data.get("val_json")
