@@ -239,7 +239,7 @@ class Pretraining(Trainee):
         """Return this pretraining as a stage of the encoder's lineage."""
         return Stage(
             method=self.recipe.method.name,
-            data=f"{len(self.images):,} images {self.data[:12]}",
+            data=f"{len(self.images):,} images {self.images_digest[:12]}",
             labels=False,
             steps=done,
             input_size=self.recipe.image_size,

@@ -48,6 +48,7 @@ def facts(weights: Weights) -> Table:
         ("input", f"{identity.input_size} px, {identity.color_order} in [0, 1]"),
         ("pixel mean", str(identity.pixel_mean)),
         ("pixel std", str(identity.pixel_std)),
+        ("other pixels", identity.extra.get("other_pixels", "")),
     ):
         table.add_row(name, value)
     return table

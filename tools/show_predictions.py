@@ -61,7 +61,7 @@ def _show_detections(arguments: argparse.Namespace) -> list[Path]:
     out = arguments.out or arguments.run / "predictions.png"
     paths = [draw(split, records, predictions, out, score=score)]
     if arguments.curves:
-        paths.append(draw_curves(split.ground_truth, predictions, arguments.curves))
+        paths.append(draw_curves(split.read_ground_truth(), predictions, arguments.curves))
     return paths
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from pretrain.checks.findings import Finding, Findings
 from pretrain.checks.parallel import parallel_map
-from pretrain.files.find import find_files
 from pretrain.files.image import IMAGE_SUFFIXES, UNKNOWN_RANGE, inspect, open_regular
 
 SMALLEST_PX = 32
@@ -100,24 +99,6 @@ def _check_facts(facts: ImageFacts, findings: Findings) -> None:
     elif facts.bits == 16:
         fix = "none needed: pretraining takes the upper 8 bits; other readers may clip at 255"
         findings.warning("image-depth", facts.path, f"16 bits a pixel (mode {facts.mode})", fix)
-
-
-def check_image_folder(
-    root: Path | str, *, decode: bool = True, workers: int = 1, progress: str | None = None
-) -> list[Finding]:
-    """Check every image below `root`, at any depth; class folders are not needed."""
-    root = Path(root)
-    findings = Findings()
-    if not root.is_dir():
-        findings.error("folder-missing", root, "no such folder", "give the folder of images")
-        return findings.all()
-    found = find_files(root, IMAGE_SUFFIXES)
-    names = sorted(name for names in found.files.values() for name in names)
-    files = [str(root / os.fsdecode(name)) for name in names]
-    if not files:
-        findings.error("no-images", root, "no image below it", f"expected {_kinds()} files")
-        return findings.all()
-    return check_images(files, decode=decode, workers=workers, progress=progress)
 
 
 def _kinds() -> str:

@@ -32,15 +32,16 @@ def parallel_map(
     *,
     workers: int = 1,
     progress: str | None = None,
-    pool_from: int = POOL_FROM,
+    pool_from: int | None = None,
 ) -> Iterator[Answer]:
     """Yield `map(function, items)` in order, by `workers` processes, under a bar `progress`.
 
-    Fewer than `pool_from` items are worked on here. A process is sent `function` only once: it may
-    carry an index of a million images.
+    Fewer than `pool_from` items (POOL_FROM, if None) are worked on here. A process is sent
+    `function` only once: it may carry an index of a million images.
     """
     bar = progress_bar() if progress else nullcontext()
-    workers = min(workers, len(items)) if len(items) >= pool_from else 1
+    least = POOL_FROM if pool_from is None else pool_from
+    workers = min(workers, len(items)) if len(items) >= least else 1
     with bar as shown, _pool(workers, function) as pool:
         answers: Iterable[Answer] = map(function, items)
         if pool:

@@ -24,7 +24,12 @@ from torch.utils.data import DataLoader, Dataset
 from pretrain.config import Augmentation
 from pretrain.data.augment import augment
 from pretrain.data.order import BatchShare, Order, StepSampler
-from pretrain.data.reading import Failure, FailureCount, read_or_replace
+from pretrain.data.reading import (
+    Failure,
+    FailureCount,
+    UnreadableImagesError,
+    read_or_replace,
+)
 from pretrain.data.sources import Images
 
 Sample = tuple[tuple[Tensor, ...], list[Failure]]
@@ -99,9 +104,15 @@ class ImageSamples(Dataset[tuple[Tensor, ...]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
         return self._sample(key)[0]
 
-    def __getitems__(self, keys: list[tuple[int, int]]) -> list[Sample]:
-        """Return the samples of a batch with what could not be read; DataLoader calls it."""
-        return [self._sample(key) for key in keys]
+    def __getitems__(self, keys: list[tuple[int, int]]) -> list[Sample] | str:
+        """Return the samples of a batch with what could not be read; DataLoader calls it.
+
+        Why nothing can be read is returned, not raised: DataLoader would add a traceback to it.
+        """
+        try:
+            return [self._sample(key) for key in keys]
+        except UnreadableImagesError as error:
+            return str(error)
 
     def _sample(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
@@ -118,8 +129,10 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def collate(samples: list[Sample]) -> Batch:
+def collate(samples: list[Sample] | str) -> Batch | str:
     """Return the batch of samples of (image, [token image], visible) and failures."""
+    if isinstance(samples, str):
+        return samples
     columns = [torch.stack(column) for column in zip(*(s for s, _ in samples), strict=True)]
     failures = tuple(failure for _, found in samples for failure in found)
     return Batch(columns[0], columns[-1], columns[1] if len(columns) == 3 else None, failures)
@@ -131,7 +144,7 @@ def loader(
 ) -> Iterator[Batch]:  # fmt: skip
     """Return one process's batches from optimizer step `first` on, read ahead by `workers`.
 
-    Raises ValueError at a batch where too many images have turned out unreadable.
+    Raises UnreadableImagesError at a batch where too many images have turned out unreadable.
     """
     sampler = StepSampler(order, share, first, steps)
     batches = iter(
@@ -147,8 +160,10 @@ def loader(
     return _counting_failures(batches, FailureCount(len(samples.images)))
 
 
-def _counting_failures(batches: Iterable[Batch], count: FailureCount) -> Iterator[Batch]:
+def _counting_failures(batches: Iterable[Batch | str], count: FailureCount) -> Iterator[Batch]:
     for batch in batches:
+        if isinstance(batch, str):
+            raise UnreadableImagesError(batch)
         count.add(batch.failures)
         yield batch
 

@@ -1,13 +1,15 @@
-"""Which images can be read, found out before training where that is asked for."""
+"""Which images can be read: by the data check, and before training where that is asked for."""
 
 import os
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
-from pretrain.checks.findings import Findings, refuse_errors
+from pretrain.checks.findings import Finding, Findings, refuse_errors
+from pretrain.checks.images import check_images
 from pretrain.checks.parallel import parallel_map
-from pretrain.data.sources import Images
+from pretrain.data.sources import Files, Images, open_images
 from pretrain.files.image import UNKNOWN_RANGE, inspect
 
 
@@ -34,6 +36,31 @@ def _problem(images: Images, decode: bool, index: int) -> str:
     except (OSError, ValueError) as error:
         return str(error)
     return ""
+
+
+def check_images_at(
+    path: Path | str, *, decode: bool = True, workers: int = 1, progress: str | None = None
+) -> list[Finding]:
+    """Check what pretraining reads at `path`: a folder at any depth, a list, or shards.
+
+    Errors: folder-missing, no-images, image-unreadable, image-depth.
+    """
+    findings = Findings()
+    try:
+        images = open_images(path, workers)
+    except FileNotFoundError as error:
+        findings.error("folder-missing", path, str(error), "give the folder of images")
+        return findings.all()
+    except ValueError as error:
+        findings.error("no-images", path, str(error), "give a folder or list of images, or shards")
+        return findings.all()
+    if isinstance(images, Files):
+        names = [images.name(i) for i in range(len(images))]
+        return check_images(names, decode=decode, workers=workers, progress=progress)
+    for index, problem in problems(images, decode, workers, progress).items():
+        fix = "write the shard anew without it, or leave it out with --skip-unreadable"
+        findings.error("image-unreadable", images.name(index), problem, fix)
+    return findings.all()
 
 
 def readable(

@@ -43,6 +43,16 @@ class Failure:
     message: str  # with its name
 
 
+class UnreadableImagesError(OSError):
+    """So many images cannot be read that the run cannot go on."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(errno.EIO, message)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
 def read_image(images: Images, index: int) -> Image.Image:
     """Return image `index` as RGB, as its pixels are stored (EXIF rotation is not applied).
 
@@ -76,7 +86,7 @@ def read_or_replace(
 ) -> tuple[Image.Image, list[Failure]]:
     """Return image `index`, or one drawn in its place, and those that could not be read.
 
-    `key` is (seed, epoch). ValueError where ten others cannot be read either.
+    `key` is (seed, epoch). UnreadableImagesError where ten others cannot be read either.
     """
     failures: list[Failure] = []
     chosen = index
@@ -88,7 +98,7 @@ def read_or_replace(
             # numpy pads a key with zeros, so the attempt must not be 0: 1 + index alone is taken
             draw = np.random.default_rng([*key, 1 + index, attempt])
             chosen = (index + int(draw.integers(1, max(2, len(images))))) % len(images)
-    raise ValueError(
+    raise UnreadableImagesError(
         f"{len(failures)} images drawn one after another cannot be read, the last: "
         f"{failures[-1].message}; are the disks still there?"
     )
@@ -103,14 +113,14 @@ class FailureCount:
         self.failed: set[int] = set()
 
     def add(self, failures: Iterable[Failure]) -> None:
-        """Log failures. Raises ValueError when more than 1 % of the images failed."""
+        """Log failures. Raises UnreadableImagesError when more than 1 % of the images failed."""
         for failure in failures:
             if failure.index in self.failed:
                 continue
             self.failed.add(failure.index)
             self._log(failure)
             if len(self.failed) > self.most:
-                raise ValueError(
+                raise UnreadableImagesError(
                     f"{len(self.failed)} of {self.images} images cannot be read, more than "
                     f"{UNREADABLE_SHARE:.0%}; the last: {failure.message}; find all with "
                     "tools/check_data.py images DIR, or leave them out with --skip-unreadable"

@@ -33,11 +33,14 @@ class CPUSyncBatchNorm(_BatchNorm):
     """BatchNorm whose batch is that of all processes, whatever the share of each."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, ...) -> the same shape."""
+        """(N, C, ...) -> the same shape and type; statistics in the type of the weights."""
         if not self.training:
             return nn.functional.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )
+        return self._normalised(x.to(self.weight.dtype)).to(x.dtype)
+
+    def _normalised(self, x: Tensor) -> Tensor:
         dims = [d for d in range(x.ndim) if d != 1]
         shape = (1, -1, *([1] * (x.ndim - 2)))
         count = Sum.apply(x.new_tensor(float(x.numel() // x.shape[1])))

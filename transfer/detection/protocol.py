@@ -1,7 +1,7 @@
 """What a detection run's number depends on: the protocols of its training and its evaluation."""
 
 import json
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from detectron2.config import LazyConfig
@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from pretrain.run.batch_norm import images_per_statistic
 from transfer.detection.config import ConfigError, protocol_of, resolve
-from transfer.detection.data import Split, trainable
+from transfer.detection.data import Records
 from transfer.detection.prepare import Run
 from transfer.results.protocol import Protocols, differing, image_list, origin, without
 
@@ -50,7 +50,7 @@ def origin_of(setup: Run) -> dict[str, Any] | None:
         return None
     shipped = LazyConfig.load(path, "config")
     shipped.data = setup.config.data
-    alone = protocols_of(resolve(shipped), *_images(setup), _norm_images(setup))
+    alone = protocols_of(resolve(shipped, training=False), *_images(setup), _norm_images(setup))
     return origin(path, alone, protocols(setup), "detection")
 
 
@@ -69,21 +69,34 @@ def require_same_network(setup: Run, trained: dict[str, Any]) -> None:
 
 
 def _images(setup: Run) -> tuple[dict[str, Any], dict[str, Any]]:
-    train, val = setup.train, setup.val
-    return (
-        image_list(_labelled(train, trainable(train.records)), train.classes),
-        image_list(_labelled(val, val.records), val.classes),
-    )
+    """Return the lists of training and validation images; none to train on in an evaluation."""
+    val = image_list_of(setup.val.records, tuple(setup.val.classes))
+    if setup.train_split is None:
+        return {}, val
+    train = setup.train_split
+    return image_list_of(train.records, tuple(train.classes), trained=True), val
 
 
-def _labelled(split: Split, records: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield each image's name with its boxes, categories and crowds."""
-    root = str(split.image_root)
-    for record in records:
-        name = record["file_name"].removeprefix(root).lstrip("/")
-        boxes = [[*a["bbox"], a["category_id"], a["iscrowd"]] for a in record["annotations"]]
-        yield f"{name} {record['height']} {record['width']} {json.dumps(boxes)}"
+@lru_cache(maxsize=2)
+def image_list_of(
+    records: Records, classes: tuple[str, ...], *, trained: bool = False
+) -> dict[str, Any]:
+    """Return count and digest of a split's images with their boxes, categories and crowds.
+
+    `trained`: of the images alone that Detectron2 trains on.
+    """
+    root = str(records.image_root)
+    names = (_labelled(record, root) for record in (records.trainable() if trained else records))
+    return image_list(names, classes)
+
+
+def _labelled(record: dict[str, Any], root: str) -> str:
+    name = record["file_name"].removeprefix(root).lstrip("/")
+    boxes = [[*a["bbox"], a["category_id"], a["iscrowd"]] for a in record["annotations"]]
+    return f"{name} {record['height']} {record['width']} {json.dumps(boxes)}"
 
 
 def _norm_images(setup: Run) -> int | None:
+    if setup.train_split is None:
+        return None
     return images_per_statistic(setup.detector.model, setup.micro_batch, comm.get_world_size())

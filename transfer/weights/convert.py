@@ -166,6 +166,7 @@ def _identity(
             "source_file": path.name,
             "steps": "unknown",
             "stages_told_by": who,
+            **({"other_pixels": source.other_pixels} if source.other_pixels else {}),
         },
     )
 

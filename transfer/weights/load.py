@@ -46,10 +46,18 @@ class LoadReport:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    @property
+    def pixels(self) -> str:
+        """The pixel statistics, and the other ones that a file of this layout may want."""
+        mean, std, order = (self.identity[k] for k in ("pixel_mean", "pixel_std", "color_order"))
+        other = self.identity["extra"].get("other_pixels", "")
+        assumed = f", assumed: {other}" if other else ""
+        return f"{order} with mean {list(mean)} and std {list(std)}{assumed}"
+
     def __str__(self) -> str:
         return (
             f"{self.file} ({self.source}): {self.loaded} tensors loaded, {len(self.fresh)} fresh, "
-            f"{len(self.unused)} unused, {len(self.resized)} resized"
+            f"{len(self.unused)} unused, {len(self.resized)} resized; pixels {self.pixels}"
         )
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,14 +14,22 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.config import Augmentation
+from pretrain.config import Augmentation, Recipe
 from pretrain.data import reading
-from pretrain.data.batches import ImageSamples
+from pretrain.data.batches import ImageSamples, loader
 from pretrain.data.checked import checked_images
 from pretrain.data.masks import random_visible
-from pretrain.data.reading import Failure, FailureCount, read_image, read_or_replace
+from pretrain.data.order import BatchShare, Order
+from pretrain.data.reading import (
+    Failure,
+    FailureCount,
+    UnreadableImagesError,
+    read_image,
+    read_or_replace,
+)
 from pretrain.data.sources import Files, digest, open_images
 from pretrain.run import folder
+from pretrain.train import train
 
 ALONE: Any = SimpleNamespace(is_global_zero=True, world_size=1, local_rank=0, barrier=lambda: None)
 
@@ -94,8 +103,16 @@ def test_the_rest_of_a_batch_is_what_it_was(photos: Path, place: Path) -> None:
 
 def test_a_disk_that_is_gone_stops_at_once(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, 10**6, OSError(5, "Input/output error"))
-    with pytest.raises(ValueError, match="11 images drawn one after another cannot be read"):
-        read_or_replace(open_images(photos), 0, (0, 0))
+    images = open_images(photos)
+    with pytest.raises(UnreadableImagesError, match=r"^11 images drawn one after another cannot"):
+        read_or_replace(images, 0, (0, 0))
+    draw = partial(random_visible, grid=(2, 2), n_visible=1)
+    samples = ImageSamples(images, Augmentation(), (64,), draw, 0)
+    order, share = Order(24, 8, 3, 0), BatchShare.of(8, 8)
+    for workers in (0, 1):
+        with pytest.raises(UnreadableImagesError, match=r"^11 images drawn") as error:
+            next(loader(samples, order, share, 3, 0, workers, False))
+        assert "Traceback" not in str(error.value)
 
 
 def test_failures_are_logged_and_too_many_stop_the_run(caplog: pytest.LogCaptureFixture) -> None:
@@ -105,7 +122,9 @@ def test_failures_are_logged_and_too_many_stop_the_run(caplog: pytest.LogCapture
             count.add([Failure(index, f"{index}.jpg cannot be read")])
     assert caplog.text.count("another image is taken") == 10
     assert "10 of 2000 images could not be read so far" in caplog.text
-    with pytest.raises(ValueError, match="21 of 2000 images cannot be read, more than 1%"):
+    with pytest.raises(
+        UnreadableImagesError, match="21 of 2000 images cannot be read, more than 1%"
+    ):
         count.add([Failure(20, "20.jpg cannot be read")])
 
 
@@ -138,3 +157,19 @@ def test_bytes_are_read_before_they_are_decoded(photos: Path) -> None:
         expected = np.asarray(image.convert("RGB"))
     assert np.array_equal(np.asarray(read_image(images, 0)), expected)
     assert isinstance(images.open(0), io.BufferedReader)
+
+
+def test_a_resumed_run_draws_the_same_replacement(
+    fcmae_recipe: Recipe, place: Path, tmp_path: Path, break_off: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    with caplog.at_level(logging.WARNING):
+        train(fcmae_recipe, data=place, out=tmp_path / "whole")
+    assert "another image is taken" in caplog.text
+    break_off(3)
+    with pytest.raises(KeyboardInterrupt):
+        train(fcmae_recipe, data=place, out=tmp_path / "broken")
+    monkeypatch.undo()
+    train(fcmae_recipe, data=place, out=tmp_path / "broken", resume=True)
+    one, other = (tmp_path / name / folder.ENCODER for name in ("whole", "broken"))
+    assert one.read_bytes() == other.read_bytes()

@@ -107,7 +107,7 @@ def test_files_are_found_by_their_address(truth: Any, tmp_path: Path) -> None:
         f"{tmp_path}/val2017/{i}.png" for i in (1, 2)
     ]
     assert split.category_ids == [RARE, COMMON, FREQUENT]
-    assert is_lvis(split.ground_truth)
+    assert is_lvis(split.read_ground_truth())
     assert not check_coco([CocoSplit("val", path, tmp_path)], full=True)
     again = copy.deepcopy(truth)
     again["images"][0]["coco_url"] = "http://images.cocodataset.org/val2017/none.png"

@@ -66,8 +66,10 @@ def whole(segment, tiny, tmp_path_factory):
 def test_the_record_of_a_run(whole, tmp_path):
     result = read_result(whole)
     assert (result.task, result.method, result.backbone) == (
-        "segmentation", "scratch", "convnext_atto",
-    )  # fmt: skip
+        "segmentation",
+        "scratch",
+        "convnext_atto",
+    )
     assert set(result.metrics) == {"mIoU", "mAcc", "aAcc"}
     assert set(result.per_class["IoU"]) == {"noise", "square", "stripe"}
     assert result.dataset.train_images == 16
@@ -362,9 +364,12 @@ def test_the_cost_is_estimated_before_the_run(tiny):
 
 @pytest.mark.parametrize(
     ("precision", "half", "said"),
-    [("fp32", False, "this CPU in fp32"), ("bf16", True, "this CPU in bf16"),
-     ("fp16", False, "this CPU in fp32")],
-)  # fmt: skip
+    [
+        ("fp32", False, "this CPU in fp32"),
+        ("bf16", True, "this CPU in bf16"),
+        ("fp16", False, "this CPU in fp32"),
+    ],
+)
 def test_the_cost_is_timed_in_the_precision_of_the_run(tiny, monkeypatch, precision, half, said):
     from mmseg.models.decode_heads import UPerHead
 

@@ -49,6 +49,7 @@ class Source:
     convert: Callable[[Raw], Renamed]
     pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    other_pixels: str = ""  # which files of this layout were trained with other statistics
 
 
 def rename(

@@ -15,5 +15,11 @@ def _recognise(raw: Raw) -> str | None:
     return None
 
 
-TIMM = Source("timm", "a timm state dict (architectures other than ResNet, ConvNeXt, ViT and BEiT: "
-              "give --arch)", "supervised", _recognise, to_timm)  # fmt: skip
+TIMM = Source(
+    "timm",
+    "a timm state dict (architectures other than ResNet, ConvNeXt, ViT and BEiT: give --arch)",
+    "supervised",
+    _recognise,
+    to_timm,
+    other_pixels="timm's BiT, AugReg and CLIP nets use other mean and std",
+)

@@ -107,4 +107,11 @@ DINOV2 = Source("dinov2", "DINOv2", "dinov2", _dinov2, to_timm)
 DINO = Source("dino", "DINO ViT", "dino", _dino, to_timm)
 MAE = Source("mae", "MAE, pretrained or fine-tuned", "mae", _mae, to_timm)
 DEIT = Source("deit", "DeiT", "deit", _deit, to_timm)
-SUPERVISED = Source("vit", "ViT trained on labels (timm)", "supervised", _supervised, to_timm)
+SUPERVISED = Source(
+    "vit",
+    "ViT trained on labels (timm)",
+    "supervised",
+    _supervised,
+    to_timm,
+    other_pixels="timm's AugReg and Google's ViTs use mean and std 0.5",
+)
