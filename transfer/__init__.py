@@ -7,4 +7,5 @@ detection/       Mask R-CNN in Detectron2 (the only place that imports detectron
 segmentation/    UPerNet in MMSegmentation (the only place that imports mmseg and mmengine)
 results/         records -> tables beside published figures, and the report
 suites/          a list of cells -> the runs it still lacks
+tasks.py         the tasks: tool, configs, metrics
 """

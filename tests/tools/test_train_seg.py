@@ -82,10 +82,18 @@ def test_evaluation_says_that_a_run_is_unfinished(call, tmp_path, caplog):
     write_scenes(tmp_path / "scenes", 2, seed=0)
     write_scenes(tmp_path / "scenes", 2, seed=1)
     options = [
-        f"data_root={tmp_path / 'scenes'}", "classes=noise,square,stripe", "arch=convnext_atto",
-        TINY_NET, "crop_size=(64, 64)", "scale=(256, 64)", "head_channels=8", "aux_channels=8",
-        "batch_size=2", "max_iters=2", "warmup_iters=1",
-    ]  # fmt: skip
+        f"data_root={tmp_path / 'scenes'}",
+        "classes=noise,square,stripe",
+        "arch=convnext_atto",
+        TINY_NET,
+        "crop_size=(64, 64)",
+        "scale=(256, 64)",
+        "head_channels=8",
+        "aux_channels=8",
+        "batch_size=2",
+        "max_iters=2",
+        "warmup_iters=1",
+    ]
     out = tmp_path / "run"
     arguments = (CUSTOM, "--work-dir", out, "--cfg-options", *options)
     assert call(*arguments)[0] == 0

@@ -55,15 +55,18 @@ def load_config(path: Path | str, options: Sequence[str] = ()) -> Config:
     """Return the config in a Python file with `key=value` options applied, not yet filled in.
 
     FileNotFoundError names the shipped configs nearest to a path that does not exist; ValueError
-    for a file that is not Python, an unknown key and a key's former name.
+    for a file that is not (sound) Python, an unknown key and a key's former name.
     """
     path = Path(path)
     if not path.is_file():
         names = [p.stem for p in CONFIGS.glob("*.py")]
         near = did_you_mean(path.stem, names, count=3) or f"; there are {', '.join(sorted(names))}"
         raise FileNotFoundError(f"no config at {path} nor in configs/segmentation{near}")
-    with python_files_only():
-        cfg = Config.fromfile(str(path))
+    try:
+        with python_files_only():
+            cfg = Config.fromfile(str(path))
+    except (SyntaxError, KeyError, NameError) as error:
+        raise ValueError(f"{path} cannot be read as a config: {error}") from error
     refuse_renamed(cfg)
     for option in options:
         apply_option(cfg, option)

@@ -32,23 +32,23 @@ class Estimate:
 
     @property
     def hours(self) -> float:
-        """Of training on one such device."""
+        """Training time on one such device, in hours."""
         return self.images * self.seconds_per_image / 3600
 
     def __str__(self) -> str:
         return (
             f"parameters           {self.parameters / 1e6:.1f} M "
             f"({self.state_bytes / 2**30:.1f} GiB with gradients and optimizer)\n"
-            f"forward pass         {self.multiply_adds / 1e9:.1f} G multiply-adds an image\n"
+            f"forward pass         {self.multiply_adds / 1e9:.1f} G multiply-adds per image\n"
             f"training             {self.images:,} images, "
             f"{3 * self.images * self.multiply_adds / 1e15:.1f} P multiply-adds\n"
-            f"estimated on {self.device}  {self.seconds_per_image:.3f} s an image, "
+            f"estimated on {self.device}  {self.seconds_per_image:.3f} s per image, "
             f"{self.hours:.1f} h on one such device, without evaluation"
         )
 
 
 def estimate(cfg: Config) -> Estimate:
-    """Count the filled-in `cfg`'s net, and time two images forward and backward.
+    """Return the cost of the filled-in `cfg`: its net counted, two images timed both ways.
 
     Timed in the run's precision, but for fp16 on a CPU, where a run is refused: in fp32.
     """
@@ -108,7 +108,7 @@ def _seconds_per_image(
 
 
 def random_batch(classes: int, size: tuple[int, int], images: int) -> dict[str, Any]:
-    """`images` random images and label maps of `size` (height, width), as a loader gives them."""
+    """Return `images` random images and label maps of `size` (height, width), as a loader does."""
     labels = torch.randint(0, classes, (images, 1, *size))
     samples = [
         SegDataSample(gt_sem_seg=PixelData(data=label), metainfo={"img_shape": size})

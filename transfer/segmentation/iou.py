@@ -87,7 +87,10 @@ def count_pixels(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
 
 
 def figures(totals: Tensor) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """(3, classes) pixel counts -> the three means, and IoU and Acc by class, all in percent."""
+    """Turn (3, classes) pixel counts into the three means, and IoU and Acc by class, in percent.
+
+    ValueError where no pixel counts.
+    """
     right, predicted, true = totals.double()
     iou = 100 * right / (predicted + true - right)  # nan where a class never appears
     acc = 100 * right / true

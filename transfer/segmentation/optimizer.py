@@ -31,6 +31,7 @@ class StopsAtNaN:
         super().update_params(loss, *args, **kwargs)  # type: ignore[misc]
 
 
+SMALLEST_LOSS_SCALE = 1.0
 ELSEWHERE = "the loss of another process is not finite"
 
 
@@ -52,7 +53,16 @@ class FiniteBfloat16OptimWrapper(FiniteOptimWrapper):
 
 @OPTIM_WRAPPERS.register_module()
 class FiniteFloat16OptimWrapper(StopsAtNaN, AmpOptimWrapper):
-    """AmpOptimWrapper (float16, dynamic loss scaling, a GPU) that stops at NaN."""
+    """AmpOptimWrapper (float16, dynamic loss scaling, a GPU) that stops at NaN.
+
+    A gradient that is not finite skips its step and halves the scale; below 1 it is not the scale.
+    """
+
+    def step(self, **kwargs: Any) -> None:
+        """Update as AmpOptimWrapper does; NotFiniteError where no scale makes gradients finite."""
+        super().step(**kwargs)
+        if (scale := self.loss_scaler.get_scale()) < SMALLEST_LOSS_SCALE:
+            raise NotFiniteError(f"the scale of the loss fell to {scale:g}")
 
 
 WRAPPERS = {

@@ -30,7 +30,7 @@ BLACK = (0, 0, 0)
 
 
 def draw(run_dir: Path, out: Path, count: int = 4) -> Path:
-    """Image, truth and prediction of `count` evaluation images of a run -> the PNG file `out`."""
+    """Draw image, truth and prediction of `count` evaluation images of a run into the PNG `out`."""
     model, data = load_trained(Path(run_dir))
     return draw_predictions(model, data, Path(out), count)
 
@@ -54,7 +54,7 @@ def load_trained(run_dir: Path) -> tuple[Any, Any]:
 
 
 def draw_predictions(model: Any, data: Any, out: Path, count: int) -> Path:
-    """As `draw`, with a model and an evaluation set at hand; images are spread over the set."""
+    """Draw as `draw` does, with a model and an evaluation set; images are spread over the set."""
     palette, names = data.metainfo["palette"], data.metainfo["classes"]
     rows, shown = [], set()
     for index in spread(len(data), count):
@@ -71,7 +71,7 @@ def draw_predictions(model: Any, data: Any, out: Path, count: int) -> Path:
 def predict_one(
     model: Any, data: Any, index: int
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """RGB image (H, W, 3), true and predicted classes (H, W) of one evaluation image."""
+    """Return RGB image (H, W, 3), true and predicted classes (H, W) of one evaluation image."""
     was_training = model.training
     model.eval()
     (result,) = model.test_step(pseudo_collate([data[index]]))
@@ -83,7 +83,7 @@ def predict_one(
 
 
 def colours(classes: NDArray[np.uint8], palette: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
-    """Classes (H, W) -> colours (H, W, 3); what is ignored is black."""
+    """Turn classes (H, W) into colours (H, W, 3); what is ignored is black."""
     table = np.zeros((IGNORED + 1, 3), np.uint8)
     table[: len(palette)] = palette
     return table[classes]
@@ -105,7 +105,7 @@ def with_legend(
     names: Sequence[str],
     palette: Sequence[Sequence[int]],
 ) -> Image.Image:
-    """Column titles above and the colours of the classes that appear below."""
+    """Add column titles above, and below the colours of the classes that appear."""
     width, height = picture.size
     columns = max(1, width // 190)
     lines = -(-len(shown) // columns)
@@ -122,7 +122,7 @@ def with_legend(
 
 
 def draw_class_bars(run_dir: Path, out: Path) -> Path:
-    """IoU of every class of a finished run, highest first -> the PNG file `out`."""
+    """Draw the IoU of every class of a finished run, highest first, into the PNG file `out`."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -81,7 +81,7 @@ class MeanOfViews:
 
 
 def set_pixels(preprocessor: Any, pixels: PixelStats) -> None:
-    """PixelStats ([0, 1] units) -> a SegDataPreProcessor, whose images are 0 to 255, BGR."""
+    """Give PixelStats ([0, 1] units) to a SegDataPreProcessor, whose images are 0 to 255, BGR."""
     with torch.no_grad():
         preprocessor.mean.copy_(255 * torch.tensor(pixels.mean).view(-1, 1, 1))
         preprocessor.std.copy_(255 * torch.tensor(pixels.std).view(-1, 1, 1))

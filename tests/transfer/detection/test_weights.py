@@ -60,7 +60,7 @@ def test_a_training_state_stands_alone_as_well(tiny: Tiny, encoder_file: Path) -
     encoder_file.unlink()
     out = Path(tiny().output_dir)
     eval_only(tiny("out", *same, "optimizer.lr=0.5", f"checkpoint={out / 'state.pt'}"))
-    (again,) = out.glob("eval-*/coco_instances_results.json")
+    (again,) = out.glob("evals/*/coco_instances_results.json")
     assert again.read_bytes() == (out / again.name).read_bytes()  # pixels, averaged weights
 
 

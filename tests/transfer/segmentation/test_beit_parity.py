@@ -30,9 +30,15 @@ def pair():
     """MMSegmentation's BEiT with its pyramid, and ours with the same weights, 64 px, 4 blocks."""
     torch.manual_seed(0)
     theirs = BEiT(
-        img_size=(64, 64), embed_dims=24, num_layers=4, num_heads=2, out_indices=(0, 1, 2, 3),
-        qv_bias=True, init_values=0.1, norm_cfg={"type": "LN", "eps": 1e-6},
-    )  # fmt: skip
+        img_size=(64, 64),
+        embed_dims=24,
+        num_layers=4,
+        num_heads=2,
+        out_indices=(0, 1, 2, 3),
+        qv_bias=True,
+        init_values=0.1,
+        norm_cfg={"type": "LN", "eps": 1e-6},
+    )
     theirs.eval()  # returns nothing
     pyramid = Feature2Pyramid(24, rescales=[4, 2, 1, 0.5], norm_cfg={"type": "BN"})
     pyramid.eval()

@@ -49,10 +49,15 @@ def test_a_wrong_option_is_refused(option, message):
 def test_options_of_every_kind():
     cfg = load_config(CUSTOM)
     for option in (
-        "classes=sky,sea", "lr=1", 'arch_args={"depths": [1, 1], "flag": true}', "arch=resnet18",
-        "optim_wrapper.optimizer.betas=(0.9, 0.95)", "train_pipeline.4.type=Flip",
-        "arch_args.drop=0.5", "reduce_zero_label=true",
-    ):  # fmt: skip
+        "classes=sky,sea",
+        "lr=1",
+        'arch_args={"depths": [1, 1], "flag": true}',
+        "arch=resnet18",
+        "optim_wrapper.optimizer.betas=(0.9, 0.95)",
+        "train_pipeline.4.type=Flip",
+        "arch_args.drop=0.5",
+        "reduce_zero_label=true",
+    ):
         apply_option(cfg, option)
     assert cfg.classes == ["sky", "sea"]
     assert cfg.lr == 1.0
@@ -109,13 +114,31 @@ def test_a_value_runs_nothing(tmp_path):
 
 def test_the_protocol_is_what_changes_a_figure():
     base = protocol(load_config(CUSTOM, DATA))
-    same = ["weights=x.pth", "arch=resnet18", "seed=3", "data_root=/y", "workers=3",
-            "log_steps=1", 'arch_args={"a": 1}',
-            "accumulation_steps=2", "grad_checkpointing=True", "eval_steps=20"]  # fmt: skip
+    same = [
+        "weights=x.pth",
+        "arch=resnet18",
+        "seed=3",
+        "data_root=/y",
+        "workers=3",
+        "log_steps=1",
+        'arch_args={"a": 1}',
+        "accumulation_steps=2",
+        "grad_checkpointing=True",
+        "eval_steps=20",
+    ]
     assert protocol(load_config(CUSTOM, [*DATA, *same])) == base
-    for option in ("lr=0.1", "crop_size=(80, 80)", "classes=sky,land", "layer_decay=0.9",
-                   "model.decode_head.pool_scales=(1, 2)", "freeze=backbone", "precision=bf16",
-                   "ema_decay=0.9", "budget=quarter", "tta.on=True"):  # fmt: skip
+    for option in (
+        "lr=0.1",
+        "crop_size=(80, 80)",
+        "classes=sky,land",
+        "layer_decay=0.9",
+        "model.decode_head.pool_scales=(1, 2)",
+        "freeze=backbone",
+        "precision=bf16",
+        "ema_decay=0.9",
+        "budget=quarter",
+        "tta.on=True",
+    ):
         assert protocol(load_config(CUSTOM, [*DATA, option])) != base, option
 
 
@@ -195,14 +218,36 @@ def test_a_former_name_is_an_error_that_says_the_new_one(old, new, tmp_path):
 @pytest.mark.parametrize(
     "option",
     [
-        "batch_size=0", "accumulation_steps=0", "log_steps=0", "checkpoint_steps=0", "eval_steps=0",
-        "val_limit=-1", "workers=-1", "seed=-1", "crop_size=(0, 64)", "scale=(64,)", "lr=-1",
-        "lr=nan", "weight_decay=-0.1", "clip_norm=-1", "ema_decay=2", "layer_decay=1.5",
-        "drop_path_rate=1", "precision=fp8", "no_weight_decay=some", "budget=half",
-        "test_mode=zz", "tta.ratios=(0,)", "tta.resize=warp", "tta.mode=zz", "fresh=5",
-        "classes=1,2", "warmup_iters=250", "max_iters=0",
+        "batch_size=0",
+        "accumulation_steps=0",
+        "log_steps=0",
+        "checkpoint_steps=0",
+        "eval_steps=0",
+        "val_limit=-1",
+        "workers=-1",
+        "seed=-1",
+        "crop_size=(0, 64)",
+        "scale=(64,)",
+        "lr=-1",
+        "lr=nan",
+        "weight_decay=-0.1",
+        "clip_norm=-1",
+        "ema_decay=2",
+        "layer_decay=1.5",
+        "drop_path_rate=1",
+        "precision=fp8",
+        "no_weight_decay=some",
+        "budget=half",
+        "test_mode=zz",
+        "tta.ratios=(0,)",
+        "tta.resize=warp",
+        "tta.mode=zz",
+        "fresh=5",
+        "classes=1,2",
+        "warmup_iters=250",
+        "max_iters=0",
     ],
-)  # fmt: skip
+)
 def test_a_setting_without_meaning_is_refused_before_anything_starts(option):
     name = option.partition("=")[0]
     with pytest.raises(ValueError, match=name.replace(".", r"\.")):
@@ -251,3 +296,12 @@ def test_batches_are_pinned_where_there_is_a_gpu(monkeypatch):
     filled = fill_in(load_config(CUSTOM, DATA))
     assert filled.train_dataloader.pin_memory is True
     assert filled.val_dataloader.pin_memory is True
+
+
+@pytest.mark.parametrize("text", ["lr = (", "_base_ = ['custom.py', 'custom.py']", "lr = learning"])
+def test_a_config_that_is_not_sound_python_is_named(text, tmp_path):
+    (tmp_path / "custom.py").write_text("lr = 1.0\n")
+    config = tmp_path / "broken.py"
+    config.write_text(text)
+    with pytest.raises(ValueError, match=r"broken\.py cannot be read as a config"):
+        load_config(config)

@@ -162,8 +162,10 @@ def test_short_forms():
 
 
 def test_the_published_evaluation():
-    for name, crop, stride in (("beit_base_ft_upernet_640", 640, 426),
-                               ("convnext_base_upernet_512", 512, 341)):  # fmt: skip
+    for name, crop, stride in (
+        ("beit_base_ft_upernet_640", 640, 426),
+        ("convnext_base_upernet_512", 512, 341),
+    ):
         test = fill_in(load_config(FOLDER / f"{name}.py")).model.test_cfg
         assert (test.mode, test.crop_size, test.stride) == ("slide", (crop,) * 2, (stride,) * 2)
 

@@ -43,10 +43,18 @@ def encoder_file(path, arch="resnet18", arch_args=None, std=(0.5, 0.5, 0.5)):
     torch.manual_seed(1)
     net = timm.create_model(arch, pretrained=False, num_classes=0, **(arch_args or {}))
     identity = EncoderIdentity(
-        arch=arch, arch_args=arch_args or {}, method="spark", input_size=64,
-        pixel_mean=(0.4, 0.5, 0.6), pixel_std=std, color_order="RGB", steps=1, recipe={},
-        suite_version="0", commit="0",
-    )  # fmt: skip
+        arch=arch,
+        arch_args=arch_args or {},
+        method="spark",
+        input_size=64,
+        pixel_mean=(0.4, 0.5, 0.6),
+        pixel_std=std,
+        color_order="RGB",
+        steps=1,
+        recipe={},
+        suite_version="0",
+        commit="0",
+    )
     write_encoder(path, net.state_dict(), identity)
     return load_file(path)
 

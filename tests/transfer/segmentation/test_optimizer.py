@@ -58,3 +58,7 @@ def test_float16_scales_the_loss_and_stops_at_nan(monkeypatch):
     with pytest.raises(NotFiniteError, match="the loss is nan"):
         wrapper.update_params(net(torch.ones(1, 2)).sum() * float("nan"))
     torch.testing.assert_close(net.weight.detach(), expected)
+    wrapper.loss_scaler.load_state_dict({**wrapper.loss_scaler.state_dict(), "scale": 1.0})
+    net.weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(NotFiniteError, match=r"the scale of the loss fell to 0\.5"):
+        wrapper.update_params(net(torch.ones(1, 2)).sum())

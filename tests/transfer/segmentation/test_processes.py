@@ -20,8 +20,14 @@ def test_two_processes_equal_one(tiny, tmp_path, launcher):
     config.write_text(
         f"_base_ = [{str(Path('configs/segmentation/custom.py').resolve())!r}]\n{text}"
     )
-    options = [*tiny, "model.decode_head.dropout_ratio=0", "model.auxiliary_head.dropout_ratio=0",
-               "drop_path_rate=0.0", "max_iters=3", "lr=0.1"]  # fmt: skip
+    options = [
+        *tiny,
+        "model.decode_head.dropout_ratio=0",
+        "model.auxiliary_head.dropout_ratio=0",
+        "drop_path_rate=0.0",
+        "max_iters=3",
+        "lr=0.1",
+    ]
     one = run(load_config(config, options), tmp_path / "one")
     tool = ["tools/train_seg.py", config, "--work-dir", tmp_path / "two"]
     start_two(launcher, [*tool, "--cfg-options", *options])

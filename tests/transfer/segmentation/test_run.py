@@ -66,8 +66,10 @@ def whole(segment, tiny, tmp_path_factory):
 def test_the_record_of_a_run(whole, tmp_path):
     result = read_result(whole)
     assert (result.task, result.method, result.backbone) == (
-        "segmentation", "scratch", "convnext_atto",
-    )  # fmt: skip
+        "segmentation",
+        "scratch",
+        "convnext_atto",
+    )
     assert set(result.metrics) == {"mIoU", "mAcc", "aAcc"}
     assert set(result.per_class["IoU"]) == {"noise", "square", "stripe"}
     assert result.dataset.train_images == 16
@@ -336,12 +338,15 @@ def test_saved_predictions_give_the_figures_again(segment, evaluate, tiny, tmp_p
     ratios = ["tta.on=True", "tta.ratios=(0.75, 1.0)"]
     views = evaluate([*options, *ratios, "lr=0.5"], tmp_path)
     assert read_result(tmp_path) == result
-    (path,) = tmp_path.glob("eval-*/eval.json")
-    found = json.loads(path.read_text())
-    assert found["metrics"] == views
-    assert set(found["per_class"]["IoU"]) == {"noise", "square", "stripe"}
-    assert found["changed"]["tta"][0] is None
-    assert found["changed"]["lr"] == [0.003, 0.5]  # not what the net was trained with
+    (path,) = tmp_path.glob("evals/*.json")
+    found = read_result(path)
+    assert found.metrics == views
+    assert set(found.per_class["IoU"]) == {"noise", "square", "stripe"}
+    assert result.eval["tta"] is None
+    assert found.eval["tta"]["ratios"] == [0.75, 1.0]
+    assert found.train == result.train  # what the net was trained with, not lr=0.5
+    assert found.config.train == result.config.train
+    assert set(found.config.eval) - set(result.config.eval) == {"pipeline", "tta"}
     assert not list(tmp_path.glob("*/result.json"))
     assert evaluate(options, tmp_path) == pytest.approx(result.metrics)
 
@@ -359,9 +364,12 @@ def test_the_cost_is_estimated_before_the_run(tiny):
 
 @pytest.mark.parametrize(
     ("precision", "half", "said"),
-    [("fp32", False, "this CPU in fp32"), ("bf16", True, "this CPU in bf16"),
-     ("fp16", False, "this CPU in fp32")],
-)  # fmt: skip
+    [
+        ("fp32", False, "this CPU in fp32"),
+        ("bf16", True, "this CPU in bf16"),
+        ("fp16", False, "this CPU in fp32"),
+    ],
+)
 def test_the_cost_is_timed_in_the_precision_of_the_run(tiny, monkeypatch, precision, half, said):
     from mmseg.models.decode_heads import UPerHead
 
