@@ -158,14 +158,14 @@ def evaluate(
     world_size = join_processes(launcher)
     state = load(checkpoint or work_dir / STATE)  # once: a run at work replaces it
     former = RunFolder(work_dir, RECORD).settings()
-    net = {**architecture_of(former), "ema_decay": None, "eval_steps": None}
+    net = architecture_of(former)
     filled = fill_in(Config({**cfg, **net}, filename=cfg.filename), world_size)
     changed = changed_settings(former["protocol"], protocol(cfg))
     step, steps = state["step"], former["protocol"]["max_iters"]
     folder = evaluation_folder(cfg, work_dir, finished=step >= steps, changed=bool(changed))
     with ExitStack() as held:
         in_first_process(lambda: held.enter_context(RunFolder(folder, EVALUATION_NAME).lock()))
-        runner = build_runner(filled, folder, world_size > 1)
+        runner = build_runner(filled, folder, world_size > 1, training=False)
         if filled["pixels"] == "weights":
             set_pixels(runner.unwrapped_model.data_preprocessor, PixelStats(**former["pixels"]))
         runner.load_weights(evaluated_weights(state))
