@@ -249,11 +249,18 @@ class Pretraining(Trainee):
     def finish(self) -> None:
         """Write pictures, then the encoder file, whose presence means that the run is done."""
         if self.fabric.is_global_zero:
-            numbers = spread(len(self.images), self.recipe.run.pictures)
-            batch = picture_batch(self.images, numbers, self.recipe, self.model)
-            sheet = reconstructions(self.model, batch, self.recipe)
-            atomic_write(self.out / folder.PICTURE, lambda p: sheet.save(p, "png"))
+            self.write_picture()
             (self.out / folder.LATEST_ENCODER).unlink(missing_ok=True)
             self.write_encoder(self.out / folder.ENCODER, self.length.steps)
             logger.info("encoder: %s", self.out / folder.ENCODER)
         self.fabric.barrier()
+
+    def write_picture(self) -> None:
+        """Write reconstructions of some images, unless BEiT's tokenizer cannot decode."""
+        if isinstance(self.model, BEiT) and not self.model.can_decode:
+            logger.info("no %s: the tokenizer holds an encoder only", folder.PICTURE)
+            return
+        numbers = spread(len(self.images), self.recipe.run.pictures)
+        batch = picture_batch(self.images, numbers, self.recipe, self.model)
+        sheet = reconstructions(self.model, batch, self.recipe)
+        atomic_write(self.out / folder.PICTURE, lambda p: sheet.save(p, "png"))

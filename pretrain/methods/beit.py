@@ -156,6 +156,11 @@ class BEiT(nn.Module):
         """Pixels along a side of `token_images`."""
         return self.grid[0] * self._tokenizer().downsampling
 
+    @property
+    def can_decode(self) -> bool:
+        """Whether the tokenizer turns codes into images: DALL-E's encoder alone does not."""
+        return self.tokenizer is not None and self.tokenizer.decoder is not None
+
     @torch.no_grad()
     def reconstruct(self, images: Tensor, visible: Tensor, token_images: Tensor) -> Tensor:
         """The likeliest codes of the masked patches among the true ones of the visible, decoded.

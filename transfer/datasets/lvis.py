@@ -5,6 +5,7 @@ detections of any other category are not judged there.
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 FREQUENCIES = ("r", "c", "f")  # categories on 1-10, 11-100 and more training images
@@ -34,3 +35,19 @@ def best_of_each_image(detections: list[dict[str, Any]], most: int) -> list[dict
         for found in by_image.values()
         for detection in sorted(found, key=lambda d: d["score"], reverse=True)[:most]
     ]
+
+
+def judged(
+    detections: list[dict[str, Any]],
+    ground_truth: dict[str, Any],
+    place: Callable[[dict[str, Any]], dict[str, int]],
+) -> list[dict[str, Any]]:
+    """Return the detections of categories that are known to be present or absent on their image.
+
+    LVIS ignores all others. faster-coco-eval does too, but fails where they are all that an image
+    has. `place` gives a detection's ids as `ground_truth` has them.
+    """
+    known = {(a["image_id"], a["category_id"]) for a in ground_truth["annotations"]}
+    for image in ground_truth["images"]:
+        known |= {(image["id"], category) for category in image.get("neg_category_ids", ())}
+    return [d for d in detections if tuple(place(d).values()) in known]

@@ -97,7 +97,10 @@ def settle_identity(
     former: dict[str, Any] | None,
     folder: RunFolder,
 ) -> dict[str, Any]:
-    """Return what the run is, once the folder holds it; ValueError where it holds another run."""
+    """Return what the run is, and let the folder say so once the first step is about to begin.
+
+    ValueError where the folder holds another run.
+    """
     if former is None:
         identity = identity_of(cfg, filled, runner.unwrapped_model.backbone)
         identity["record"] = known_before_training(cfg, filled, runner)
@@ -105,9 +108,9 @@ def settle_identity(
         identity = identity_of_resumed(cfg, filled, former)
     in_first_process(lambda: folder.require_same_run(identity))
     if former is None:
-        in_first_process(lambda: folder.begin(identity))
+        runner.when_built = lambda: in_first_process(lambda: folder.begin(identity))
     else:
-        in_first_process(lambda: remove_unfinished(folder.path))
+        runner.when_built = lambda: in_first_process(lambda: remove_unfinished(folder.path))
     return identity
 
 

@@ -321,9 +321,16 @@ def test_a_second_writer_is_refused(segment, tiny, tmp_path):
         segment(tiny, tmp_path / "run")
 
 
-def test_a_refused_run_leaves_no_folder(segment, tiny, tmp_path):
-    with pytest.raises(ValueError, match="timm has no architecture"):
-        segment([*tiny, "arch=resnot18", "arch_args={}"], tmp_path / "run")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["arch=resnot18", "arch_args={}"], "timm has no architecture"),
+        (["optim_wrapper.optimizer.betas=(2,0.9)"], "Invalid beta"),  # built by MMEngine, last
+    ],
+)
+def test_a_refused_run_leaves_no_folder(segment, tiny, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        segment([*tiny, *options], tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

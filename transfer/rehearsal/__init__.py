@@ -1,0 +1,7 @@
+"""Rehearsal: any config the whole way on made-up data, before a GPU is booked.
+
+data.py          files as ImageNet, COCO, LVIS and ADE20K have them
+reduce.py        how each family's configs are made small, and which keys that takes
+run.py           data check -> training -> stop -> resume -> evaluation -> record
+pool.py          many configs, one process each at a time, and what becomes of failures
+"""
