@@ -65,7 +65,7 @@ def main(arguments: Arguments) -> int:
         arguments.steps, arguments.processes, arguments.full_size, on_gpu, arguments.images
     )
     out = arguments.out or Path(tempfile.mkdtemp(prefix="rehearsal-"))
-    outcomes = [o for o in shown(configs, out.resolve(), request, arguments.jobs)]
+    outcomes = shown(configs, out.resolve(), request, arguments.jobs)
     Console().print(table(outcomes, request))
     failed = [outcome for outcome in outcomes if outcome.failure]
     for outcome in failed:
@@ -79,7 +79,9 @@ def main(arguments: Arguments) -> int:
 def choose_device(device: str) -> bool:
     """Show only `device` to all that is started from here; return whether it is a GPU."""
     kind, _, number = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (number and not (kind == "cuda" and number.isdigit())):
+    if kind not in ("auto", "cpu", "cuda") or (
+        number and not (kind == "cuda" and number.isdigit())
+    ):
         raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {device!r}")
     if kind == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -95,13 +97,20 @@ def choose_device(device: str) -> bool:
 
 def shown(configs: list[Path], out: Path, request: Request, jobs: int) -> list[Outcome]:
     """Return the outcomes in the order of the configs, with a progress bar meanwhile."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     outcomes = {}
     with Progress(*columns) as progress:
         bar = progress.add_task("rehearsing", total=len(configs))
         for outcome in rehearse_all(configs, out, request, jobs):
             outcomes[outcome.config] = outcome
-            said = f"[red]{outcome.stage}: {outcome.failure}" if outcome.failure else "[green]passed"
+            said = (
+                f"[red]{outcome.stage}: {outcome.failure}" if outcome.failure else "[green]passed"
+            )
             progress.console.print(f"{outcome.config}: {said}", highlight=False)
             progress.advance(bar)
     return [outcomes[config.stem] for config in configs]
@@ -112,10 +121,19 @@ def table(outcomes: list[Outcome], request: Request) -> Table:
     sizes = "full size" if request.full_size else "small"
     found = Table(title=f"Rehearsal, {sizes}, {request.steps} steps", title_justify="left")
     for heading in ("config", "family", "data", "s a step", "images/s", "MiB", "hours", "result"):
-        found.add_column(heading, justify="right" if heading in ("s a step", "images/s", "MiB", "hours") else "left", overflow="fold")
+        found.add_column(
+            heading,
+            justify="right" if heading in ("s a step", "images/s", "MiB", "hours") else "left",
+            overflow="fold",
+        )
     for o in outcomes:
         result = f"[red]failed: {o.stage}" if o.failure else ", ".join(("passed", *o.notes))
-        numbers = (number(o.step_seconds, 3), number(o.images_per_second, 1), number(o.peak_memory_mib, 0), number(o.hours, 1))
+        numbers = (
+            number(o.step_seconds, 3),
+            number(o.images_per_second, 1),
+            number(o.peak_memory_mib, 0),
+            number(o.hours, 1),
+        )
         found.add_row(o.config, o.family, o.form, *numbers, result)
     return found
 
