@@ -21,6 +21,7 @@ from pretrain.data.checked import checked_images
 from pretrain.data.order import BatchShare, Order
 from pretrain.data.sources import Images, digest
 from pretrain.files.encoder_file import EncoderIdentity, write_encoder
+from pretrain.files.lineage import Stage
 from pretrain.files.write import atomic_write
 from pretrain.methods import Method
 from pretrain.methods.beit import BEiT
@@ -223,6 +224,7 @@ class Pretraining(Trainee):
             recipe=self.recipe.to_json(),
             suite_version=__version__,
             commit=self.commit,
+            stages=(self.stage(done),),
             extra={
                 **tokenizer,
                 "images": len(self.images),
@@ -232,6 +234,17 @@ class Pretraining(Trainee):
             },
         )
         write_encoder(path, method.encoder_state(), identity)
+
+    def stage(self, done: int) -> Stage:
+        """Return this pretraining as a stage of the encoder's lineage."""
+        return Stage(
+            method=self.recipe.method.name,
+            data=f"{len(self.images):,} images {self.images_digest[:12]}",
+            labels=False,
+            steps=done,
+            input_size=self.recipe.image_size,
+            seed=self.recipe.seed,
+        )
 
     def finish(self) -> None:
         """Write pictures, then the encoder file, whose presence means that the run is done."""

@@ -8,4 +8,5 @@ segmentation/    UPerNet in MMSegmentation (the only place that imports mmseg an
 results/         records -> tables beside published figures, and the report
 rehearsal/       any config the whole way on made-up data, before a long run
 suites/          a list of cells -> the runs it still lacks
+tasks.py         the tasks: tool, configs, metrics
 """

@@ -100,3 +100,15 @@ def _on_cpu(norm: _BatchNorm) -> CPUSyncBatchNorm:
     made.load_state_dict(norm.state_dict())
     made.train(norm.training)
     return made
+
+
+def images_per_statistic(module: nn.Module, device_batch: int, processes: int) -> int | None:
+    """Return how many images make a BatchNorm's statistics in training; None if there is none.
+
+    The least of all layers counts: synchronised ones see the images of all processes.
+    """
+    layers = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+    if not layers:
+        return None
+    shared = all("Sync" in type(layer).__name__ for layer in layers)
+    return device_batch * processes if shared else device_batch

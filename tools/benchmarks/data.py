@@ -285,12 +285,13 @@ def read_annotations(path: Path) -> Figures:
     start = time.perf_counter()
     split = read_split("made_up", path, path.parent)
     seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     instances = sum(len(record["annotations"]) for record in split.records)
     return {
         "images": len(split.records),
         "instances": instances,
         "read_s": seconds,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": peak,
         "imports_mib": before,
     }
 

@@ -9,6 +9,8 @@ precision.py     what stays in float32 under autocast
 build.py         config -> detector with its weights and norms
 optimizer.py     parameter groups with layer decay; the schedule
 trainer.py       the training loop; log.py: its files; checkpoint.py: its state
+protocol.py      what a number depends on: the protocols of training and evaluation
+record.py        what the record says of training and evaluation
 prepare.py       everything a run needs, checked and built; folder.py: its folder
 run.py           check, build, train, evaluate, record
 launch.py        --num-gpus or torchrun -> processes

@@ -35,6 +35,7 @@ NOT_PROTOCOL = (
     "data",
     "checkpoint",
     "allow",
+    "config_file",
 )
 NOT_PROTOCOL_TRAIN = ("workers", "log_period", "checkpoint_period", "eval_period", "compile",
                       "device", "accumulate", "checkpointing")  # fmt: skip
@@ -88,6 +89,7 @@ def load_config(
         raise ConfigError(f"{path} does not define `config`") from None
     for override in overrides or []:
         apply_override(config, override)
+    config.config_file = str(path)
     return resolve(config, training=training)
 
 

@@ -17,6 +17,7 @@ from transfer.weights import transfer_arch_args
 
 PATHS = "paths"  # what run.json says of where the data lies, which may move
 
+
 def identity_of(setup: Run) -> dict[str, Any]:
     """Return what the run is, as JSON values: a resumed run must have the same."""
     report = setup.detector.report

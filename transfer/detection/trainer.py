@@ -119,7 +119,6 @@ class Trainer(TrainerBase):
         self._update_ema()
         self.stop_asked = stop
 
-
     def _synchronised(self, last: bool) -> Any:
         if isinstance(self.model, DistributedDataParallel) and not last:
             return self.model.no_sync()

@@ -1,5 +1,7 @@
 """UPerNet and its kin in MMSegmentation: the only place that imports mmseg and mmengine.
 
+protocol.py      what a number depends on: the protocols of training and evaluation
+record.py        what the record says of training and evaluation
 config.py        a config file and its --cfg-options -> what MMEngine's Runner takes
 settings.py      our own settings: former names, values that have a meaning
 data.py          folders of images and labels, checked, in an order that follows from the seed

@@ -31,8 +31,9 @@ class StepHook(Hook):
     def __init__(self, accumulation_steps: int) -> None:
         self.accumulation_steps = accumulation_steps
 
-    def before_train(self, runner: Any) -> None:  # noqa: ARG002
-        """Start the clock."""
+    def before_train(self, runner: Any) -> None:
+        """Begin: MMEngine has built everything by now, and nothing is refused any more."""
+        runner.when_built()
         self.since = time.monotonic()
 
     def before_train_iter(self, runner: Any, *, data_batch: Any, **_: Any) -> None:

@@ -12,7 +12,11 @@ from transfer.segmentation.config import protocol
 from transfer.segmentation.data import find_pairs, folder_pairs, names_digest
 from transfer.weights.identity import transfer_arch_args
 
-FREE = ("config", "report")  # what a resumed run may change: where things lie, how it is watched
+FREE = (
+    "config",
+    "report",
+    "record",
+)  # what a resumed run may change: where things lie, how it is watched
 
 
 def identity_of(cfg: Config, filled: Config, backbone: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,17 @@ from mmseg.registry import DATASETS
 from pretrain.files.write import remove_unfinished
 from pretrain.run.batch_norm import has_batch_norm
 from pretrain.run.folder import PREDICTIONS_PICTURE, RECORD, STATE, RunFolder
-from pretrain.run.provenance import peak_memory_mib
 from pretrain.run.stop import NotFiniteError, stop_on_signals
+from transfer.results.protocol import protocol_hash
 from transfer.results.record import (
-    EVALUATION_NAME,
-    Cost,
-    Dataset,
     Result,
-    changed_settings,
-    describe_environment,
-    protocol_hash,
+    evaluation_path,
+    origin_of_evaluation,
     write_evaluation,
     write_result,
 )
-from transfer.segmentation.config import fill_in, protocol
-from transfer.segmentation.data import check_data, find_pairs, folder_pairs
+from transfer.segmentation.config import fill_in
+from transfer.segmentation.data import check_data
 from transfer.segmentation.identity import (
     FREE,
     architecture_of,
@@ -40,6 +35,15 @@ from transfer.segmentation.iou import PREDICTIONS, score_folder
 from transfer.segmentation.launch import join_processes
 from transfer.segmentation.optimizer import ELSEWHERE
 from transfer.segmentation.pictures import draw_predictions
+from transfer.segmentation.protocol import protocols
+from transfer.segmentation.record import (
+    cost_of_state,
+    known_before_training,
+    made_from,
+    measured,
+    record,
+    training_of,
+)
 from transfer.segmentation.runner import TransferRunner, build_runner
 from transfer.segmentation.safe_files import read_tensors_only
 from transfer.segmentation.segmentor import set_pixels
@@ -47,8 +51,6 @@ from transfer.segmentation.state import evaluated_weights, load
 from transfer.weights.identity import PixelStats
 
 logger = logging.getLogger(__name__)
-
-EVALUATOR = f"ExactIoU, mim-transfer {metadata.version('mim-transfer')}"
 
 
 def run(
@@ -83,7 +85,7 @@ def run(
             with stop_on_signals() as runner.stop:
                 train(runner, work_dir / STATE if former else None)
                 metrics = runner.evaluate()
-            return finish(filled, identity, runner, metrics)
+            return finish(cfg, filled, identity, runner, metrics)
         finally:
             runner.close_log()
 
@@ -95,25 +97,33 @@ def settle_identity(
     former: dict[str, Any] | None,
     folder: RunFolder,
 ) -> dict[str, Any]:
-    """Return what the run is, once the folder holds it; ValueError where it holds another run."""
+    """Return what the run is, and let the folder say so once the first step is about to begin.
+
+    ValueError where the folder holds another run.
+    """
     if former is None:
         identity = identity_of(cfg, filled, runner.unwrapped_model.backbone)
+        identity["record"] = known_before_training(cfg, filled, runner)
     else:
         identity = identity_of_resumed(cfg, filled, former)
     in_first_process(lambda: folder.require_same_run(identity))
     if former is None:
-        in_first_process(lambda: folder.begin(identity))
+        runner.when_built = lambda: in_first_process(lambda: folder.begin(identity))
     else:
-        in_first_process(lambda: remove_unfinished(folder.path))
+        runner.when_built = lambda: in_first_process(lambda: remove_unfinished(folder.path))
     return identity
 
 
 def finish(
-    filled: Config, identity: dict[str, Any], runner: TransferRunner, metrics: dict[str, float]
+    cfg: Config,
+    filled: Config,
+    identity: dict[str, Any],
+    runner: TransferRunner,
+    metrics: dict[str, float],
 ) -> Result:
     """Draw the predictions and write the record, in the first process; return the record."""
     work_dir = Path(runner.work_dir)
-    result = record(filled, identity, runner, metrics)
+    result = record(cfg, filled, identity, runner, metrics)
     if is_main_process():
         runner.load_weights(evaluated_weights(load(work_dir / STATE)))
         data = runner.val_dataloader.dataset
@@ -150,9 +160,9 @@ def evaluate(
 ) -> dict[str, float]:
     """Evaluate WORK_DIR/state.pt or another state of the run, as best.pt; return the figures.
 
-    Never a record, which only a run that trained to its end makes. With other settings than the
-    run's the figures go to a folder of their own. Of a state before the end, whose run may be at
-    work, there is only a picture, in WORK_DIR/eval-unfinished.
+    A finished run gets a record of its own for each other evaluation, evals/HASH.json; what trained
+    it is told by its folder. Of a state before the end, whose run may be at work, there is only a
+    picture, in WORK_DIR/eval-unfinished.
     """
     read_tensors_only()
     world_size = join_processes(launcher)
@@ -160,11 +170,12 @@ def evaluate(
     former = RunFolder(work_dir, RECORD).settings()
     net = {**architecture_of(former), "ema_decay": None, "eval_steps": None}
     filled = fill_in(Config({**cfg, **net}, filename=cfg.filename), world_size)
-    changed = changed_settings(former["protocol"], protocol(cfg))
+    settings = protocols(cfg, filled, None).eval
+    own = former["record"]["eval_hash"] == protocol_hash(settings)
     step, steps = state["step"], former["protocol"]["max_iters"]
-    folder = evaluation_folder(cfg, work_dir, finished=step >= steps, changed=bool(changed))
+    folder = evaluation_folder(work_dir, settings, finished=step >= steps, own=own)
     with ExitStack() as held:
-        in_first_process(lambda: held.enter_context(RunFolder(folder, EVALUATION_NAME).lock()))
+        in_first_process(lambda: held.enter_context(RunFolder(folder, "evaluated").lock()))
         runner = build_runner(filled, folder, world_size > 1)
         if filled["pixels"] == "weights":
             set_pixels(runner.unwrapped_model.data_preprocessor, PixelStats(**former["pixels"]))
@@ -175,22 +186,22 @@ def evaluate(
         if is_main_process():
             data = runner.val_dataloader.dataset
             draw_predictions(runner.unwrapped_model, data, folder / PREDICTIONS_PICTURE, 4)
-            if step >= steps and changed:
-                write_evaluation(
-                    folder,
-                    metrics=metrics,
-                    per_class=runner.per_class,
-                    evaluator=EVALUATOR,
-                    changed=changed,
-                )
+            if step >= steps and not own:
+                training = training_of(former, notes=[], cost=cost_of_state(state, former))
+                config = origin_of_evaluation(training, made_from(cfg, filled, None))
+                fields = {**measured(settings, runner, metrics), "config": config}
+                write_evaluation(training, work_dir, **fields)
     return metrics
 
 
-def evaluation_folder(cfg: Config, work_dir: Path, *, finished: bool, changed: bool) -> Path:
-    """Return where --eval-only writes: the run's folder only with its own settings, at its end."""
+def evaluation_folder(
+    work_dir: Path, settings: dict[str, Any], *, finished: bool, own: bool
+) -> Path:
+    """Return where --eval-only writes: the run's folder only for its own evaluation, at its end."""
     if not finished:
         return work_dir / "eval-unfinished"
-    return work_dir / f"eval-{protocol_hash(protocol(cfg))}" if changed else work_dir
+    other = evaluation_path(work_dir, protocol_hash(settings)).with_suffix("")
+    return work_dir if own else other
 
 
 def score(cfg: Config, work_dir: Path) -> dict[str, float]:
@@ -216,42 +227,3 @@ def train(runner: TransferRunner, state: Path | None) -> None:
             f"step {step}: {error}{where}. Look at these images, lower lr, or set clip_norm=1.0 or "
             f"precision=fp32; {kept}"
         ) from error
-
-
-def record(
-    filled: Config, identity: dict[str, Any], runner: TransferRunner, metrics: dict[str, float]
-) -> Result:
-    """Return the record of a finished run."""
-    settings = identity["protocol"]
-    counts = [
-        len(find_pairs(p.images, p.labels, p.image_suffix, p.label_suffix))
-        for p in folder_pairs(filled)
-    ]
-    report = identity["report"]
-    device = next(runner.unwrapped_model.parameters()).device
-    return Result(
-        task="segmentation",
-        method=report["identity"]["method"] if report else "scratch",
-        backbone=identity["arch"],
-        backbone_args=identity["arch_args"],
-        weights=report,
-        dataset=Dataset(
-            name=filled["dataset"] or Path(filled["data_root"]).resolve().name,
-            train_images=counts[0],
-            val_images=min(counts[1], filled["val_limit"] or counts[1]),
-            classes=list(filled["classes"]),
-        ),
-        protocol=settings,
-        protocol_hash=protocol_hash(settings),
-        seed=filled["seed"],
-        metrics={name: metrics[name] for name in ("mIoU", "mAcc", "aAcc")},
-        per_class=runner.per_class,
-        evaluator=EVALUATOR,
-        cost=Cost(
-            hours=runner.seconds / 3600,
-            images_per_second=runner.images_per_second(filled["batch_size"]),
-            peak_memory_mib=peak_memory_mib(device),
-        ),
-        environment=describe_environment(device),
-        notes=runner.notes,
-    )

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ class TransferRunner(Runner):
     def __init__(self, *args: Any, accumulation_steps: int, **kwargs: Any) -> None:
         self.accumulation_steps = accumulation_steps
         self.stop = StopRequest()  # replaced by the one that hears signals
+        self.when_built: Callable[[], None] = lambda: None  # called before the first step
         self.notes: list[str] = []
         self.batch_images: list[str] = []  # paths, of the forward pass at work
         self.data_seconds = self.pass_seconds = 0.0  # of the last forward pass

@@ -7,6 +7,7 @@ Follow a file through the package:
     sources/         one file a family of layouts -> timm names
     architecture.py  tensors -> the timm architecture
     convert.py       all of that: read_weights
+    lineage.py       how the weights were trained, and who says so
     identity.py      architecture, pixel statistics, colour order
     load.py          into TimmFeatures, every tensor accounted for, with a report
     export.py        timm names -> Detectron2's and MMSegmentation's

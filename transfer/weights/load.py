@@ -10,6 +10,7 @@ import torch
 from timm.layers import resample_patch_embed
 from torch import Tensor
 
+from pretrain.files.lineage import write_stages
 from pretrain.files.read import WeightsError
 from transfer.features import TimmFeatures
 from transfer.features.position import (
@@ -19,6 +20,7 @@ from transfer.features.position import (
 )
 from transfer.weights.convert import Weights, read_weights
 from transfer.weights.identity import IMAGENET, PixelStats, require_same_architecture
+from transfer.weights.lineage import require_known
 
 # classifiers and the norm before them: dense tasks read the maps before it
 ALWAYS_UNUSED = ("head.*", "head_dist.*", "fc.*", "norm.*", "fc_norm.*", "attn_pool.*")
@@ -86,6 +88,7 @@ def features_for(
         arch, arch_args = own.arch, own.arch_args
     features = TimmFeatures(arch, arch_args, **options)
     report = load_encoder(features, loaded, fresh=fresh, unused=unused)
+    require_known(own.stages, str(weights))
     return features, report, PixelStats.of(own)
 
 
@@ -139,7 +142,10 @@ def load_encoder(
         fresh=sorted(kept),
         unused=sorted({*spare, *loaded.unused}),
         resized=resized,
-        identity=asdict(loaded.identity),
+        identity={
+            **asdict(loaded.identity),
+            "stages": write_stages(loaded.identity.stages),
+        },
     )
 
 

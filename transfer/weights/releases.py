@@ -2,8 +2,10 @@
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from pretrain.files.lineage import Lineage, read_stages
 from pretrain.files.read import WeightsError
 from pretrain.run.options import did_you_mean
 
@@ -22,6 +24,7 @@ class Release:
     url: str | None
     arch: str
     method: str
+    stages: Lineage
     source: str
     layout: str  # the key the state dict lies under; "flat" at the top
     sha256: str
@@ -29,9 +32,11 @@ class Release:
     note: str = ""
 
 
+@cache
 def releases(path: Path = MANIFEST) -> dict[str, Release]:
     """The manifest by name."""
-    listed = (Release(**entry) for entry in json.loads(path.read_text())["releases"])
+    entries = json.loads(path.read_text())["releases"]
+    listed = (Release(**{**entry, "stages": read_stages(entry["stages"])}) for entry in entries)
     return {release.name: release for release in listed}
 
 
@@ -57,6 +62,15 @@ def find(name_or_path: str, folder: Path = FOLDER) -> tuple[Path, Release | None
     if not path.is_file():
         raise FileNotFoundError(_how_to_get(release, path))
     return path, release
+
+
+def release_of(path: Path, sha256: str) -> Release | None:
+    """Return the release that a file is: by its SHA-256, or by its name if the SHA-256 may be."""
+    known = releases().values()
+    same = next((r for r in known if r.sha256 == sha256), None)
+    if same is not None:
+        return same
+    return next((r for r in known if r.file == path.name and r.sha256 == "unknown"), None)
 
 
 def require_expected_hash(release: Release | None, path: Path, sha256: str) -> None:

@@ -19,6 +19,7 @@ config = dict(
     arch=None,  # a timm architecture; None takes it from the weights file
     arch_args={},  # its arguments
     checkpoint=None,  # a detector for --eval-only; None: output_dir's model_final.pth or state.pt
+    config_file=None,  # set by the tools: the file that this config was read from
     seed=0,
     output_dir="outputs/detection",
     budget="full",  # full | quarter (a quarter of the steps) | debug (20 steps)

@@ -321,9 +321,16 @@ def test_a_second_writer_is_refused(segment, tiny, tmp_path):
         segment(tiny, tmp_path / "run")
 
 
-def test_a_refused_run_leaves_no_folder(segment, tiny, tmp_path):
-    with pytest.raises(ValueError, match="timm has no architecture"):
-        segment([*tiny, "arch=resnot18", "arch_args={}"], tmp_path / "run")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["arch=resnot18", "arch_args={}"], "timm has no architecture"),
+        (["optim_wrapper.optimizer.betas=(2,0.9)"], "Invalid beta"),  # built by MMEngine, last
+    ],
+)
+def test_a_refused_run_leaves_no_folder(segment, tiny, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        segment([*tiny, *options], tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -338,12 +345,15 @@ def test_saved_predictions_give_the_figures_again(segment, evaluate, tiny, tmp_p
     ratios = ["tta.on=True", "tta.ratios=(0.75, 1.0)"]
     views = evaluate([*options, *ratios, "lr=0.5"], tmp_path)
     assert read_result(tmp_path) == result
-    (path,) = tmp_path.glob("eval-*/eval.json")
-    found = json.loads(path.read_text())
-    assert found["metrics"] == views
-    assert set(found["per_class"]["IoU"]) == {"noise", "square", "stripe"}
-    assert found["changed"]["tta"][0] is None
-    assert found["changed"]["lr"] == [0.003, 0.5]  # not what the net was trained with
+    (path,) = tmp_path.glob("evals/*.json")
+    found = read_result(path)
+    assert found.metrics == views
+    assert set(found.per_class["IoU"]) == {"noise", "square", "stripe"}
+    assert result.eval["tta"] is None
+    assert found.eval["tta"]["ratios"] == [0.75, 1.0]
+    assert found.train == result.train  # what the net was trained with, not lr=0.5
+    assert found.config.train == result.config.train
+    assert set(found.config.eval) - set(result.config.eval) == {"pipeline", "tta"}
     assert not list(tmp_path.glob("*/result.json"))
     assert evaluate(options, tmp_path) == pytest.approx(result.metrics)
 

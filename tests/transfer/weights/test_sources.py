@@ -131,8 +131,8 @@ def test_golden_spark_encoders_are_complete(case):
 
 def test_source_can_be_said(tmp_path):
     path = write(LAYOUTS["spark_resnet_encoder"](), tmp_path)
-    assert read_weights(path).identity.method == "spark"
-    assert read_weights(path, "dino_resnet").identity.method == "dino"
+    assert read_weights(path).source == "spark"
+    assert read_weights(path, "dino_resnet").source == "dino_resnet"
     with pytest.raises(WeightsError, match="no source 'moco'"):
         read_weights(path, "moco")
 
