@@ -28,6 +28,7 @@ from transfer.rehearsal.reduce import IMAGENET_IMAGES, Request, family_of
 from transfer.rehearsal.run import Outcome
 
 ROOT = Path(__file__).resolve().parents[1]
+TABLE_WIDTH = 110  # characters, in a file
 SHIPPED = ("configs/pretrain", "configs/detection", "configs/segmentation")
 
 
@@ -66,7 +67,7 @@ def main(arguments: Arguments) -> int:
     )
     out = arguments.out or Path(tempfile.mkdtemp(prefix="rehearsal-"))
     outcomes = shown(configs, out.resolve(), request, arguments.jobs)
-    Console().print(table(outcomes, request))
+    Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table(outcomes, request))
     failed = [outcome for outcome in outcomes if outcome.failure]
     for outcome in failed:
         print(f"{outcome.config}: {outcome.stage}: {outcome.failure}\n    {outcome.traceback}")
@@ -120,20 +121,17 @@ def table(outcomes: list[Outcome], request: Request) -> Table:
     """Return one line a config."""
     sizes = "full size" if request.full_size else "small"
     found = Table(title=f"Rehearsal, {sizes}, {request.steps} steps", title_justify="left")
-    for heading in ("config", "family", "data", "s a step", "images/s", "MiB", "hours", "result"):
-        found.add_column(
-            heading,
-            justify="right" if heading in ("s a step", "images/s", "MiB", "hours") else "left",
-            overflow="fold",
-        )
+    for heading in ("config", "family", "data"):
+        found.add_column(heading, no_wrap=True)
+    measured = ("s/step", "images/s", *(("MiB", "hours") if request.full_size else ()))
+    for heading in measured:
+        found.add_column(heading, justify="right", no_wrap=True)
+    found.add_column("result", overflow="fold")
     for o in outcomes:
         result = f"[red]failed: {o.stage}" if o.failure else ", ".join(("passed", *o.notes))
-        numbers = (
-            number(o.step_seconds, 3),
-            number(o.images_per_second, 1),
-            number(o.peak_memory_mib, 0),
-            number(o.hours, 1),
-        )
+        numbers = [number(o.step_seconds, 3), number(o.images_per_second, 1)]
+        if request.full_size:
+            numbers += [number(o.peak_memory_mib, 0), number(o.hours, 1)]
         found.add_row(o.config, o.family, o.form, *numbers, result)
     return found
 

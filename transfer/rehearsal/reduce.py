@@ -4,7 +4,6 @@ A Plan is a list of `key=value`, as a user would give them. Reduced, a net is na
 images are small and steps are few; everything else stays the config's.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,8 @@ from typing import Any, Literal
 from transfer.rehearsal.nested import as_text, lengths_px, plain, shrunk, value_at
 
 Family = Literal["pretraining", "detection", "segmentation"]
-FOLDERS: dict[str, Family] = {
-    "pretrain": "pretraining", "detection": "detection", "segmentation": "segmentation"
-}  # fmt: skip
+FOLDERS: dict[str, Family] = {"pretrain": "pretraining"}
+FOLDERS |= {"detection": "detection", "segmentation": "segmentation"}
 
 # what a config defines or builds on -> its family
 SIGNS: dict[str, Family] = {
@@ -66,12 +64,13 @@ SEGMENTATION_TTA = True  # the value that turns it on
 # the beginning of an architecture's name -> arguments of a small one of its kind
 SMALL_NETS: dict[str, dict[str, Any]] = {
     "resnet": {"layers": [1, 1, 1, 1], "channels": [16, 16, 16, 16]},
+    "convnextv2": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]},
     "convnext": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]},
     "beit": {"embed_dim": 32, "depth": 4, "num_heads": 2},
     "vit": {"embed_dim": 32, "depth": 4, "num_heads": 2},
 }
 DEFAULT_ARCH = "convnextv2_atto"  # where a config takes it from the weights
-IMAGE_PX = {"resnet": 96, "convnext": 96, "beit": 64, "vit": 64}  # of pretraining
+IMAGE_PX = {"resnet": 96, "convnextv2": 96, "convnext": 96, "beit": 64, "vit": 64}  # of pretraining
 LONGEST_PX = 160  # of an image in detection
 CROP_PX = 64  # of segmentation
 IMAGENET_IMAGES = 1_281_167
@@ -298,4 +297,4 @@ def _precision(
 
 def hours(plan: Plan, step_seconds: float) -> float:
     """Return the hours of the config's whole schedule, without evaluation."""
-    return plan.full_steps * step_seconds / 3600 if math.isfinite(step_seconds) else math.nan
+    return plan.full_steps * step_seconds / 3600

@@ -18,6 +18,10 @@ from transfer.rehearsal.reduce import Family, Plan, Request
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN_IMAGES, VAL_IMAGES = 6, 3
+# the method that encoders of a kind come from
+PRETRAINED = {
+    "resnet": "spark", "convnextv2": "fcmae", "convnext": "spark", "beit": "beit", "vit": "mae"
+}  # fmt: skip
 PATIENCE_S = 3600  # for what torchrun has started
 
 
@@ -107,7 +111,7 @@ class Way:
         net = timm.create_model(arch, pretrained=False, num_classes=0, **arch_args)
         half = (0.5, 0.5, 0.5)
         identity = EncoderIdentity(
-            arch=arch, arch_args=arch_args, method="rehearsal", input_size=224, pixel_mean=half,
+            arch=arch, arch_args=arch_args, method=PRETRAINED[reduce.kind_of(arch)], input_size=224, pixel_mean=half,
             pixel_std=half, color_order="RGB", steps=1, recipe={}, suite_version="rehearsal",
             commit="rehearsal",
         )  # fmt: skip
