@@ -159,8 +159,7 @@ def _common(family: Family, request: Request, warmup: int, batch: int) -> dict[s
 def pretraining(recipe: Any, tokenizer: Path, request: Request) -> Plan:
     """Return the plan of a pretraining recipe; `tokenizer` stands for the one that it names."""
     keys = KEYS["pretraining"]
-    full = request.full_size
-    schedule = recipe.schedule
+    full, schedule = request.full_size, recipe.schedule
     per_epoch = request.images / recipe.batch_size
     full_steps = schedule.steps or round(schedule.epochs * per_epoch)
     warmup = schedule.warmup_steps

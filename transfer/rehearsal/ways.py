@@ -108,10 +108,11 @@ class Way:
 
         path = self.folder / "encoder.safetensors"
         arch, arch_args = self.plan.arch, self.plan.arch_args
+        method = PRETRAINED[reduce.kind_of(arch)]
         net = timm.create_model(arch, pretrained=False, num_classes=0, **arch_args)
         half = (0.5, 0.5, 0.5)
         identity = EncoderIdentity(
-            arch=arch, arch_args=arch_args, method=PRETRAINED[reduce.kind_of(arch)], input_size=224, pixel_mean=half,
+            arch=arch, arch_args=arch_args, method=method, input_size=224, pixel_mean=half,
             pixel_std=half, color_order="RGB", steps=1, recipe={}, suite_version="rehearsal",
             commit="rehearsal",
         )  # fmt: skip

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pretrain.data.sources import open_images, read_image
+from pretrain.data.reading import read_image
+from pretrain.data.sources import open_images
 from transfer.datasets.coco_checks import CocoSplit, check_coco
 from transfer.datasets.lvis import is_lvis
 from transfer.rehearsal.data import (
