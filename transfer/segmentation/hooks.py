@@ -102,7 +102,8 @@ class LogHook(Hook):
         means = {name: float(total) / self.passes for name, total in self.sums.items()}
         self.sums, self.passes = {}, 0
         if self.log:
-            lr = runner.message_hub.get_scalar("train/base_lr").current()
+            rates = runner.message_hub.log_scalars  # base_lr only where parameter groups differ
+            lr = rates.get("train/base_lr", rates["train/lr"]).current()
             self.log.write(step, {**means, "lr": lr})
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
