@@ -28,6 +28,7 @@ from transfer.rehearsal.reduce import IMAGENET_IMAGES, Request, family_of
 from transfer.rehearsal.run import Outcome
 
 ROOT = Path(__file__).resolve().parents[1]
+TABLE_WIDTH = 110  # characters, in a file
 SHIPPED = ("configs/pretrain", "configs/detection", "configs/segmentation")
 
 
@@ -65,8 +66,8 @@ def main(arguments: Arguments) -> int:
         arguments.steps, arguments.processes, arguments.full_size, on_gpu, arguments.images
     )
     out = arguments.out or Path(tempfile.mkdtemp(prefix="rehearsal-"))
-    outcomes = [o for o in shown(configs, out.resolve(), request, arguments.jobs)]
-    Console().print(table(outcomes, request))
+    outcomes = shown(configs, out.resolve(), request, arguments.jobs)
+    Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table(outcomes, request))
     failed = [outcome for outcome in outcomes if outcome.failure]
     for outcome in failed:
         print(f"{outcome.config}: {outcome.stage}: {outcome.failure}\n    {outcome.traceback}")
@@ -79,7 +80,9 @@ def main(arguments: Arguments) -> int:
 def choose_device(device: str) -> bool:
     """Show only `device` to all that is started from here; return whether it is a GPU."""
     kind, _, number = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (number and not (kind == "cuda" and number.isdigit())):
+    if kind not in ("auto", "cpu", "cuda") or (
+        number and not (kind == "cuda" and number.isdigit())
+    ):
         raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {device!r}")
     if kind == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -95,13 +98,20 @@ def choose_device(device: str) -> bool:
 
 def shown(configs: list[Path], out: Path, request: Request, jobs: int) -> list[Outcome]:
     """Return the outcomes in the order of the configs, with a progress bar meanwhile."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     outcomes = {}
     with Progress(*columns) as progress:
         bar = progress.add_task("rehearsing", total=len(configs))
         for outcome in rehearse_all(configs, out, request, jobs):
             outcomes[outcome.config] = outcome
-            said = f"[red]{outcome.stage}: {outcome.failure}" if outcome.failure else "[green]passed"
+            said = (
+                f"[red]{outcome.stage}: {outcome.failure}" if outcome.failure else "[green]passed"
+            )
             progress.console.print(f"{outcome.config}: {said}", highlight=False)
             progress.advance(bar)
     return [outcomes[config.stem] for config in configs]
@@ -111,11 +121,17 @@ def table(outcomes: list[Outcome], request: Request) -> Table:
     """Return one line a config."""
     sizes = "full size" if request.full_size else "small"
     found = Table(title=f"Rehearsal, {sizes}, {request.steps} steps", title_justify="left")
-    for heading in ("config", "family", "data", "s a step", "images/s", "MiB", "hours", "result"):
-        found.add_column(heading, justify="right" if heading in ("s a step", "images/s", "MiB", "hours") else "left", overflow="fold")
+    for heading in ("config", "family", "data"):
+        found.add_column(heading, no_wrap=True)
+    measured = ("s/step", "images/s", *(("MiB", "hours") if request.full_size else ()))
+    for heading in measured:
+        found.add_column(heading, justify="right", no_wrap=True)
+    found.add_column("result", overflow="fold")
     for o in outcomes:
         result = f"[red]failed: {o.stage}" if o.failure else ", ".join(("passed", *o.notes))
-        numbers = (number(o.step_seconds, 3), number(o.images_per_second, 1), number(o.peak_memory_mib, 0), number(o.hours, 1))
+        numbers = [number(o.step_seconds, 3), number(o.images_per_second, 1)]
+        if request.full_size:
+            numbers += [number(o.peak_memory_mib, 0), number(o.hours, 1)]
         found.add_row(o.config, o.family, o.form, *numbers, result)
     return found
 

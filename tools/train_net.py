@@ -28,7 +28,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dist-url", default="auto", help="of the first machine, with several")
     parser.add_argument("--resume", action="store_true", help="continue in the output folder")
     parser.add_argument(
-        "--eval-only", action="store_true", help="evaluate a detector; makes no record"
+        "--eval-only",
+        action="store_true",
+        help="evaluate a detector; other settings: evals/HASH.json",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what the run would cost")
     parser.add_argument("overrides", nargs="*", metavar="key=value")

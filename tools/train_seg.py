@@ -25,7 +25,11 @@ def parse_arguments() -> argparse.Namespace:
     add("config", type=Path)
     add("--work-dir", type=Path, help="default: outputs/segmentation/NAME")
     add("--resume", action="store_true", help="go on with the run in --work-dir")
-    add("--eval-only", action="store_true", help="evaluate the run in --work-dir; makes no record")
+    add(
+        "--eval-only",
+        action="store_true",
+        help="evaluate the run in --work-dir; other settings: evals/HASH.json",
+    )
     add("--checkpoint", type=Path, help="with --eval-only: a state; default: WORK_DIR/state.pt")
     add("--score", action="store_true", help="figures of the label maps in WORK_DIR/predictions")
     add("--dry-run", action="store_true", help="what the run would cost; starts nothing")

@@ -117,7 +117,9 @@ def make_instances(root: Path, kind: Literal["coco", "lvis"], train: int, val: i
         images = root / "coco" / f"{split}2017"
         content = _instances(images, kind, count, seed)
         name = f"instances_{split}2017" if kind == "coco" else f"lvis_v1_{split}"
-        files[split] = root / (f"coco/annotations/{name}.json" if kind == "coco" else f"lvis/{name}.json")
+        files[split] = root / (
+            f"coco/annotations/{name}.json" if kind == "coco" else f"lvis/{name}.json"
+        )
         files[split].parent.mkdir(parents=True, exist_ok=True)
         files[split].write_text(json.dumps(content))
         folders[split] = images if kind == "coco" else images.parent
@@ -194,7 +196,10 @@ def _objects(
     found = []
     for parts, radius in ((1, rng.uniform(40, 90)), (2, rng.uniform(30, 60)), (1, 2.0)):
         centre = rng.uniform(0.25, 0.75, 2) * image.size
-        polygons = [_outline(rng, centre + (2.2 * radius * part, 0), radius, image.size) for part in range(parts)]
+        polygons = [
+            _outline(rng, centre + np.array([2.2 * radius * part, 0]), radius, image.size)
+            for part in range(parts)
+        ]
         colour = tuple(int(value) for value in rng.integers(0, 255, 3))
         for polygon in polygons:
             ImageDraw.Draw(image).polygon(list(map(tuple, polygon)), fill=colour)

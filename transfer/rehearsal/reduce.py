@@ -4,18 +4,21 @@ A Plan is a list of `key=value`, as a user would give them. Reduced, a net is na
 images are small and steps are few; everything else stays the config's.
 """
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Family = Literal["pretraining", "detection", "segmentation"]
-FOLDERS: dict[str, Family] = {
-    "pretrain": "pretraining", "detection": "detection", "segmentation": "segmentation"
-}  # fmt: skip
+from transfer.rehearsal.nested import as_text, lengths_px, plain, shrunk, value_at
 
+Family = Literal["pretraining", "detection", "segmentation"]
+FOLDERS: dict[str, Family] = {"pretrain": "pretraining"}
+FOLDERS |= {"detection": "detection", "segmentation": "segmentation"}
+
+# what a config defines or builds on -> its family
+SIGNS: dict[str, Family] = {
+    "recipe": "pretraining", "config": "detection", "_base_": "segmentation"
+}  # fmt: skip
 # what the rehearsal sets -> the key of each family; one that is missing has no such setting
 KEYS: dict[Family, dict[str, str]] = {
     "pretraining": {
@@ -61,16 +64,15 @@ SEGMENTATION_TTA = True  # the value that turns it on
 # the beginning of an architecture's name -> arguments of a small one of its kind
 SMALL_NETS: dict[str, dict[str, Any]] = {
     "resnet": {"layers": [1, 1, 1, 1], "channels": [16, 16, 16, 16]},
+    "convnextv2": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]},
     "convnext": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]},
     "beit": {"embed_dim": 32, "depth": 4, "num_heads": 2},
     "vit": {"embed_dim": 32, "depth": 4, "num_heads": 2},
 }
 DEFAULT_ARCH = "convnextv2_atto"  # where a config takes it from the weights
-IMAGE_PX = {"resnet": 96, "convnext": 96, "beit": 64, "vit": 64}  # of pretraining
+IMAGE_PX = {"resnet": 96, "convnextv2": 96, "convnext": 96, "beit": 64, "vit": 64}  # of pretraining
 LONGEST_PX = 160  # of an image in detection
 CROP_PX = 64  # of segmentation
-# in detection's augmentations: what is measured in pixels
-PIXELS = ("short_edge_length", "max_size", "target_height", "target_width", "crop_size")
 IMAGENET_IMAGES = 1_281_167
 
 
@@ -98,14 +100,14 @@ class Plan:
 
     def words(self) -> list[str]:
         """Return the options as detection and segmentation take them."""
-        return [f"{key}={_text(value)}" for key, value in self.options.items()]
+        return [f"{key}={as_text(value)}" for key, value in self.options.items()]
 
     def flags(self) -> list[str]:
         """Return the options as pretraining takes them."""
         return [
             word
             for key, value in self.options.items()
-            for word in (f"--{key.replace('_', '-')}", _text(value))
+            for word in (f"--{key.replace('_', '-')}", as_text(value))
         ]
 
 
@@ -115,7 +117,7 @@ def family_of(config: Path) -> Family:
         if part in FOLDERS:
             return FOLDERS[part]
     text = config.read_text()
-    for sign, family in (("recipe", "pretraining"), ("config", "detection"), ("_base_", "segmentation")):
+    for sign, family in SIGNS.items():
         if f"\n{sign} =" in f"\n{text}" or f"import {sign}\n" in text:
             return family
     raise ValueError(
@@ -139,9 +141,7 @@ def kind_of(arch: str) -> str:
     )
 
 
-def _common(
-    family: Family, request: Request, full_steps: int, warmup: int, batch: int
-) -> dict[str, Any]:
+def _common(family: Family, request: Request, warmup: int, batch: int) -> dict[str, Any]:
     """Return what all families share: few steps, each of them saved and logged."""
     keys = KEYS[family]
     options = {
@@ -159,14 +159,13 @@ def _common(
 def pretraining(recipe: Any, tokenizer: Path, request: Request) -> Plan:
     """Return the plan of a pretraining recipe; `tokenizer` stands for the one that it names."""
     keys = KEYS["pretraining"]
-    full = request.full_size
-    schedule = recipe.schedule
+    full, schedule = request.full_size, recipe.schedule
     per_epoch = request.images / recipe.batch_size
     full_steps = schedule.steps or round(schedule.epochs * per_epoch)
     warmup = schedule.warmup_steps
     warmup = round(schedule.warmup_epochs * per_epoch) if warmup is None else warmup
     batch = recipe.batch_size if full else 4 * request.processes
-    options = _common("pretraining", request, full_steps, warmup, batch)
+    options = _common("pretraining", request, warmup, batch)
     arch_args = small_net(recipe.arch, recipe.arch_args, full)
     if not full:
         options |= {keys["arch_args"]: arch_args, keys["device_batch"]: 2, "pictures": 2}
@@ -190,17 +189,17 @@ def _tokenizer_options(named: str, made: Path, full: bool) -> dict[str, Any]:
 def detection(config: Any, data: Any, request: Request) -> Plan:
     """Return the plan of a detection config on the Instances `data`."""
     keys, full = KEYS["detection"], request.full_size
-    accumulation = _get(config, keys["accumulation"])
-    own_batch = _get(config, keys["batch"])
+    accumulation = value_at(config, keys["accumulation"])
+    own_batch = value_at(config, keys["batch"])
     batch = own_batch if full else 2 * accumulation * request.processes
-    steps, warmup = _get(config, keys["steps"]), _get(config, keys["warmup"])
-    options = _common("detection", request, steps, warmup, batch)
+    steps, warmup = value_at(config, keys["steps"]), value_at(config, keys["warmup"])
+    options = _common("detection", request, warmup, batch)
     options[keys["milestones"]] = [max(1, request.steps - 1)]
-    if _get(config, keys["precise_bn"]):
+    if value_at(config, keys["precise_bn"]):
         options[keys["precise_bn"]] = 2
     options |= {f"data.{part}": getattr(data, part) for part in data.__dataclass_fields__}
     arch = config.arch or DEFAULT_ARCH
-    arch_args = small_net(arch, _plain(config.arch_args), full)
+    arch_args = small_net(arch, plain(config.arch_args), full)
     options |= {"arch": arch, keys["arch_args"]: arch_args}
     if not full:
         options |= _small_detector(config)
@@ -210,7 +209,7 @@ def detection(config: Any, data: Any, request: Request) -> Plan:
 def _small_detector(config: Any) -> dict[str, Any]:
     """Return narrow heads, few proposals, and augmentations at a fraction of their pixels."""
     model = config.model
-    scale = min(1.0, LONGEST_PX / max(_pixels(config.input), default=LONGEST_PX))
+    scale = min(1.0, LONGEST_PX / max(lengths_px(config.input), default=LONGEST_PX))
     options = {
         "model.channels": 16,
         "model.anchor_sizes": [max(4, round(scale * size)) for size in model.anchor_sizes],
@@ -222,8 +221,8 @@ def _small_detector(config: Any) -> dict[str, Any]:
         "model.box_fcs": [16 for _ in model.box_fcs],
         "model.mask_convs": [8 for _ in model.mask_convs],
         "model.max_detections": 10,
-        "input.train": [_shrunk(step, scale) for step in config.input.train],
-        "input.test": [_shrunk(step, scale) for step in config.input.test],
+        "input.train": [shrunk(step, scale) for step in config.input.train],
+        "input.test": [shrunk(step, scale) for step in config.input.test],
     }
     if model.get("square_pad"):
         options["model.square_pad"] = round(scale * model.square_pad)
@@ -232,38 +231,15 @@ def _small_detector(config: Any) -> dict[str, Any]:
     return options
 
 
-def _pixels(node: Any, name: str = "") -> list[float]:
-    """Return every length in pixels in nested augmentations."""
-    if hasattr(node, "items"):
-        return [px for key, value in node.items() for px in _pixels(value, str(key))]
-    if _is_list(node):
-        return [px for value in node for px in _pixels(value, name)]
-    return [node] if name in PIXELS and isinstance(node, int | float) else []
-
-
-def _shrunk(node: Any, scale: float, name: str = "") -> Any:
-    """Return nested augmentations as plain values, lengths in pixels times `scale`."""
-    if hasattr(node, "items"):
-        return {str(key): _shrunk(value, scale, str(key)) for key, value in node.items()}
-    if _is_list(node):
-        return [_shrunk(value, scale, name) for value in node]
-    if callable(node):
-        return f"{node.__module__}.{node.__qualname__}"
-    return max(8, round(scale * node)) if name in PIXELS else node
-
-
-def _is_list(node: Any) -> bool:
-    return not isinstance(node, str) and hasattr(node, "__iter__")
-
-
 def detection_tta(config: Any) -> list[str]:
     """Return the options of test-time augmentation: the config's own, or two sizes and flips."""
-    edges = [edge for step in _plain(config.input.test) for edge in _pixels(step)]
+    edges = [edge for step in plain(config.input.test) for edge in lengths_px(step)]
     longest = int(max(edges, default=640))
-    own = _get(config, KEYS["detection"]["tta"])
+    own = value_at(config, KEYS["detection"]["tta"])
     sizes = [longest // 2, 3 * longest // 4]
-    settings = _plain(own) if own else {"sizes": sizes, "max_size": longest, "flip": True}
-    return [f"{KEYS['detection']['tta']}={_text(settings)}"]
+    settings = plain(own) if own else {"sizes": sizes, "max_size": longest, "flip": True}
+    # views are merged by plain NMS
+    return [f"{KEYS['detection']['tta']}={as_text(settings)}", "model.soft_nms=None"]
 
 
 def segmentation(config: Any, data_root: Path, request: Request) -> Plan:
@@ -273,12 +249,12 @@ def segmentation(config: Any, data_root: Path, request: Request) -> Plan:
     if not full:
         batch = 2 * config[keys["accumulation"]] * request.processes
     steps, warmup = config[keys["steps"]], config[keys["warmup"]]
-    options = _common("segmentation", request, steps, warmup, batch)
+    options = _common("segmentation", request, warmup, batch)
     options |= {"data_root": data_root, keys["allow"]: "counts"}
     if not config["classes"]:
         options["classes"] = "ground,thing"
     arch = config["arch"] or DEFAULT_ARCH
-    arch_args = small_net(arch, _plain(config["arch_args"]), full)
+    arch_args = small_net(arch, plain(config["arch_args"]), full)
     options |= {"arch": arch, keys["arch_args"]: arch_args}
     if not full:
         options |= _small_segmentor(config)
@@ -320,24 +296,4 @@ def _precision(
 
 def hours(plan: Plan, step_seconds: float) -> float:
     """Return the hours of the config's whole schedule, without evaluation."""
-    return plan.full_steps * step_seconds / 3600 if math.isfinite(step_seconds) else math.nan
-
-
-def _get(config: Any, key: str) -> Any:
-    """Return the value at a dotted key."""
-    for part in key.split("."):
-        config = config[part]
-    return config
-
-
-def _plain(node: Any) -> Any:
-    """Return a nested config as dictionaries and lists."""
-    return _shrunk(node, 1.0) if hasattr(node, "items") or _is_list(node) else node
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return json.dumps(value)
-    if isinstance(value, tuple | list):
-        return json.dumps(list(value))
-    return str(value)
+    return plan.full_steps * step_seconds / 3600

@@ -45,7 +45,8 @@ class AverageHook(Hook):
         self.trained = {}
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
-        """Store the average beside the trained weights."""
+        """Store the average beside the trained weights, also while it is evaluated."""
+        checkpoint["model"] = self.trained or checkpoint["model"]
         checkpoint["average"] = self.average.module.state_dict()
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002

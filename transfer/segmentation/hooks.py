@@ -102,12 +102,13 @@ class LogHook(Hook):
         means = {name: float(total) / self.passes for name, total in self.sums.items()}
         self.sums, self.passes = {}, 0
         if self.log:
-            lr = runner.message_hub.get_scalar("train/base_lr").current()
+            rates = runner.message_hub.log_scalars  # base_lr only where parameter groups differ
+            lr = rates.get("train/base_lr", rates["train/lr"]).current()
             self.log.write(step, {**means, "lr": lr})
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        """Write the figures of an evaluation."""
-        if self.log and self.figures:
+        """Write the figures of an evaluation; the record holds those of the last one."""
+        if self.log and self.figures and runner.iter < runner.max_iters:
             self.log.write_figures(runner.iter // self.accumulation_steps, metrics or {})
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
@@ -162,10 +163,11 @@ class BestHook(Hook):
 
 @HOOKS.register_module()
 class SaveHook(Hook):
-    """Saves the state every `steps` steps, before evaluations, and on a signal, which ends the run.
+    """Saves the state every `steps` steps, at the end, and on a signal, which ends the run.
 
-    A step is `accumulation_steps` forward passes: never saved half way. A run that goes on from a
-    state saved before an evaluation evaluates first.
+    A step is `accumulation_steps` forward passes: never saved half way. Where an evaluation is due
+    as well, the state is saved after it; but before the last one, and before one that a signal
+    ends. A run that goes on from there evaluates first.
     """
 
     priority = "VERY_LOW"
@@ -187,22 +189,27 @@ class SaveHook(Hook):
             return
         runner.updates += 1
         stop = self._any_process_asked(runner)
-        if stop or done % self.passes == 0 or self._is_evaluated(runner, done):
-            runner.save_state()
+        due = done % self.passes == 0 and not self._is_evaluated(runner, done)
+        if stop or due or done == runner.max_iters:
+            runner.save_state(done)
         if stop:
             step = done // self.accumulation_steps
             logger.info("stopped by a signal after step %d; --resume goes on", step)
             raise Stopped(stop)
 
     def after_val_iter(self, runner: Any, **_: Any) -> None:
-        """Stop after a signal: the state was saved before the evaluation."""
+        """Save and stop after a signal; before the last evaluation the state was saved."""
         if runner.stop.signal:
+            if runner.iter < runner.max_iters:
+                runner.save_state(runner.iter)
             logger.info("stopped by a signal during an evaluation; --resume begins it again")
             raise Stopped(runner.stop.signal)
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Remember that the state is evaluated."""
+        """Remember that the state is evaluated, and save it when it is time."""
         self.evaluated = runner.iter
+        if runner.iter % self.passes == 0 and runner.iter < runner.max_iters:
+            runner.save_state(runner.iter)
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         """Store which state was evaluated last."""

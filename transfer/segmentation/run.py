@@ -168,7 +168,7 @@ def evaluate(
     world_size = join_processes(launcher)
     state = load(checkpoint or work_dir / STATE)  # once: a run at work replaces it
     former = RunFolder(work_dir, RECORD).settings()
-    net = {**architecture_of(former), "ema_decay": None, "eval_steps": None}
+    net = architecture_of(former)
     filled = fill_in(Config({**cfg, **net}, filename=cfg.filename), world_size)
     settings = protocols(cfg, filled, None).eval
     own = former["record"]["eval_hash"] == protocol_hash(settings)
@@ -176,7 +176,7 @@ def evaluate(
     folder = evaluation_folder(work_dir, settings, finished=step >= steps, own=own)
     with ExitStack() as held:
         in_first_process(lambda: held.enter_context(RunFolder(folder, "evaluated").lock()))
-        runner = build_runner(filled, folder, world_size > 1)
+        runner = build_runner(filled, folder, world_size > 1, training=False)
         if filled["pixels"] == "weights":
             set_pixels(runner.unwrapped_model.data_preprocessor, PixelStats(**former["pixels"]))
         runner.load_weights(evaluated_weights(state))

@@ -95,10 +95,10 @@ class TransferRunner(Runner):
         logger.warning(text)
 
     @master_only
-    def save_state(self) -> None:
-        """Write state.pt in one step; NotFiniteError for weights that are not finite."""
+    def save_state(self, passes: int) -> None:
+        """Write state.pt, after so many forward passes; NotFiniteError for unsound weights."""
         state: dict[str, Any] = {
-            "step": (self.iter + 1) // self.accumulation_steps,
+            "step": passes // self.accumulation_steps,
             "seconds": self.seconds,
             "train_seconds": self.train_seconds,
             "updates": self.updates,
@@ -149,11 +149,15 @@ class TransferRunner(Runner):
         """Write nothing: run.py writes run.json."""
 
 
-def build_runner(cfg: Config, work_dir: Path, several: bool = False) -> TransferRunner:
+def build_runner(
+    cfg: Config, work_dir: Path, several: bool = False, training: bool = True
+) -> TransferRunner:
     """Return a runner for a filled-in config, in one of `several` processes or alone.
 
-    ValueError where it cannot run as configured.
+    Without `training` it evaluates alone, and writes no state and no log. ValueError where it
+    cannot run as configured.
     """
+    hooks = training_hooks(cfg) if training else []
     optim_wrapper = {**cfg["optim_wrapper"], "type": optim.wrapper_type(cfg["precision"])}
     evaluator = dict(cfg["val_evaluator"])
     if cfg["save_predictions"]:
@@ -171,7 +175,7 @@ def build_runner(cfg: Config, work_dir: Path, several: bool = False) -> Transfer
         optim_wrapper=optim_wrapper,
         param_scheduler=cfg["param_scheduler"],
         default_hooks={"logger": None, "checkpoint": None, "sampler_seed": None},
-        custom_hooks=[*our_hooks(cfg), *cfg.get("custom_hooks", [])],
+        custom_hooks=[*hooks, *cfg.get("custom_hooks", [])],
         launcher="pytorch" if several else "none",
         env_cfg={
             "cudnn_benchmark": True,
@@ -187,8 +191,8 @@ def build_runner(cfg: Config, work_dir: Path, several: bool = False) -> Transfer
     )
 
 
-def our_hooks(cfg: Config) -> list[dict[str, Any]]:
-    """Return the hooks of every run of a filled-in config."""
+def training_hooks(cfg: Config) -> list[dict[str, Any]]:
+    """Return the hooks of the training of a filled-in config."""
     each = {"accumulation_steps": cfg["accumulation_steps"]}
     log = {
         "steps": cfg["log_steps"],

@@ -353,7 +353,7 @@ def test_saved_predictions_give_the_figures_again(segment, evaluate, tiny, tmp_p
     assert found.eval["tta"]["ratios"] == [0.75, 1.0]
     assert found.train == result.train  # what the net was trained with, not lr=0.5
     assert found.config.train == result.config.train
-    assert set(found.config.eval) - set(result.config.eval) == {"pipeline", "tta"}
+    assert set(found.config.eval) - set(result.config.eval) == {"tta"}
     assert not list(tmp_path.glob("*/result.json"))
     assert evaluate(options, tmp_path) == pytest.approx(result.metrics)
 
