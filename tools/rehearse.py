@@ -34,6 +34,8 @@ SHIPPED = ("configs/pretrain", "configs/detection", "configs/segmentation")
 
 @dataclass(frozen=True)
 class Arguments:
+    """The command line."""
+
     configs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Files of pretraining, detection or segmentation; none: all that are shipped."""
     steps: int = 3
@@ -53,6 +55,7 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> int:
+    """Rehearse the configs; return the exit status."""
     if arguments.steps < 3 or arguments.jobs < 1 or arguments.processes < 1:
         raise ValueError("--steps must be at least 3, --jobs and --processes at least 1")
     shipped = [path for folder in SHIPPED for path in sorted((ROOT / folder).glob("*.py"))]
@@ -137,6 +140,7 @@ def table(outcomes: list[Outcome], request: Request) -> Table:
 
 
 def number(value: float, digits: int) -> str:
+    """Format a number with `digits` decimals; "" for NaN."""
     return "" if math.isnan(value) else f"{value:,.{digits}f}"
 
 

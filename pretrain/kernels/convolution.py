@@ -44,12 +44,14 @@ class Conv3x3(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve x (B, C, H, W), stride 1, padding 1."""
         ctx.save_for_backward(x, weight)
         ctx.has_bias = bias is not None
         return F.conv2d(x, weight, bias, padding=1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Gradients:
+        """Return the gradients by x, weight and bias."""
         x, weight = ctx.saved_tensors
         needed = (*ctx.needs_input_grad[:2], ctx.has_bias and ctx.needs_input_grad[2])
         return conv_gradients(grads[0], x, weight, needed)
@@ -69,6 +71,7 @@ class NormConv(torch.autograd.Function):
         norm: nn.BatchNorm2d,
         relu6: bool,
     ) -> Tensor:
+        """Normalise x (B, C, H, W) by the batch's statistics, apply ReLU6 if asked, convolve."""
         assert norm.momentum is not None
         assert norm.num_batches_tracked is not None
         norm.num_batches_tracked.add_(1)
@@ -82,6 +85,7 @@ class NormConv(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients, with the normalised map computed again."""
         x, gamma, beta, weight, mean, inverse_std = ctx.saved_tensors
         scale = gamma * inverse_std
         shift = beta - mean * scale
@@ -100,7 +104,7 @@ class NormConv(torch.autograd.Function):
 def conv_gradients(
     grad: Tensor, x: Tensor, weight: Tensor, needed: tuple[bool, bool, bool]
 ) -> Gradients:
-    """Of a convolution that keeps the size, stride 1: by x, weight and bias, those `needed`."""
+    """Return gradients of a stride-1, same-size convolution by x, weight, bias; None if not `needed`."""
     grad = grad.contiguous(memory_format=torch.channels_last)
     by_x, by_weight, by_bias = needed
     by_kernel = by_weight and weight.shape[2] == 3 and supports(x)

@@ -52,6 +52,7 @@ def sparse_path(setting: str, device: str) -> Sparse:
 
 
 def build_spark(recipe: Recipe, _tokenizer: Path | None) -> SparK:
+    """Build SparK from a recipe; it has no tokenizer."""
     assert isinstance(recipe.method, SparkSettings)
     settings = recipe.method
     return SparK(
@@ -64,6 +65,7 @@ def build_spark(recipe: Recipe, _tokenizer: Path | None) -> SparK:
 
 
 def build_fcmae(recipe: Recipe, _tokenizer: Path | None) -> FCMAE:
+    """Build FCMAE from a recipe; it has no tokenizer."""
     assert isinstance(recipe.method, FcmaeSettings)
     settings = recipe.method
     return FCMAE(
@@ -77,6 +79,10 @@ def build_fcmae(recipe: Recipe, _tokenizer: Path | None) -> FCMAE:
 
 
 def build_beit(recipe: Recipe, tokenizer: Path | None) -> BEiT:
+    """Build BEiT from a recipe and the tokenizer's file.
+
+    Raises ValueError if there is no tokenizer.
+    """
     if tokenizer is None:
         raise ValueError("BEiT needs a tokenizer: give its file with --tokenizer")
     assert isinstance(recipe.method, BeitSettings)

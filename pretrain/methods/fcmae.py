@@ -85,6 +85,7 @@ class FCMAE(nn.Module):
         return self.masked.densified(images, self.view(visible))
 
     def view(self, visible: Tensor) -> View:
+        """Return the mask `visible` (B, 1, h, w) bool as a view for one forward pass."""
         return self.masked.view(visible, visible_count(visible, self.n_visible))
 
     @torch.no_grad()
@@ -100,13 +101,14 @@ class FCMAE(nn.Module):
 
 
 def init_weights(model: FCMAE, init: Init) -> None:
-    """Weights truncated normal, biases zero, mask token normal 0.02; norms stay as timm has them.
+    """Initialise weights truncated normal, biases zero, mask token normal 0.02, norms as timm.
 
     "std_0.02": every convolution and Linear 0.02, as the encoder's own initialisation and the
     paper's (JAX) code. "release": `FCMAE._init_weights` of the released PyTorch code, which runs
     after that and forgets std: 1 for depthwise kernels, the encoder's Linears and every dense
     convolution (stem, proj, pred, the decoder's depthwise); 0.02 for the encoder's downsampling,
     PyTorch's default for the decoder's Linears.
+    Raises ValueError for another `init`.
     """
     if init not in ("std_0.02", "release"):
         raise ValueError(f"init must be 'std_0.02' or 'release', got {init!r}")

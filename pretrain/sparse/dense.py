@@ -30,10 +30,11 @@ class DenseLayer:
     channels_last = False  # (B, H, W, C) rather than (B, C, H, W)
 
     def view(self) -> DenseView | None:
+        """Return the mask of the running forward pass; None outside of one."""
         return self.slot.view  # type: ignore[return-value]
 
     def plain(self, x: Tensor) -> Tensor:
-        """timm's own forward: of the class after the masked ones."""
+        """Run timm's own forward: that of the class after the masked ones."""
         layer = type(self).__mro__
         own = layer.index(DenseLayer) + 1
         return layer[own].forward(self, x)  # type: ignore[attr-defined]
@@ -43,6 +44,7 @@ class MaskedOutput(DenseLayer):
     """The layer, then its output times the mask."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Run the layer and set masked positions of its output to zero."""
         x = self.plain(x)
         view = self.view()
         if view is None:
@@ -56,6 +58,7 @@ class OverVisible(DenseLayer):
     """The layer over the visible positions alone, given as (positions, C); zeros elsewhere."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Run the layer on the visible positions of (B, C, H, W) or (B, H, W, C)."""
         view = self.view()
         if view is None:
             return self.plain(x)
@@ -67,6 +70,7 @@ class OverVisible(DenseLayer):
         return out if self.channels_last else out.permute(0, 3, 1, 2)
 
     def rows(self, rows: Tensor) -> Tensor:
+        """Run the layer on rows (positions, C)."""
         return self.plain(rows)
 
 
@@ -77,38 +81,52 @@ class _AsMap(OverVisible):
         return self.plain(rows[:, :, None, None])[:, :, 0, 0]
 
 
-class DenseConv2d(MaskedOutput, nn.Conv2d): ...
+class DenseConv2d(MaskedOutput, nn.Conv2d):
+    """Conv2d whose output is masked."""
 
 
-class DenseConv2dSame(MaskedOutput, Conv2dSame): ...
+class DenseConv2dSame(MaskedOutput, Conv2dSame):
+    """Conv2dSame whose output is masked."""
 
 
-class DenseMaxPool2d(MaskedOutput, nn.MaxPool2d): ...
+class DenseMaxPool2d(MaskedOutput, nn.MaxPool2d):
+    """MaxPool2d whose output is masked."""
 
 
-class DenseAvgPool2d(MaskedOutput, nn.AvgPool2d): ...
+class DenseAvgPool2d(MaskedOutput, nn.AvgPool2d):
+    """AvgPool2d whose output is masked."""
 
 
 class DenseBatchNorm2d(OverVisible, nn.BatchNorm2d):
+    """BatchNorm2d over visible positions."""
+
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002
         """Rows (positions, C) are as good as maps."""
 
 
-class DenseBatchNormAct2d(_AsMap, BatchNormAct2d): ...
+class DenseBatchNormAct2d(_AsMap, BatchNormAct2d):
+    """BatchNormAct2d over visible positions."""
 
 
-class DenseLayerNorm2d(_AsMap, TimmLayerNorm2d): ...
+class DenseLayerNorm2d(_AsMap, TimmLayerNorm2d):
+    """LayerNorm2d over visible positions."""
 
 
 class DenseLayerNorm(OverVisible, TimmLayerNorm):
+    """LayerNorm over visible positions, channels last."""
+
     channels_last = True
 
 
 class DenseMlp(MaskedOutput, Mlp):
+    """Mlp whose output is masked, channels last."""
+
     channels_last = True
 
 
 class DenseGrnMlp(MaskedOutput, GlobalResponseNormMlp):
+    """GlobalResponseNormMlp whose output is masked, channels last."""
+
     channels_last = True
 
 
@@ -119,6 +137,7 @@ class DenseGlobalResponseNorm(DenseLayer, GlobalResponseNorm):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise over the visible positions; the shape is kept."""
         view = self.view()
         if view is None:
             return self.plain(x)

@@ -52,6 +52,7 @@ class HaloConv(torch.autograd.Function):
         reach: Reach,
         options: tuple[Any, ...],
     ) -> Tensor:
+        """Convolve x (n, C, P, P) with its halo."""
         ctx.save_for_backward(x, weight, windows)
         ctx.reach, ctx.options, ctx.bias_sizes = (
             reach,
@@ -63,6 +64,7 @@ class HaloConv(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients by x, weight and bias; the halo is gathered again."""
         x, weight, windows = ctx.saved_tensors
         stride, dilation, groups = ctx.options
         needed = list(ctx.needs_input_grad[:3])
@@ -91,6 +93,7 @@ class HaloMaxPool(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, windows: Tensor, reach: Reach, options: tuple[Any, ...]
     ) -> Tensor:
+        """Pool x (n, C, P, P) with its halo."""
         out, largest = F.max_pool2d(
             _gather(x, windows, float("-inf")), *options, return_indices=True
         )
@@ -100,6 +103,7 @@ class HaloMaxPool(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient of x: each output's goes to its largest cell."""
         largest, windows = ctx.saved_tensors
         n, channels = grads[0].shape[:2]
         padded = grads[0].new_empty(n, *windows.shape[1:], channels).permute(0, 3, 1, 2)

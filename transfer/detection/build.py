@@ -99,7 +99,10 @@ def place(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def freeze_stages(features: TimmFeatures, count: int) -> None:
-    """Detectron2's FREEZE_AT for ResNets: 1 fixes the stem, 2 the first stage as well, ..."""
+    """Freeze a ResNet as Detectron2's FREEZE_AT: 1 fixes the stem, 2 also the first stage, ...
+
+    Raises ConfigError for another encoder.
+    """
     if not count:
         return
     names = ("conv1", "bn1"), *((f"layer{i}",) for i in range(1, 5))
@@ -113,7 +116,10 @@ def freeze_stages(features: TimmFeatures, count: int) -> None:
 
 
 def build_optimizer(config: DictConfig, model: nn.Module, arch: str) -> torch.optim.Optimizer:
-    """The config's optimizer over groups with layer-wise learning rates."""
+    """Build the config's optimizer over groups with layer-wise learning rates.
+
+    Raises ConfigError if nothing is left to train.
+    """
     kwargs = plain(config.optimizer)
     build = kwargs.pop("_target_")
     decay = config.decay
@@ -161,7 +167,10 @@ BACKBONE_NORMS = ("BN", "SyncBN", "FrozenBN")
 
 
 def set_backbone_norm(encoder: nn.Module, kind: str) -> nn.Module:
-    """BatchNorm of the encoder as it is, over all processes, or frozen to its statistics."""
+    """Set the encoder's BatchNorm: "BN" per process, "SyncBN" over processes, "FrozenBN" fixed.
+
+    Raises ValueError for another `kind`.
+    """
     if kind not in BACKBONE_NORMS:
         raise ValueError(f"backbone_norm must be one of {BACKBONE_NORMS}, got {kind!r}")
     if kind == "FrozenBN":

@@ -94,7 +94,10 @@ def load_config(
 
 
 def apply_override(config: DictConfig, override: str) -> None:
-    """Set one `key=value`; the value is a Python or JSON literal, else text."""
+    """Set one `key=value`; the value is a Python or JSON literal, else text.
+
+    Raises ConfigError for an unknown key.
+    """
     try:
         key, value = parse_key_value(override)
     except ValueError as error:
@@ -125,7 +128,10 @@ def flat_keys(config: DictConfig, prefix: str = "") -> list[str]:
 
 
 def resolve(config: DictConfig, *, training: bool = True) -> DictConfig:
-    """Work in what depends on other keys: the data root, the budget, values that must agree."""
+    """Fill in what depends on other keys: the data root, the budget, values that must agree.
+
+    Raises ConfigError for values that do not fit together, or data that is not set.
+    """
     data = config.data
     data.root = str(data.root or os.environ.get(DATA_ROOT, "datasets"))
     for key in ("train_json", "train_images", "val_json", "val_images"):

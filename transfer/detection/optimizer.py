@@ -81,10 +81,11 @@ def lr_factor(
     warmup_steps: int,
     warmup_factor: float,
 ) -> float:
-    """The share of the base learning rate at `step`: linear warm-up times step decay.
+    """Return the share of the base learning rate at `step`: linear warm-up times step decay.
 
     fvcore's WarmupParamScheduler interpolates from warmup_factor at step 0 to the schedule's value
     at the end of the warm-up; so does this.
+    Raises ValueError for a `step` outside the schedule.
     """
     if not 0 <= step < max(steps, 1):
         raise ValueError(f"step {step} is outside the schedule of {steps} steps")

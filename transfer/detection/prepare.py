@@ -64,7 +64,8 @@ class Run:
 def prepare(config: DictConfig, pixels: PixelStats | None = None, *, training: bool = True) -> Run:
     """Check the data, read it, and build the detector (for pixels as given, not the encoder's).
 
-    Without `training` only the validation data is needed. ValueError for wrong data or settings.
+    Without `training` only the validation data is needed. Raises ValueError for wrong data or
+    settings, ConfigError if masks are to be trained and annotations have none.
     """
     splits = _read_data(config, ("train", "val") if training else ("val",))
     train_split, val_split = splits.get("train"), splits["val"]

@@ -29,10 +29,11 @@ def soft_nms(
     min_score: float,
     topk: int,
 ) -> tuple[Tensor, Tensor]:
-    """Indices of the kept boxes by falling decayed score, and those scores.
+    """Return indices of the kept boxes by decreasing decayed score, and those scores.
 
     boxes (N, 4) in pixels, scores (N,), classes (N,). "linear" multiplies by 1 - IoU above
     `iou_threshold`, "gaussian" by exp(-IoU^2 / sigma) everywhere.
+    Raises ValueError for another `method`.
     """
     if method not in METHODS:
         raise ValueError(f"soft-NMS method must be one of {METHODS}, got {method!r}")
@@ -99,7 +100,7 @@ class SoftNMSOutputLayers(FastRCNNOutputLayers):
     def _one(
         self, boxes: Tensor, scores: Tensor, size: tuple[int, int]
     ) -> tuple[Instances, Tensor]:
-        """boxes (R, 4K) or (R, 4), scores (R, K + 1), the last column the background."""
+        """Select from boxes (R, 4K) or (R, 4) by scores (R, K + 1), the background last."""
         scores = scores[:, :-1]
         clipped = Boxes(boxes.reshape(-1, 4))
         clipped.clip(size)

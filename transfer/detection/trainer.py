@@ -87,7 +87,10 @@ class Trainer(TrainerBase):
                 self.after_train()
 
     def run_step(self) -> None:
-        """Losses of every micro-batch, one update."""
+        """Compute the losses of every micro-batch, and update once.
+
+        Raises NotFiniteError for a loss or gradient that is not finite.
+        """
         factor = self.lr_at(self.iter)
         set_lr(self.optimizer, factor)
         waited, seen, sums = 0.0, [], []
@@ -193,6 +196,10 @@ class SaveState(HookBase):
         self.folder, self.period, self.about = folder, period, about
 
     def after_step(self) -> None:
+        """Save the state if it is due.
+
+        Raises Stopped after a signal, once the state is saved.
+        """
         trainer = self.trainer
         done, stop = trainer.done, trainer.stop_asked
         if stop or done % self.period == 0 or done == trainer.max_iter:

@@ -57,9 +57,9 @@ def _rescale(channels: int, scale: float) -> tuple[nn.Module, int]:
 
 
 class BlockPyramid(nn.Module):
-    """Raw maps of one block per level, each (B, C, h, w) -> {name: (B, C, ...)}; no norm.
+    """Maps of one block per level, each (B, C, h, w) -> {name: (B, C, ...)}; no final norm.
 
-    The official code has a SyncBatchNorm here: convert the BatchNorm if there are several processes.
+    The BatchNorm is a SyncBatchNorm in the official code: convert it for several processes.
     """
 
     def __init__(self, channels: int, patch_px: int, strides: Mapping[str, int]) -> None:

@@ -86,7 +86,10 @@ class Way:
                 raise
 
     def torchrun(self, *, resume: bool) -> None:
-        """Run the tool in several processes, and pass a signal on to them."""
+        """Run the tool in several processes, and pass a signal on to them.
+
+        Raises RehearsalError if it fails.
+        """
         count = str(self.request.processes)
         head = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
         command = [*head, count, *self.arguments(resume=resume)]
@@ -127,6 +130,7 @@ class Pretraining(Way):
     product_name, state_name = ENCODER, STATE
 
     def prepare(self) -> None:
+        """Make the images, the smaller recipe and, if needed, a tokenizer."""
         from pretrain.config import load_recipe
 
         recipe = load_recipe(self.config)
@@ -154,14 +158,17 @@ class Pretraining(Way):
         return [str(self.config), *places, *self.plan.flags(), *(["--resume"] if resume else [])]
 
     def arguments(self, *, resume: bool) -> list[str]:
+        """Return the command line."""
         return ["tools/pretrain.py", *self.options(resume=resume)]
 
     def call(self, *, resume: bool) -> None:
+        """Run in this process."""
         from pretrain.command import run
 
         run(self.options(resume=resume))
 
     def check(self) -> None:
+        """Raise RehearsalError if the encoder file is empty."""
         from pretrain.files.encoder_file import read_encoder
 
         tensors, _ = read_encoder(self.product)
@@ -175,6 +182,7 @@ class Detection(Way):
     product_name, state_name = RECORD, STATE
 
     def prepare(self) -> None:
+        """Make the annotations, the smaller config and the weights."""
         from transfer.detection.config import load_config
 
         named = [f"data.{s}_{k}=x" for s in ("train", "val") for k in ("json", "images")]
@@ -190,16 +198,19 @@ class Detection(Way):
         return [*self.plan.words(), f"weights={self.weights}", f"output_dir={self.out}"]
 
     def arguments(self, *, resume: bool) -> list[str]:
+        """Return the command line."""
         head = ["tools/train_net.py", "--config-file", str(self.config)]
         return [*head, *(["--resume"] if resume else []), *self.options()]
 
     def call(self, *, resume: bool) -> None:
+        """Run in this process."""
         from transfer.detection.config import load_config
         from transfer.detection.run import run
 
         run(load_config(self.config, self.options()), resume=resume)
 
     def log(self) -> list[dict[str, Any]]:
+        """Return images per second by line of the log."""
         path = self.out / "metrics.json"
         lines = (
             [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
@@ -211,9 +222,11 @@ class Detection(Way):
         ]
 
     def check(self) -> None:
+        """Raise an error if the record is not valid."""
         check_record(self.product)
 
     def augmented_test(self) -> None:
+        """Evaluate with test-time augmentation."""
         from transfer.detection.config import load_config
         from transfer.detection.run import eval_only
 
@@ -229,6 +242,7 @@ class Segmentation(Way):
     product_name, state_name = RECORD, STATE
 
     def prepare(self) -> None:
+        """Make the label maps, the smaller config and the weights."""
         from transfer.segmentation.config import load_config
         from transfer.segmentation.data import class_names
 
@@ -252,19 +266,23 @@ class Segmentation(Way):
         return [*self.plan.words(), f"weights={self.weights}"]
 
     def arguments(self, *, resume: bool) -> list[str]:
+        """Return the command line."""
         head = ["tools/train_seg.py", str(self.config), "--work-dir", str(self.out)]
         return [*head, *(["--resume"] if resume else []), "--cfg-options", *self.options()]
 
     def call(self, *, resume: bool) -> None:
+        """Run in this process."""
         from transfer.segmentation.config import load_config
         from transfer.segmentation.run import run
 
         run(load_config(self.config, self.options()), self.out, resume=resume)
 
     def check(self) -> None:
+        """Raise an error if the record is not valid."""
         check_record(self.product)
 
     def augmented_test(self) -> None:
+        """Evaluate with test-time augmentation."""
         from transfer.segmentation.config import load_config
         from transfer.segmentation.run import evaluate
 
@@ -273,7 +291,7 @@ class Segmentation(Way):
 
 
 def check_record(path: Path) -> None:
-    """Raise RehearsalError for a record without figures; ValueError for one that is none."""
+    """Raise RehearsalError for a record without figures, ValueError for an invalid one."""
     from transfer.results.record import read_result
 
     metrics = read_result(path).metrics

@@ -198,7 +198,10 @@ class SaveHook(Hook):
             raise Stopped(stop)
 
     def after_val_iter(self, runner: Any, **_: Any) -> None:
-        """Save and stop after a signal; before the last evaluation the state was saved."""
+        """Save and stop after a signal; before the last evaluation the state was saved.
+
+        Raises Stopped after that.
+        """
         if runner.stop.signal:
             if runner.iter < runner.max_iters:
                 runner.save_state(runner.iter)

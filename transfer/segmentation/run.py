@@ -213,7 +213,10 @@ def score(cfg: Config, work_dir: Path) -> dict[str, float]:
 
 
 def train(runner: TransferRunner, state: Path | None) -> None:
-    """Train to the end, to a signal, or to a loss that is not finite."""
+    """Train to the end, to a signal, or to a loss that is not finite.
+
+    Raises NotFiniteError, with the images of the step and what was saved.
+    """
     if state is not None:
         runner._resume, runner._load_from = True, str(state)
     try:

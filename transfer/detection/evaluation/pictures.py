@@ -63,7 +63,10 @@ def choose(
     score: float = 0.5,
     worst: bool = False,
 ) -> list[dict[str, Any]]:
-    """Records to show: those named, those with most errors, or `count` spread over the split."""
+    """Return records to show: those named, those with most errors, or `count` spread out.
+
+    Raises ValueError for an id that the split does not have.
+    """
     if ids:
         place_of = {str(image["id"]): i for i, image in enumerate(split.file.images)}
         unknown = [str(i) for i in ids if str(i) not in place_of]

@@ -11,7 +11,10 @@ from transfer.detection.folder import PATHS
 
 
 def read_predictions(source: Path) -> list[dict[str, Any]]:
-    """Detections of a run's folder or of a file, in COCO's results format."""
+    """Read detections from a run's folder or a file, in COCO's results format.
+
+    Raises FileNotFoundError if there is no file, ValueError for another format.
+    """
     path = source / PREDICTIONS_NAME if source.is_dir() else source
     if not path.is_file():
         raise FileNotFoundError(f"no predictions at {path}")
@@ -29,7 +32,10 @@ def read_predictions(source: Path) -> list[dict[str, Any]]:
 
 
 def read_val(source: Path, annotations: Path | None = None, images: Path | None = None) -> Split:
-    """The validation split of a run, or of the paths given in its stead."""
+    """Read the validation split of a run, or of the paths given instead.
+
+    Raises ValueError if neither names the annotations.
+    """
     data: dict[str, str] = {}
     run_file = (source if source.is_dir() else source.parent) / RUN
     if run_file.is_file():
