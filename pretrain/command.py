@@ -26,9 +26,7 @@ python tools/pretrain.py configs/pretrain/NAME.py --data DIR --out DIR [--settin
     --explain     print every setting with its value and where it comes from
 Several devices: torchrun --nproc-per-node N tools/pretrain.py ..."""
 
-
 PATHS = ("data", "out", "init")  # options
-
 
 JSON_DICT = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
@@ -41,6 +39,8 @@ JSON_DICT = tyro.constructors.PrimitiveConstructorSpec(
 
 @dataclass(frozen=True)
 class Command:
+    """The command line of tools/pretrain.py."""
+
     config: Positional[Path]  # a file of configs/pretrain
     recipe: Recipe
     data: Path | None = None  # folder of images at any depth, text list of paths, or tar shards
@@ -53,7 +53,7 @@ class Command:
 
 
 def json_dict(text: str) -> dict[str, Any]:
-    """Return the dictionary of a JSON text; ValueError otherwise."""
+    """Return the dictionary in a JSON text. Raises ValueError for any other text."""
     value = json.loads(text)
     if not isinstance(value, dict):
         raise ValueError(f"{text} is not a JSON object")
@@ -61,7 +61,10 @@ def json_dict(text: str) -> dict[str, Any]:
 
 
 def parse(arguments: list[str]) -> tuple[Recipe, Command]:
-    """Return the recipe as its file has it, and the command line with the overrides applied."""
+    """Return the recipe as its file has it, and the command line with the overrides applied.
+
+    Raises SystemExit for --help, or if the command line does not begin with a config.
+    """
     if not arguments or arguments[0].startswith("-"):
         print(USAGE)
         raise SystemExit(0 if arguments[:1] in (["-h"], ["--help"]) else 2)
@@ -123,7 +126,7 @@ def run(arguments: list[str]) -> int:
 
 
 def required(path: Path | None, option: str) -> Path:
-    """Return the path of an option; ValueError if it was not given."""
+    """Return the path of an option. Raises ValueError if it was not given."""
     if path is None:
         raise ValueError(f"{option} is missing: give the folder")
     return path

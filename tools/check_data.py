@@ -1,11 +1,13 @@
-"""Check data before a run: every problem with its exact fix; exit 1 on an error.
+r"""Check data before a run: every problem with its exact fix.
 
     python tools/check_data.py images DIR|LIST|SHARDS
     python tools/check_data.py coco ROOT
     python tools/check_data.py coco --train-json F --train-images D --val-json F --val-images D
     python tools/check_data.py ade20k ROOT [--classes 150]
-    python tools/check_data.py ade20k --train-images D --train-labels D --val-images D \\
+    python tools/check_data.py ade20k --train-images D --train-labels D --val-images D \
         --val-labels D --classes N [--zero-is-a-class] [--image-suffix .jpg]
+
+Exits 1 if there is an error, else 0.
 """
 
 import argparse
@@ -34,6 +36,7 @@ def given_path(text: str) -> Path:
 
 
 def parse() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -61,7 +64,7 @@ def parse() -> argparse.Namespace:
 
 
 def coco_splits(options: argparse.Namespace) -> list[CocoSplit]:
-    """The splits that the command line names: a root, or one or two pairs."""
+    """Return the splits that the command line names: a root, or one or two pairs."""
     if options.root:
         return coco2017(options.root)
     pairs = {
@@ -72,7 +75,7 @@ def coco_splits(options: argparse.Namespace) -> list[CocoSplit]:
 
 
 def folder_pairs(options: argparse.Namespace) -> list[FolderPair]:
-    """The same for folders of images and label maps."""
+    """Return the pairs of image and label folders that the command line names."""
     if options.root:
         return ade20k(options.root)
     pairs = {
@@ -86,7 +89,7 @@ def folder_pairs(options: argparse.Namespace) -> list[FolderPair]:
 def named(
     pairs: dict[str, tuple[Path | None, Path | None]], other: str
 ) -> dict[str, tuple[Path, Path]]:
-    """The pairs given whole; ValueError for half a pair or none."""
+    """Return the complete pairs. Raises ValueError for half a pair, or if there is none."""
     whole = {}
     for name, (first, second) in pairs.items():
         if first and second:
@@ -134,7 +137,7 @@ def show_histograms(histograms: dict[str, Counter[int]], console: Console) -> No
 
 
 def report(findings: list[Finding], allow: list[str], console: Console) -> int:
-    """Print the findings; 1 where an error is left that `allow` does not name."""
+    """Print the findings; return 1 if there is an error that `allow` does not name, else 0."""
     for finding in findings:
         allowed = finding.code in allow
         style = "red" if finding.level == "error" and not allowed else "yellow"
@@ -149,12 +152,14 @@ def report(findings: list[Finding], allow: list[str], console: Console) -> int:
 
 
 def run() -> int:
+    """Check the data; return 1 if there are errors, else 0."""
     console = Console(soft_wrap=True, highlight=False)
     options = parse()
     return report(check(options, console), options.allow, console)
 
 
 def main() -> int:
+    """Run the tool and return its exit status."""
     return exit_status(run)
 
 

@@ -17,6 +17,8 @@ from transfer.results.checks import check_records
 
 @dataclass(frozen=True)
 class Arguments:
+    """The command line."""
+
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Runs, records, or folders that hold them at any depth."""
 

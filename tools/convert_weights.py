@@ -29,6 +29,7 @@ from transfer.weights.releases import FOLDER, find, require_expected_hash
 
 
 def parse() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -53,7 +54,7 @@ def parse() -> argparse.Namespace:
 
 
 def read(options: argparse.Namespace) -> Weights:
-    """The weights, with the conventions that the command line states."""
+    """Read the weights, with the conventions that the command line states."""
     path, release = find(options.file, options.weights_dir)
     told = merged(options.method, parse_stages(options.stages) if options.stages else None)
     stages = told or (release.stages if release else None)
@@ -77,7 +78,7 @@ def read(options: argparse.Namespace) -> Weights:
 
 
 def proofs_of(weights: Weights, exported: Export, options: argparse.Namespace) -> list[prove.Proof]:
-    """Every comparison that can be made for this target."""
+    """Make every comparison that is possible for this target."""
     images = prove.random_images(weights)
     features = prove.dense_features(weights)
     proofs = [
@@ -96,7 +97,7 @@ def proofs_of(weights: Weights, exported: Export, options: argparse.Namespace) -
 def framework_proof(
     target: str, out: Path, weights: Weights, exported: Export, images: Tensor, ours: list[Tensor]
 ) -> prove.Proof:
-    """The framework's own net, its own loader, the written file."""
+    """Compare with the framework's own network, loaded from the written file."""
     what = f"features in {target}'s own net, by its own loader"
     try:
         if target == "detectron2":
@@ -135,6 +136,10 @@ def report(weights: Weights, exported: Export, proofs: list[prove.Proof], option
 
 
 def convert(options: argparse.Namespace) -> None:
+    """Convert, check and write the weights; remove the output if the check fails.
+
+    Raises ValueError if the output exists.
+    """
     require_suffix(options.to, options.out)
     if options.out.exists() or options.out.is_symlink():
         raise ValueError(f"{options.out} exists: remove it or choose another --out")
@@ -159,6 +164,7 @@ def convert(options: argparse.Namespace) -> None:
 
 
 def main() -> int:
+    """Run the tool and return its exit status."""
     return exit_status(lambda: convert(parse()))
 
 

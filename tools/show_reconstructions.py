@@ -15,6 +15,7 @@ from pretrain.run.stop import exit_status
 
 
 def parse() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -62,6 +63,7 @@ def draw(options: argparse.Namespace) -> Path:
 
 
 def main() -> int:
+    """Run the tool and return its exit status."""
     return exit_status(lambda: print(draw(parse())))
 
 

@@ -16,7 +16,7 @@ from pretrain.run.stop import exit_status
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line; everything after the options is key=value."""
+    """Parse the command line; everything after the options is key=value."""
     usage, details = __doc__.split("\n", 1)
     parser = argparse.ArgumentParser(
         description=usage, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -48,7 +48,7 @@ def run() -> None:
 
 
 def _finished(overrides: list[str]) -> bool:
-    """Whether the named output folder holds a record: known without the heavy imports."""
+    """Return whether the output folder holds a record, without the heavy imports."""
     named = [o.partition("=")[2] for o in overrides if o.startswith("output_dir=")]
     if not named or not is_whole(Path(named[-1]) / RECORD):
         return False
@@ -57,6 +57,7 @@ def _finished(overrides: list[str]) -> bool:
 
 
 def main() -> int:
+    """Run the tool and return its exit status."""
     return exit_status(run)
 
 

@@ -59,7 +59,7 @@ def read_images(
     workers: int = 1,
     progress: str | None = None,
 ) -> list[ImageFacts]:
-    """Facts of every file, in order. Half a millisecond an image without `decode`."""
+    """Return facts about every file, in order; 0.5 ms per image without `decode`."""
     names = [str(p) for p in paths]
     reader = partial(image_facts, decode=decode)
     return list(parallel_map(reader, names, workers=workers, progress=progress))

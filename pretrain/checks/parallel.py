@@ -18,11 +18,7 @@ from rich.progress import (
 )
 
 POOL_FROM = 256  # starting processes costs more than reading fewer images than this
-
-
 Item = TypeVar("Item")
-
-
 Answer = TypeVar("Answer")
 
 
@@ -53,7 +49,7 @@ def parallel_map(
 
 
 def progress_bar() -> Progress:
-    """A bar with counts and times."""
+    """Return a progress bar with counts and times."""
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     return Progress(TextColumn("{task.description}"), *columns)
 

@@ -10,6 +10,6 @@ turns.py       processes that wait for one another without a time limit
 reading.py     one image; one that cannot be read is replaced by another
 augment.py     crop, flip, colour jitter
 masks.py       random and block masks: which patches the encoder sees
-order.py       which images a step takes, and which of them this process takes
+order.py       which images belong to a step, and which of them this process takes
 batches.py     samples -> batches, read ahead by worker processes
 """

@@ -38,7 +38,7 @@ DrawMask = Callable[[np.random.Generator], np.ndarray]  # -> visible (h, w) bool
 
 @dataclass
 class Batch:
-    """`token_images` only where the method reads tokens (BEiT)."""
+    """One batch on the host; `token_images` only if the method reads tokens (BEiT)."""
 
     images: Tensor  # (B, 3, H, W) uint8 RGB
     visible: Tensor  # (B, 1, h, w) bool, True = the encoder sees the patch
@@ -46,7 +46,7 @@ class Batch:
     failures: tuple[Failure, ...] = ()  # images that others were taken for
 
     def pin_memory(self) -> "Batch":
-        """Pinned for a copy to the device that does not wait; DataLoader calls it."""
+        """Return the batch in pinned memory, for asynchronous copies; DataLoader calls it."""
         tokens = self.token_images
         return Batch(
             self.images.pin_memory(),
@@ -58,7 +58,11 @@ class Batch:
     def inputs(
         self, device: torch.device, settings: Augmentation
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
-        """What the method's `forward` takes: normalised images, visible, token images in [0, 1]."""
+        """Return the arguments of the method's `forward`, on `device`.
+
+        They are the normalised images, the visible patches, and token images in [0, 1] if there are
+        any.
+        """
         images = normalise(self.images.to(device, non_blocking=True), settings)
         visible = self.visible.to(device, non_blocking=True)
         if self.token_images is None:
@@ -67,13 +71,13 @@ class Batch:
 
 
 def normalise(images: Tensor, settings: Augmentation) -> Tensor:
-    """(B, 3, H, W) uint8 -> float32, (x / 255 - mean) / std."""
+    """Convert (B, 3, H, W) uint8 to float32, as (x / 255 - mean) / std."""
     mean, std = _pixel_statistics(settings, images.device)
     return (images.float() / 255 - mean) / std
 
 
 def unnormalise(images: Tensor, settings: Augmentation) -> Tensor:
-    """The inverse of `normalise`, in [0, 1] and clamped to it."""
+    """Invert `normalise`; return images clamped to [0, 1]."""
     mean, std = _pixel_statistics(settings, images.device)
     return (images * std + mean).clamp(0, 1)
 
@@ -125,7 +129,7 @@ class ImageSamples(Dataset[tuple[Tensor, ...]]):
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """An RGB image -> (3, H, W) uint8."""
+    """Convert an RGB image to (3, H, W) uint8."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
@@ -169,7 +173,7 @@ def _counting_failures(batches: Iterable[Batch | str], count: FailureCount) -> I
 
 
 def outlive_signals(_worker: int) -> None:
-    """Let a data process survive what asks the whole process group to end: the run saves first.
+    """Let a data process survive signals to its whole process group: the run saves first.
 
     It ends with its main process: when that one sends SIGTERM, as multiprocessing does at exit, or
     is gone, which torch's loop notices within seconds. On macOS, which does not tell who sent a

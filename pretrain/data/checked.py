@@ -27,6 +27,7 @@ def checked_images(
     leaves out what cannot be read; a resumed run trusts that. Otherwise what cannot be read turns
     up while training. Clears what a killed process left half-written in `out`: this is the first
     use of the folder.
+    Raises ValueError if a resumed run finds other images than it began with.
     """
     turns = Turns(fabric)
     if fabric.is_global_zero:

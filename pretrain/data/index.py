@@ -43,14 +43,14 @@ def index_file(root: Path) -> Path:
 
 
 def write_index(path: Path, columns: Columns) -> bool:
-    """Keep the index at `path`; False, with a warning, where nothing can be written."""
+    """Write the index to `path`; return False, with a warning, if that is not possible."""
     facts = {"format": FORMAT}
     arrays = {name: np.ascontiguousarray(column) for name, column in columns.items()}
     try:
         atomic_write(path, lambda p: save_file(arrays, str(p), facts))
     except OSError as error:
         logger.warning(
-            "the index of the images cannot be kept at %s (%s), so every start makes it anew: "
+            "the index of the images cannot be kept at %s (%s), so every start makes it again: "
             "name another folder in %s", path, error.strerror, FOLDER_VARIABLE,
         )  # fmt: skip
         return False
@@ -98,11 +98,11 @@ def _change(root: bytes, name: bytes) -> tuple[int, int]:
 
 
 def unchanged(root: Path, columns: Columns) -> bool:
-    """Whether the folders and shards are as they were when the index was made."""
+    """Return whether the folders and shards are as they were when the index was made."""
     names = Names(columns["watched"], columns["watched_starts"])
     return np.array_equal(changes(root, list(names)), columns["changes"])
 
 
 def recent(watched: np.ndarray) -> bool:
-    """Whether one of the `changes` is so fresh that a next one could bear the same time."""
+    """Return whether any change is so recent that a later one could have the same timestamp."""
     return bool(watched[:, 0].max() > time.time_ns() - SETTLED_NS)

@@ -1,6 +1,6 @@
 """Names of millions of images in one buffer.
 
-A list of Python strings takes 90 bytes a name, and reading one copies its memory page into every
+A list of Python strings takes 90 bytes per name, and reading one copies its memory page into every
 worker process, since Python counts references in the string itself.
 """
 

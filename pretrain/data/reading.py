@@ -56,8 +56,8 @@ class UnreadableImagesError(OSError):
 def read_image(images: Images, index: int) -> Image.Image:
     """Return image `index` as RGB, as its pixels are stored (EXIF rotation is not applied).
 
-    A failed read is tried again: once at once, and again after half a second where the disk, not
-    the file, may be to blame. ValueError names the image and says why.
+    A failed read is repeated at once, and again after half a second if the disk, not the file,
+    may be the cause. Raises ValueError with the image's name and the reason.
     """
     for wait in WAITS_S:
         try:
@@ -84,9 +84,9 @@ def _read(images: Images, index: int) -> Image.Image:
 def read_or_replace(
     images: Images, index: int, key: tuple[int, int]
 ) -> tuple[Image.Image, list[Failure]]:
-    """Return image `index`, or one drawn in its place, and those that could not be read.
+    """Return image `index`, or one drawn to replace it, and those that could not be read.
 
-    `key` is (seed, epoch). UnreadableImagesError where ten others cannot be read either.
+    `key` is (seed, epoch). Raises UnreadableImagesError if ten others cannot be read either.
     """
     failures: list[Failure] = []
     chosen = index

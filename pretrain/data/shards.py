@@ -102,7 +102,8 @@ class Shards:
 def index_shards(root: Path, shards: list[bytes], workers: int) -> Shards:
     """Find the images in the tar files `shards` below `root`, several at a time.
 
-    ValueError for a tar file that is compressed, truncated or none, and where there is no image.
+    Raises ValueError for a file that is compressed, truncated or not a tar file, and if there is
+    no image.
     """
     progress = "indexing shards" if len(shards) >= PROGRESS_FROM else None
     work = partial(_index_shard, root)

@@ -81,7 +81,7 @@ def open_images(path: Path | str, workers: int = 1) -> Images:
     """Return the images at `path`: a folder (of images or of .tar shards), a .tar, or a text list.
 
     `workers` processes look through shards that were not seen before. Raises FileNotFoundError or
-    ValueError where there is no image.
+    ValueError if there is no image.
     """
     if not str(path):
         raise ValueError("the path of the images is empty: is a variable unset?")

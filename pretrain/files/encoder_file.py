@@ -85,7 +85,10 @@ class EncoderIdentity:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str] | None, source: str) -> "EncoderIdentity":
-        """Return the identity in the header of `source`; ValueError names what is wrong in it."""
+        """Return the identity in the header of `source`.
+
+        Raises ValueError, with what is wrong, for a header that is not an encoder file's.
+        """
         if not metadata or metadata.get("format") not in READABLE_FORMATS:
             found = (metadata or {}).get("format", "no format")
             raise ValueError(

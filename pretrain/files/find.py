@@ -24,8 +24,8 @@ def find_files(root: Path | str, suffixes: Collection[str]) -> Found:
     """Find the files below `root`, at any depth, whose lower-case suffix is among `suffixes`.
 
     Links are followed, but not to a folder that the link itself lies in. What is not a regular file
-    (a fifo, a link to nothing) is found as well: reading it tells. ValueError for a folder that
-    cannot be listed.
+    (a fifo, a link to nothing) is found as well: reading it tells. Raises ValueError for a folder
+    that cannot be listed.
     """
     found = Found({suffix: [] for suffix in suffixes}, [])
     wanted = {os.fsencode(suffix): suffix for suffix in suffixes}

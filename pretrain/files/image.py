@@ -1,7 +1,7 @@
 """Read image files: the one reader of pretraining and of the data checks.
 
 EXIF rotation is not applied and transparency is dropped, as in torchvision's ImageFolder, which the
-papers' code reads with. 16 bits a channel become 8 by dropping the lower ones.
+papers' code reads with. 16 bits per channel become 8 by dropping the lower ones.
 """
 
 import os
@@ -30,12 +30,12 @@ class Header:
     width: int
     height: int
     mode: str
-    bits: int  # a channel: 8 or less counts as 8
+    bits: int  # per channel: 8 or less counts as 8
     orientation: int
 
 
 def open_regular(path: str | bytes | Path) -> BufferedReader:
-    """Open a file for reading; OSError for a fifo, socket or device, where reading may not end."""
+    """Open a file for reading. Raises OSError for a fifo, socket or device."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
@@ -44,7 +44,7 @@ def open_regular(path: str | bytes | Path) -> BufferedReader:
 
 
 def decode_rgb(stream: IO[bytes]) -> Image.Image:
-    """Return an image as RGB, 8 bits a channel; ValueError where it cannot be decoded."""
+    """Return an image as RGB, 8 bits per channel. Raises ValueError if it cannot be decoded."""
     return _decoding(lambda: _rgb(stream))
 
 
@@ -70,10 +70,10 @@ def _bits(image: Image.Image) -> int:
 
 
 def inspect(stream: IO[bytes], decode: bool) -> Header:
-    """Return the header of a readable image; ValueError for one that is not.
+    """Return the header of an image. Raises ValueError if the image is not readable.
 
-    Without `decode`, a JPEG or PNG whose end marker is in place is taken for whole. Bytes after the
-    marker are allowed: such images are decoded.
+    Without `decode`, a JPEG or PNG whose end marker is in place counts as complete. Images
+    with bytes after the marker are decoded.
     """
     return _decoding(lambda: _inspect(stream, decode))
 
@@ -99,7 +99,7 @@ def _ends_well(stream: IO[bytes], image_format: str | None) -> bool:
 
 
 def _decoding(read: Callable[[], Answer]) -> Answer:
-    """Return what `read` returns; any error of PIL's as ValueError, but those of reading as such.
+    """Return what `read` returns. Raises ValueError for PIL's errors, OSError for failed reads.
 
     On bytes that are not what they seem, PIL's formats raise whatever they stumble over.
     """

@@ -22,7 +22,7 @@ CONTROL = "shuffled"  # the weights before it with the values of each tensor per
 class Stage:
     """One training of an encoder.
 
-    None stands for what is not known. `data` names the images, e.g. "IN1K". `started_from` is the
+    None means unknown. `data` names the images, e.g. "IN1K". `started_from` is the
     SHA-256 of the weights file that the stage began with, `seed` that of the stage's own run.
     """
 

@@ -1,4 +1,4 @@
-"""Data at full size: indexes, first batches, memory, images a second, COCO's annotations.
+"""Data at full size: indexes, first batches, memory, images per second, COCO's annotations.
 
 Everything is made up in a temporary folder (--folder names the disk; 1 GB at the defaults) and
 removed at the end. The operating system still holds what was just written: a first index of a real
@@ -32,7 +32,7 @@ PARTS = ("files", "shards", "growth", "pipeline", "coco")
 GOALS = {
     "first_batch_s": 20.0,  # from the start of the process
     "growth_mib": 50.0,  # of a worker's own memory over an epoch
-    "ratio": 1.0,  # images a second beside torchvision's
+    "ratio": 1.0,  # images per second beside torchvision's
 }
 RECIPES = ("spark_resnet50.py", "fcmae_convnextv2_tiny_800ep.py", "beit_base_in1k.py")
 PHOTO = (500, 375)  # pixels of an average ImageNet photo
@@ -197,7 +197,7 @@ def own_memory() -> float:
 
 
 def measure_pipeline(root: Path, args: argparse.Namespace) -> Figures:
-    """Return images a second of one data process: each recipe's pipeline, and torchvision's."""
+    """Return images per second of one data process: each recipe's pipeline, and torchvision's."""
     images = open_images(write_files(root / "photos", 64, 1, *PHOTO))
     figures = {}
     for file in RECIPES:

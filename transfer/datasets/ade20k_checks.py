@@ -47,7 +47,7 @@ class LabelFacts:
 
 
 def ade20k(root: Path | str) -> list[FolderPair]:
-    """The splits below `root` or `root`/ADEChallengeData2016."""
+    """Return the splits below `root` or `root`/ADEChallengeData2016."""
     root = Path(root)
     if not (root / "images").is_dir() and (root / "ADEChallengeData2016").is_dir():
         root = root / "ADEChallengeData2016"
@@ -55,7 +55,7 @@ def ade20k(root: Path | str) -> list[FolderPair]:
 
 
 def class_count(root: Path | str) -> int:
-    """Lines of classes.txt beside ADE20K's folders; 150 where there is none."""
+    """Count the lines of classes.txt beside ADE20K's folders; 150 if there is no such file."""
     path = ade20k(root)[0].images.parent.parent / "classes.txt"
     return len(path.read_text().split("\n")) - 1 if path.is_file() else ADE20K_CLASSES
 
@@ -70,7 +70,7 @@ def check_ade20k(
     progress: bool = False,
     histograms: dict[str, Counter[int]] | None = None,
 ) -> list[Finding]:
-    """Everything found wrong with `splits` (the first is trained on), errors first.
+    """Return everything wrong with `splits` (training split first), errors first.
 
     `histograms` receives the pixels by label of each split, over the label maps that were read.
     Valid labels are 1..classes and 0 = other with `zero_is_other`, else 0..classes-1;

@@ -14,19 +14,19 @@ DETECTIONS_AN_IMAGE = 300  # LVIS API, LVISResults
 
 
 def is_lvis(data: dict[str, Any]) -> bool:
-    """Whether an annotation file is LVIS' and not plain COCO's."""
+    """Return whether an annotation file is in LVIS' format, not plain COCO's."""
     return any("neg_category_ids" in image for image in data["images"])
 
 
 def name_files(images: list[dict[str, Any]]) -> None:
-    """LVIS names no files: `train2017/NAME.jpg` from the address of COCO's image."""
+    """Set file names, which LVIS lacks: `train2017/NAME.jpg` from COCO's URL of the image."""
     for image in images:
         if "file_name" not in image and "coco_url" in image:
             image["file_name"] = "/".join(image["coco_url"].split("/")[-2:])
 
 
 def best_of_each_image(detections: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    """The `most` detections of highest score an image, over all categories."""
+    """Keep the `most` highest-scoring detections per image, over all categories."""
     by_image = defaultdict(list)
     for detection in detections:
         by_image[detection["image_id"]].append(detection)

@@ -1,7 +1,7 @@
 """Records, and what is said about them.
 
 record.py       one validated result.json per run
-protocol.py     two protocols a record: training and evaluation, hashed by meaning
+protocol.py     two protocols per record: training and evaluation, hashed by meaning
 groups.py       records -> what may share a row, a column or a cell
 statistics.py   means, differences with intervals, verdicts
 cells.py        the parts of a table

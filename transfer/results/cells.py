@@ -50,7 +50,7 @@ class Column:
 class Cell:
     """Mean over `n` seeds in percent, standard deviation (n > 1), difference from scratch.
 
-    `differences` has one entry a baseline that is there: scratch, supervised, control.
+    `differences` has one entry per baseline present: scratch, supervised, control.
     """
 
     mean: float

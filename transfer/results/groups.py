@@ -1,7 +1,7 @@
 """Records -> what may share a row, a column or a cell.
 
-A row is a lineage on a backbone, trained in one way a task; two weights files share it only if they
-are seeds of one pretraining. A column is a metric under one evaluation.
+A row is a lineage on a backbone, trained in one way per task; two weights files share it only if
+they are seeds of one pretraining. A column is a metric under one evaluation.
 """
 
 import json
@@ -49,6 +49,7 @@ class Runs:
 
     @property
     def method(self) -> str:
+        """Method of the records."""
         return self.records[0].method
 
 

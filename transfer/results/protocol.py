@@ -1,4 +1,4 @@
-"""Two protocols a record: how the network was trained, and how its predictions were measured.
+"""Two protocols per record: how the network was trained, and how its predictions were measured.
 
 Each is hashed by meaning: it holds every setting that may change the number, with the count and
 digest of its images, and nothing else (no path, no file name, no number of workers).

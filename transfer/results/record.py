@@ -1,4 +1,4 @@
-"""One validated result.json a run: what was trained on what, how, and what came out.
+"""One validated result.json per run: what was trained on what, how, and what came out.
 
 Tables are made only from these records. A record holds two protocols, of training and of
 evaluation, each whole and with its hash; a later evaluation with other settings has a record of its
@@ -197,7 +197,10 @@ def _write(result: Result, path: Path) -> Path:
 
 
 def read_result(path: Path) -> Result:
-    """Read a record, or the record in a run's folder; ValueError says which field is wrong."""
+    """Read a record, or the record in a run's folder.
+
+    Raises FileNotFoundError if there is none, ValueError with the field that is wrong.
+    """
     path = Path(path)
     path = path / RECORD_NAME if path.is_dir() else path
     if not path.is_file():
@@ -228,7 +231,10 @@ def _version_in(text: str) -> Any:
 
 
 def find_results(places: Iterable[Path]) -> list[Path]:
-    """Return the records at `places`: files, runs, or folders searched at any depth; each once."""
+    """Return the records at `places`: files, runs, or folders searched at any depth; each once.
+
+    Raises FileNotFoundError if a place, or a record in it, is missing.
+    """
     found: set[Path] = set()
     for place in map(Path, places):
         if not place.exists():

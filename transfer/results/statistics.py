@@ -1,4 +1,4 @@
-"""What seeds allow to say: means, differences with intervals, and a verdict by one rule."""
+"""Statistics over seeds: means, differences with intervals, and a verdict by one rule."""
 
 import math
 import statistics
@@ -32,8 +32,8 @@ class Summary:
 class Difference:
     """Our mean minus a baseline's, in points; intervals are None where a side has one run.
 
-    `seeds_needed` is the number of seeds a side with which a difference of this size would be seen
-    in four of five repetitions; None if it cannot be told or is above MOST_SEEDS.
+    `seeds_needed` is the number of seeds per side with which four of five repetitions would show
+    a difference of this size; None if it cannot be computed or is above MOST_SEEDS.
     """
 
     points: float
@@ -99,7 +99,7 @@ def _spread(ours: Mapping[int, float], baseline: Mapping[int, float], paired: bo
 
 
 def seeds_needed(points: float, sd: float, *, paired: bool) -> int | None:
-    """Return the seeds a side with which a t test would see `points`, at power 0.8 and level 0.05.
+    """Return the seeds per side for a t test to detect `points`, at power 0.8 and level 0.05.
 
     `sd` is that of a pair's difference if paired, else of one run.
     """

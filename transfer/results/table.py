@@ -43,7 +43,7 @@ MOST_KEYS = 8  # settings named in a note
 
 
 def build_table(records: Sequence[Result]) -> Table:
-    """Group records into a table; ValueError where there is none."""
+    """Group records into a table. Raises ValueError if there are no records."""
     if not records:
         raise ValueError("no records: give folders that hold finished runs (result.json)")
     columns = columns_of(records)

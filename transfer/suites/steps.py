@@ -20,7 +20,10 @@ ENCODER_NAME = "encoder.safetensors"
 
 
 def plan(suite: Suite, out: Path) -> list[Step]:
-    """Every step of the suite in an order that can be run, finished ones included."""
+    """Return every step of the suite in an order that can run, finished ones included.
+
+    Raises ValueError if two cells have the same name.
+    """
     steps: dict[str, Step] = {}
     env = {}
     if suite.shapes is not None:

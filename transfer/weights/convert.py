@@ -68,14 +68,14 @@ def read_weights(
     """Read a file of any known layout; `source` and `arch` override what would be recognised.
 
     arch_args alone are added to what the tensors tell ({"num_heads": 3}). `stages` is how the
-    weights were trained; for an encoder file, in place of what its header says.
+    weights were trained; for an encoder file, instead of what its header says.
 
     Raises FileNotFoundError, or WeightsError where the file is broken or unsafe, its layout is not
     recognised, or a tensor is missing, unknown or of another shape than its architecture's.
     """
     path = Path(path)
     if source is not None and source not in NAMES:
-        raise WeightsError(f"there is no source {source!r}: there are {', '.join(NAMES)}")
+        raise WeightsError(f"unknown source {source!r}: choose one of {', '.join(NAMES)}")
     metadata = read_metadata(path)
     if source == "encoder" or (source is None and metadata.get("format") in READABLE_FORMATS):
         return _encoder_file(path, metadata, stages)
@@ -103,9 +103,12 @@ def read_weights(
 
 
 def recognise(raw: Raw, source: str | None = None) -> tuple[Source, str]:
-    """The first source that knows these keys, and by what it knows them."""
+    """Return the first source that knows these keys, and how it recognised them.
+
+    Raises WeightsError for an unknown layout if no `source` is given.
+    """
     if source is not None:
-        return next(s for s in SOURCES if s.name == source), "told so"
+        return next(s for s in SOURCES if s.name == source), "given with --source"
     for candidate in SOURCES:
         reason = candidate.recognise(raw)
         if reason:
@@ -174,7 +177,7 @@ def _identity(
 def _settle(
     renamed: Renamed, arch: str, arch_args: dict[str, Any], source: Source, file: str
 ) -> dict[str, Tensor]:
-    """The tensors of the architecture, checked against timm's net in names and shapes."""
+    """Return the tensors of the architecture, checked against timm's names and shapes."""
     with torch.device("meta"):
         target = build_encoder(arch, arch_args).state_dict()
     given = {n: _pointwise(t, target.get(n)) for n, t in renamed.tensors.items()}
@@ -210,7 +213,7 @@ def _settle(
 
 
 def _pointwise(tensor: Tensor, target: Tensor | None) -> Tensor:
-    """A linear layer's weight as a 1x1 convolution's, or back: timm has both for one layer."""
+    """Convert a linear weight to a 1x1 convolution's or back; timm uses both for one layer."""
     if target is None or {tensor.ndim, target.ndim} != {2, 4} or target.numel() != tensor.numel():
         return tensor
     return tensor.reshape(target.shape) if tensor.shape[:2] == target.shape[:2] else tensor

@@ -1,6 +1,6 @@
-"""How weights were trained: told by the user, by configs/weights.json, or by the tensors.
+"""How weights were trained: stated by the user, by configs/weights.json, or by the tensors.
 
-Few layouts tell it: a ResNet without classifier may be SparK's or anyone's, a ConvNeXt V2 with one
+Few layouts say so: a ResNet without classifier may be SparK's or anyone's, a ConvNeXt V2 with one
 may be trained on labels alone or fine-tuned from FCMAE. What the tensors cannot tell stays unknown.
 """
 

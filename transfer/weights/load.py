@@ -32,7 +32,7 @@ TABLE = "relative_position_bias_table"
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of every tensor; ends in the result record."""
+    """How each tensor was used (loaded, fresh, unused, resized). Stored in the record."""
 
     file: str
     sha256: str
@@ -44,11 +44,12 @@ class LoadReport:
     identity: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
+        """Return the report as plain values."""
         return asdict(self)
 
     @property
     def pixels(self) -> str:
-        """The pixel statistics, and the other ones that a file of this layout may want."""
+        """The pixel statistics, and others that a file of this layout may need."""
         mean, std, order = (self.identity[k] for k in ("pixel_mean", "pixel_std", "color_order"))
         other = self.identity["extra"].get("other_pixels", "")
         assumed = f", assumed: {other}" if other else ""
@@ -71,10 +72,11 @@ def features_for(
     unused: Sequence[str] = (),
     **options: Any,
 ) -> tuple[TimmFeatures, LoadReport | None, PixelStats]:
-    """TimmFeatures(**options) with `weights` in it, the load report, and how to feed pixels.
+    """Build TimmFeatures(**options) with `weights`; return it, the report and the pixel stats.
 
     weights "none": from scratch, `arch` is required, no report, ImageNet's statistics. Otherwise
-    arch and arch_args default to the file's; WeightsError where they name another net.
+    arch and arch_args default to the file's. Raises WeightsError if they name another network,
+    ValueError for "none" without `arch`.
     """
     if str(weights) == "none":
         if arch is None:
@@ -103,7 +105,7 @@ def load_encoder(
 
     fresh    patterns (fnmatch) of encoder tensors that keep their initial values
     unused   patterns of the file's tensors that are left out
-    WeightsError lists missing, left over and mis-shaped tensors, and patterns that match nothing.
+    Raises WeightsError with all missing, unknown and mis-shaped tensors, and unmatched patterns.
     """
     loaded = weights if isinstance(weights, Weights) else read_weights(weights)
     require_same_architecture(loaded.identity, features.arch, features.arch_args, loaded.file)
@@ -129,7 +131,7 @@ def load_encoder(
         raise WeightsError(
             f"{loaded.file} ({loaded.source}) does not fit {features.arch}: {'; '.join(problems)}. "
             "Give the architecture the file was made for, or declare the exceptions "
-            "(fresh=[...] for encoder tensors to start anew, unused=[...] for the file's)"
+            "(fresh=[...] for encoder tensors to initialise, unused=[...] for the file's)"
         )
     chosen = {n: t for n, t in given.items() if n in target and n not in spare}
     state = {n: chosen[n].to(t.dtype) if n in chosen else t for n, t in target.items()}
@@ -152,7 +154,7 @@ def load_encoder(
 def _fit(
     tensors: Mapping[str, Tensor], features: TimmFeatures, resized: list[str]
 ) -> dict[str, Tensor]:
-    """The file's tensors in the form of this net: tables a block, position parameters to size."""
+    """Convert the file's tensors for this network: one table per block, positions resized."""
     fitted = dict(tensors)
     if not features.plain:
         return fitted
@@ -171,7 +173,7 @@ def _fit(
 
 
 def _resize(name: str, old: Tensor, target: Tensor, features: TimmFeatures) -> Tensor | None:
-    """A position parameter at the net's size; None where this is not one, or not resizable."""
+    """Resize a position parameter; None for another tensor, or if it cannot be resized."""
     grid = features.stored_grid
     if name.endswith(TABLE) and old.ndim == 2 and old.shape[1] == target.shape[1]:
         window = square_window(old.shape[0])
@@ -198,7 +200,7 @@ def _pattern_problems(
 
 
 def _listed(title: str, names: list[str]) -> list[str]:
-    """ "title (count): the names", the first twelve of them."""
+    """Format "title (count): the names", at most twelve of them."""
     if not names:
         return []
     more = f" and {len(names) - 12} more" if len(names) > 12 else ""

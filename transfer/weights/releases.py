@@ -10,8 +10,6 @@ from pretrain.files.read import WeightsError
 from pretrain.run.options import did_you_mean
 
 MANIFEST = Path(__file__).resolve().parents[2] / "configs" / "weights.json"
-
-
 FOLDER = Path("weights")  # where downloaded files are looked for
 
 
@@ -34,16 +32,16 @@ class Release:
 
 @cache
 def releases(path: Path = MANIFEST) -> dict[str, Release]:
-    """The manifest by name."""
+    """Return the manifest by name."""
     entries = json.loads(path.read_text())["releases"]
     listed = (Release(**{**entry, "stages": read_stages(entry["stages"])}) for entry in entries)
     return {release.name: release for release in listed}
 
 
 def find(name_or_path: str, folder: Path = FOLDER) -> tuple[Path, Release | None]:
-    """The file of a release's name, or the path as it is with the release of that file name.
+    """Find the file of a release by its name, or a path and the release with that file name.
 
-    FileNotFoundError says where to get the file and where to put it, or which names there are.
+    Raises FileNotFoundError that says where to get the file and where to put it.
     """
     known = releases()
     release = known.get(name_or_path)
@@ -74,7 +72,7 @@ def release_of(path: Path, sha256: str) -> Release | None:
 
 
 def require_expected_hash(release: Release | None, path: Path, sha256: str) -> None:
-    """WeightsError where the manifest knows the file's hash and it is another."""
+    """Raise WeightsError if the file's hash is not the one in the manifest."""
     if release is not None and release.sha256 not in ("unknown", sha256):
         raise WeightsError(
             f"{path}: its SHA-256 is {sha256}, the manifest has {release.sha256} for "

@@ -91,7 +91,7 @@ def test_a_step_is_split_as_little_as_the_device_allows() -> None:
         world=8, rank=0, batch=256, accumulation_steps=2
     )
     assert (
-        str(BatchShare.of(4096, 200, 8)) == "4096 images a step = 8 devices x 128 x 4 accumulated"
+        str(BatchShare.of(4096, 200, 8)) == "4096 images per step = 8 devices x 128 x 4 accumulated"
     )
     with pytest.raises(ValueError, match="batch_size=10 cannot be shared by 4"):
         BatchShare.of(10, 8, 4)

@@ -133,7 +133,7 @@ def test_source_can_be_said(tmp_path):
     path = write(LAYOUTS["spark_resnet_encoder"](), tmp_path)
     assert read_weights(path).source == "spark"
     assert read_weights(path, "dino_resnet").source == "dino_resnet"
-    with pytest.raises(WeightsError, match="no source 'moco'"):
+    with pytest.raises(WeightsError, match="unknown source 'moco'"):
         read_weights(path, "moco")
 
 
