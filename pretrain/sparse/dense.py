@@ -33,7 +33,7 @@ class DenseLayer:
         return self.slot.view  # type: ignore[return-value]
 
     def plain(self, x: Tensor) -> Tensor:
-        """timm's own forward: of the class after the masked ones."""
+        """Timm's own forward: of the class after the masked ones."""
         layer = type(self).__mro__
         own = layer.index(DenseLayer) + 1
         return layer[own].forward(self, x)  # type: ignore[attr-defined]
