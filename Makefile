@@ -1,11 +1,11 @@
-# make setup | demo | test | rehearse | lint: each makes .venv itself when it is missing or out of date
+# make setup | demo | test | lint | rehearse | gpu: each makes .venv itself when it is missing or out of date
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 export OMP_NUM_THREADS = 1
 
-.PHONY: setup demo test rehearse lint
+.PHONY: setup demo test lint rehearse gpu
 
 setup: $(READY)
 
@@ -28,3 +28,6 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy pretrain transfer
+
+gpu: $(READY)  # twenty minutes on a CUDA device; writes results/gpu/report.md
+	$(BIN)/python tools/gpu_report.py

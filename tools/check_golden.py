@@ -1,6 +1,6 @@
 """Recompute golden cases of the official code and print how far off each quantity is.
 
-    python tools/check_golden.py tests/golden/* [--sparse patches|dense]
+    python tools/check_golden.py tests/golden/* [--sparse patches|dense] [--device cuda]
 
 Exits 1 if an error passes the case's tolerance (at most 1e-4), 2 if a folder cannot be checked.
 """
@@ -26,7 +26,9 @@ def run() -> int:
     failed: list[str] = []
     for folder in args.folders:
         try:
-            case = read_case(folder, sparse=args.sparse, dtype=DTYPES[args.dtype])
+            case = read_case(
+                folder, sparse=args.sparse, dtype=DTYPES[args.dtype], device=args.device
+            )
             checks = check_case(case)
             console.print(_table(f"{folder.name} ({kind_of(case)}, {args.sparse})", checks))
         except (ValueError, KeyError, RuntimeError) as error:
@@ -48,6 +50,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="golden cases")
     parser.add_argument("--sparse", choices=["patches", "dense"], default="patches")
     parser.add_argument("--dtype", choices=list(DTYPES), default="float64")
+    parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     args.folders = [f for f in args.folders if f.is_dir() or not f.is_file()]
     if not args.folders:

@@ -104,7 +104,7 @@ class NormConv(torch.autograd.Function):
 def conv_gradients(
     grad: Tensor, x: Tensor, weight: Tensor, needed: tuple[bool, bool, bool]
 ) -> Gradients:
-    """Return gradients of a stride-1, same-size convolution by x, weight, bias; None if not `needed`."""
+    """Return a stride-1, same-size convolution's gradients by x, weight, bias, those `needed`."""
     grad = grad.contiguous(memory_format=torch.channels_last)
     by_x, by_weight, by_bias = needed
     by_kernel = by_weight and weight.shape[2] == 3 and supports(x)

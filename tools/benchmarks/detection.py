@@ -1,7 +1,8 @@
-"""Mask R-CNN: our ResNet-50 wrapper against Detectron2's own ResNet-50, interleaved.
+"""Mask R-CNN over our backbones, against Detectron2's own where it has one, interleaved.
 
-Both nets have the same heads, FPN, weights and trainable BatchNorm, see the same batches, and take
-turns step by step, so that a busy machine slows both.
+Both nets have the same heads, pyramid, weights and trainable BatchNorm, see the same batches, and
+take turns step by step, so that a busy machine slows both. Detectron2 0.6 has ResNets; upstream
+has the plain ViT as well, which is timed with random weights.
 """
 
 import argparse
@@ -17,6 +18,8 @@ from tools.benchmarks.interleave import beside
 
 CLASSES = 80
 PIXELS = {"pixel_mean": [123.675, 116.28, 103.53], "pixel_std": [58.395, 57.12, 57.375]}
+CONFIGS = {"convnextv2_base": "convnextv2_base_3x", "vit_base": "vit_base_100ep"}
+RESNETS = ("resnet50", "resnet101")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,61 +30,99 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=20, help="rounds that are timed")
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--amp", action="store_true", help="bfloat16")
-    parser.add_argument("--arch", default="resnet50", choices=("resnet50", "resnet101"))
+    parser.add_argument("--arch", default="resnet50", choices=(*RESNETS, *CONFIGS))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--phases", nargs="+", default=["training", "inference"])
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Return images per second of both, in training and inference, and their ratios."""
+    """Return images per second of both, training and inference, and the ratios."""
     from detectron2.utils.events import EventStorage
 
     torch.manual_seed(0)
     device = torch.device(args.device)
-    ours = _ours(args.arch)
-    nets = {"ours": ours, "detectron2": _theirs(args.arch, ours)}
+    nets = detectors(args.arch)
     for net in nets.values():
         net.to(device)
     batch = random_batch(args.batch, args.height, args.width)
     optimizers = {n: torch.optim.SGD(m.parameters(), lr=1e-5) for n, m in nets.items()}
     result: dict[str, Any] = {"device": str(device), "batch": args.batch}
 
-    def train(name: str) -> None:
+    def training(name: str) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=args.amp):
             losses = nets[name](batch)
-        torch.stack(list(losses.values())).sum().backward()
+        result["loss"] = torch.stack(list(losses.values())).sum()
+        result["loss"].backward()
         optimizers[name].step()
         optimizers[name].zero_grad()
 
-    def infer(name: str) -> None:
+    def inference(name: str) -> None:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=args.amp):
             nets[name](batch)
 
-    for phase, call in (("training", train), ("inference", infer)):
+    for phase in args.phases:
         for net in nets.values():
             net.train(phase == "training")
+        call = training if phase == "training" else inference
+        calls = {name: partial(call, name) for name in nets}
         with EventStorage():
-            result[phase] = beside(
-                phase,
-                partial(call, "ours"),
-                partial(call, "detectron2"),
-                "detectron2",
-                args.batch,
-                args.steps,
-                args.warmup,
-                device,
-            )
+            result[phase] = beside(phase, calls, args.batch, args.steps, args.warmup, device)
+    result["loss"] = float(result["loss"].detach()) if "loss" in result else None
     return result
 
 
-def _ours(arch: str) -> nn.Module:
+def detectors(arch: str) -> dict[str, nn.Module]:
+    """Return ours, and the same detector over Detectron2's backbone where it has one."""
+    if arch in RESNETS:
+        ours = _our_resnet(arch)
+        return {"ours": ours, "detectron2": _their_resnet(arch, ours)}
+    from transfer.detection.build import build_detector
+    from transfer.detection.config import load_config
+
+    config = load_config(f"configs/detection/{CONFIGS[arch]}.py", ["weights=none"])
+    nets: dict[str, nn.Module] = {"ours": build_detector(config, CLASSES).model}
+    if arch == "vit_base" and (backbone := _their_vit()) is not None:
+        nets["detectron2"] = copy.deepcopy(nets["ours"])
+        nets["detectron2"].backbone = backbone
+    return nets
+
+
+def _our_resnet(arch: str) -> nn.Module:
     from transfer.detection.mask_rcnn import mask_rcnn
     from transfer.features import TimmFeatures
 
     return mask_rcnn(TimmFeatures(arch), num_classes=CLASSES, **PIXELS)
 
 
-def _theirs(arch: str, ours: nn.Module) -> nn.Module:
-    """Build the same detector over Detectron2's ResNet, with timm's strides (3x3 convolution)."""
+def _their_vit() -> nn.Module | None:
+    """Return upstream's ViT-B as its mask_rcnn_vitdet_b_100ep.py has it; None in Detectron2 0.6."""
+    try:
+        from detectron2.modeling import SimpleFeaturePyramid, ViT
+        from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+    except ImportError:
+        return None
+    net = ViT(
+        img_size=1024,
+        drop_path_rate=0.1,
+        window_size=14,
+        window_block_indexes=(0, 1, 3, 4, 6, 7, 9, 10),
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        out_feature="last_feat",
+    )
+    return SimpleFeaturePyramid(
+        net=net,
+        in_feature="last_feat",
+        out_channels=256,
+        scale_factors=(4.0, 2.0, 1.0, 0.5),
+        top_block=LastLevelMaxPool(),
+        norm="LN",
+        square_pad=1024,
+    )
+
+
+def _their_resnet(arch: str, ours: nn.Module) -> nn.Module:
+    """The same detector over Detectron2's ResNet, strides in the 3x3 convolution as timm's."""
     from detectron2.modeling.backbone.resnet import BasicStem, ResNet
 
     bottom_up = ResNet(

@@ -38,21 +38,39 @@ def median_ratio(seconds: Seconds, slow: str, fast: str) -> float:
 
 def beside(
     phase: str,
-    ours: Callable[[], object],
-    theirs: Callable[[], object],
-    name: str,
+    calls: Mapping[str, Callable[[], object]],
     images: int,
     rounds: int,
     warmup: int,
     device: torch.device,
 ) -> dict[str, object]:
-    """Return images per second of both and their ratio (above 1: ours is faster); print a line."""
-    seconds = interleave({"ours": ours, name: theirs}, rounds, warmup, device)
+    """Return images per second of each call, and the first one's ratio to the second if there is.
+
+    A ratio above 1: the first is quicker. On a GPU also the memory that a call takes beyond what
+    was there before. Prints a line.
+    """
+    seconds = interleave(calls, rounds, warmup, device)
     speed = {side: images / statistics.median(times) for side, times in seconds.items()}
-    ratio = median_ratio(seconds, name, "ours")
-    sides = "   ".join(f"{side} {value:8.2f} images/s" for side, value in speed.items())
-    print(f"{phase:<10} {sides}   ratio {ratio:.3f}")
-    return {"images_per_second": speed, "ratio": ratio}
+    figures: dict[str, object] = {"images_per_second": speed}
+    line = "   ".join(f"{side} {value:8.2f} images/s" for side, value in speed.items())
+    if len(calls) > 1:
+        first, second = list(calls)[:2]
+        figures["ratio"] = median_ratio(seconds, second, first)
+        line += f"   ratio {figures['ratio']:.3f}"
+    if device.type == "cuda":
+        figures["memory_mib"] = {side: memory_of(call, device) for side, call in calls.items()}
+    print(f"{phase:<10} {line}", flush=True)
+    return figures
+
+
+def memory_of(call: Callable[[], object], device: torch.device) -> float:
+    """Return the largest GPU memory in MiB that a call takes beyond what was there before."""
+    synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    call()
+    synchronize(device)
+    return (torch.cuda.max_memory_allocated(device) - before) / 2**20
 
 
 def synchronize(device: torch.device) -> None:

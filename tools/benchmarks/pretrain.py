@@ -50,8 +50,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         name: METHODS[args.method](arch=arch, image_size=args.image_size, sparse=sparse).to(device)
         for name, sparse in VARIANTS.items()
     }
+    if device.type == "cuda":  # as `build_method` has it
+        models = {n: m.to(memory_format=torch.channels_last) for n, m in models.items()}
     images = torch.randn(args.batch, 3, args.image_size, args.image_size, device=device)
-    visible = _masks(models["ours"], args.batch).to(device)
+    visible = masks(models["ours"], args.batch).to(device)
     losses = {n: _loss(m, n, images, visible, args) for n, m in models.items()}
     encoders = {n: _encoder(m, n, images, visible, args) for n, m in models.items()}
     memory = {n: activation_bytes(losses[n], models[n]) for n in models}
@@ -107,7 +109,7 @@ def activation_bytes(call: Callable[[], Tensor], model: nn.Module) -> int:
     return sum(sizes.values())
 
 
-def _masks(model: Any, batch: int) -> Tensor:
+def masks(model: Any, batch: int) -> Tensor:
     rng = np.random.default_rng(0)
     masks = [random_visible(rng, model.grid, model.n_visible) for _ in range(batch)]
     return torch.from_numpy(np.stack(masks))[:, None]

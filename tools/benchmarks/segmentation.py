@@ -19,6 +19,7 @@ from transfer.weights.sources import convnext, openmmlab
 
 CONFIGS = {
     "beit": "configs/segmentation/beit_base_pt_upernet_512.py",
+    "convnextv2_base": "configs/segmentation/convnextv2_base_upernet_512.py",
     "convnext": "configs/segmentation/convnext_tiny_upernet_512.py",
     "convnextv2": "configs/segmentation/convnextv2_tiny_upernet_512.py",
     "resnet": "configs/segmentation/resnet50_upernet_512.py",
@@ -35,51 +36,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--amp", action="store_true", help="bfloat16")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--alone", action="store_true", help="ours only")
+    parser.add_argument("--phases", nargs="+", default=["training", "inference"])
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Return images per second of both, their ratios, and how closely the networks agree."""
+    """Return images per second of both, training and inference, their ratios and difference."""
     from transfer.segmentation.estimate import random_batch
 
     torch.manual_seed(0)
     device = torch.device(args.device)
-    ours, theirs = segmentors(args.arch, args.crop)
-    nets = {"ours": ours, "openmmlab": theirs}
-    difference = largest_difference(ours, theirs, args.crop)
-    print(f"same weights: largest difference of the backbones' maps {difference:.1e} of their size")
+    result: dict[str, Any] = {
+        name: getattr(args, name) for name in ("arch", "device", "batch", "crop")
+    }
+    if args.alone:
+        nets = {"ours": our_segmentor(CONFIGS[args.arch], sizes(args.crop))[0]}
+    else:
+        nets = dict(zip(("ours", "openmmlab"), segmentors(args.arch, args.crop), strict=True))
+        difference = largest_difference(*nets.values(), args.crop)
+        result["largest_difference"] = difference
+        print(f"same weights: largest difference of the backbones' maps {difference:.1e}")
     optimizers = {n: torch.optim.SGD(m.parameters(), lr=1e-5) for n, m in nets.items()}
     batch = random_batch(150, (args.crop, args.crop), args.batch)
-    result: dict[str, Any] = {"arch": args.arch, "device": str(device), "batch": args.batch,
-                              "crop": args.crop, "largest_difference": difference}  # fmt: skip
 
-    def train(name: str) -> None:
+    def training(name: str) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=args.amp):
             data = nets[name].data_preprocessor(batch, training=True)
             losses = nets[name](**data, mode="loss")
-        sum(value.sum() for key, value in losses.items() if "loss" in key).backward()
+        result["loss"] = sum(value.sum() for key, value in losses.items() if "loss" in key)
+        result["loss"].backward()
         optimizers[name].step()
         optimizers[name].zero_grad()
 
-    def infer(name: str) -> None:
+    def inference(name: str) -> None:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=args.amp):
             data = nets[name].data_preprocessor(batch, training=False)
             nets[name].decode_head(nets[name].extract_feat(data["inputs"]))
 
     for net in nets.values():
         net.to(device)
-    for phase, call in (("training", train), ("inference", infer)):
+    for phase in args.phases:
         for net in nets.values():
             net.train(phase == "training")
-        result[phase] = beside(
-            phase,
-            partial(call, "ours"),
-            partial(call, "openmmlab"),
-            "openmmlab",
-            args.batch,
-            args.steps,
-            args.warmup,
-            device,
-        )
+        call = training if phase == "training" else inference
+        calls = {name: partial(call, name) for name in nets}
+        result[phase] = beside(phase, calls, args.batch, args.steps, args.warmup, device)
+    result["loss"] = float(result["loss"].detach()) if "loss" in result else None
     return result
 
 
@@ -96,10 +98,14 @@ def our_segmentor(config: str, options: list[str]) -> tuple[Any, Any]:
         return MODELS.build(settings.model), settings
 
 
+def sizes(crop: int) -> list[str]:
+    """Return the options of a config for crops of `crop` pixels, without data."""
+    return [f"crop_size=({crop}, {crop})", f"image_size={crop}", "data_root=unused"]
+
+
 def segmentors(arch: str, crop: int) -> tuple[nn.Module, nn.Module]:
     """Return ours as its config builds it, and the same over their backbone with our weights."""
-    options = [f"crop_size=({crop}, {crop})", f"image_size={crop}", "data_root=unused"]
-    ours, settings = our_segmentor(CONFIGS[arch], options)
+    ours, settings = our_segmentor(CONFIGS[arch], sizes(crop))
     theirs = copy.deepcopy(ours)
     theirs.backbone = their_backbone(arch, settings.drop_path_rate, crop)
     take_weights(theirs.backbone, ours.backbone.features)
@@ -129,11 +135,15 @@ def their_backbone(arch: str, drop_path: float, crop: int) -> nn.Module:
             f"the ConvNeXt of MMSegmentation's configs is mmpretrain's, which cannot be imported "
             f"({error}): pip install onedl-mmpretrain model-index"
         ) from error
-    second = arch == "convnextv2"
+    second = arch.startswith("convnextv2")
     return ConvNeXt(
-        "tiny", out_indices=[0, 1, 2, 3], drop_path_rate=drop_path, gap_before_final_norm=False,
-        layer_scale_init_value=0.0 if second else 1.0, use_grn=second,
-    )  # fmt: skip
+        "base" if arch.endswith("_base") else "tiny",
+        out_indices=[0, 1, 2, 3],
+        drop_path_rate=drop_path,
+        gap_before_final_norm=False,
+        layer_scale_init_value=0.0 if second else 1.0,
+        use_grn=second,
+    )
 
 
 def their_pyramid(ours: nn.Module) -> nn.Module:

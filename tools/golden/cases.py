@@ -23,6 +23,7 @@ class Case:
     weights: dict[str, Tensor]
     sparse: str = "patches"
     dtype: torch.dtype = torch.float64
+    device: str = "cpu"
 
     @property
     def tolerance(self) -> float:
@@ -31,8 +32,12 @@ class Case:
         return min(TOLERANCE, float(stated.group())) if stated else TOLERANCE
 
     def numbers(self, name: str) -> Tensor:
-        """Return a recorded tensor in the precision in which the case is recomputed."""
-        return self.tensors[name].to(self.dtype)
+        """Return a recorded tensor in the precision, and on the device, of the recomputation."""
+        return self.tensors[name].to(self.device, self.dtype)
+
+    def mask(self, name: str) -> Tensor:
+        """Return a recorded mask, bool, on the device of the recomputation."""
+        return self.tensors[name].to(self.device).bool()
 
 
 @dataclass(frozen=True)
@@ -80,15 +85,21 @@ def relative_error(ours: Tensor, recorded: Tensor) -> float:
     """Return the largest difference over the largest recorded value; integers: 0 or inf."""
     if ours.numel() != recorded.numel():
         return float("inf")
-    ours = ours.reshape(recorded.shape)
+    ours = ours.reshape(recorded.shape).to(recorded.device)
     if not recorded.is_floating_point():
         return 0.0 if torch.equal(ours.to(recorded.dtype), recorded) else float("inf")
     ours, recorded = ours.double(), recorded.double()
     return float((ours - recorded).abs().max() / recorded.abs().max().clamp(min=1e-30))
 
 
-def read_case(path: Path, *, sparse: str = "patches", dtype: torch.dtype = torch.float64) -> Case:
-    """Read the case in `path`. Raises ValueError if the folder is not a golden case."""
+def read_case(
+    path: Path,
+    *,
+    sparse: str = "patches",
+    dtype: torch.dtype = torch.float64,
+    device: str = "cpu",
+) -> Case:
+    """The case in `path`; ValueError if the folder is none."""
     for name in ("case.json", "case.safetensors"):
         if not (path / name).is_file():
             raise ValueError(f"{path} is not a golden case: it has no {name}")
@@ -100,6 +111,7 @@ def read_case(path: Path, *, sparse: str = "patches", dtype: torch.dtype = torch
         weights=load_file(weights) if weights.is_file() else {},
         sparse=sparse,
         dtype=dtype,
+        device=device,
     )
 
 

@@ -19,10 +19,11 @@ def check_spark(case: Case) -> list[Check]:
     renamed = spark_from_official(
         case.weights, image_size=case.tensors["images"].shape[2], sparse=case.sparse
     )
-    model = renamed.model.to(case.dtype).eval()
+    model = renamed.model.to(case.device, case.dtype).eval()
     checks = Checks(case)
     checks.inputs("images", "visible")
-    images, visible = case.numbers("images"), case.tensors["visible"].bool()
+    images, visible = case.numbers("images"), case.mask("visible")
+    model.n_visible = int(visible[0].sum())  # on a GPU a mask is not counted
     fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.train()
     with torch.no_grad():
@@ -41,10 +42,11 @@ def check_fcmae(case: Case) -> list[Check]:
     renamed = fcmae_from_official(
         case.weights, image_size=case.tensors["images"].shape[2], sparse=case.sparse
     )
-    model = renamed.model.to(case.dtype)
+    model = renamed.model.to(case.device, case.dtype)
     checks = Checks(case)
     checks.inputs("images", "visible")
-    images, visible = case.numbers("images"), case.tensors["visible"].bool()
+    images, visible = case.numbers("images"), case.mask("visible")
+    model.n_visible = int(visible[0].sum())  # on a GPU a mask is not counted
     with torch.no_grad():
         plain = run_encoder(model.encoder, images, feature_maps(model.encoder))
         for i, feature in enumerate(plain):
@@ -80,7 +82,7 @@ def _train(case: Case, renamed: Renamed, checks: Checks) -> list[Check]:
     """Check loss, gradients under official names, their norm, and buffers after the pass."""
     model = renamed.model
     with watch_kinks(model) as kinks:
-        loss = model(case.numbers("images"), case.tensors["visible"].bool())
+        loss = model(case.numbers("images"), case.mask("visible"))
         loss.backward(retain_graph=True)
     checks.compare("loss", loss)
     parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
@@ -121,4 +123,4 @@ def _classifier(case: Case) -> nn.Module:
     model = timm.create_model(arch, pretrained=False, num_classes=classes, **arch_args)
     own = model.state_dict()
     model.load_state_dict({n: t.reshape(own[n].shape) for n, t in {**encoder, **head}.items()})
-    return model.to(case.dtype).eval()
+    return model.to(case.device, case.dtype).eval()

@@ -18,11 +18,11 @@ def check_beit(case: Case) -> list[Check]:
     size = case.tensors["images"].shape[2]
     model = beit_from_official(
         case.weights, image_size=size, num_heads=case.spec["heads"], drop_path_rate=0.0
-    ).to(case.dtype)
+    ).to(case.device, case.dtype)
     checks = Checks(case)
     checks.inputs("images", "masked", "tokens")
-    images, tokens = case.numbers("images"), case.tensors["tokens"].flatten(1)
-    visible = ~case.tensors["masked"].bool().view(len(images), 1, *model.grid)
+    images, tokens = case.numbers("images"), case.tensors["tokens"].flatten(1).to(case.device)
+    visible = ~case.mask("masked").view(len(images), 1, *model.grid)
     recorded = {
         "features_masked": lambda: model.features(images, visible),
         "features_unmasked": lambda: model.features(images, None),
@@ -53,11 +53,12 @@ def check_dalle(case: Case) -> list[Check]:
     sizes: dict[str, Any] = {k: v for k, v in case.spec.items() if k in names}
     vae = DiscreteVAE(VAESizes(**sizes), with_decoder=False).eval()
     load_tensors(vae, {f"encoder.{n}": t for n, t in case.weights.items()}, str(case.path))
+    vae, images = vae.to(case.device), case.tensors["images"].to(case.device)
     checks = Checks(case)
     checks.inputs("images")
     with torch.no_grad():
-        checks.compare("logits", vae.logits(case.tensors["images"]))
-        checks.compare("tokens", vae.tokens(case.tensors["images"]))
+        checks.compare("logits", vae.logits(images))
+        checks.compare("tokens", vae.tokens(images))
     return checks.finish()
 
 

@@ -19,11 +19,9 @@ from transfer.rehearsal.run import rehearse
 ROOT = Path(__file__).resolve().parents[3]
 HANDFUL = [
     "pretrain/beit_base_in1k",  # a tokenizer without decoder
-    "pretrain/spark_resnet50",  # shards
     "detection/beit_base_100ep",
     "detection/resnet50_lvis_1x",
     "segmentation/resnet50_upernet_512",  # no warm-up, one group of parameters
-    "segmentation/mae_base_upernet_512",
 ]
 
 
