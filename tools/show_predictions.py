@@ -36,6 +36,7 @@ def run() -> None:
 
 
 def main() -> int:
+    """Run the tool and return its exit status."""
     return exit_status(run)
 
 
@@ -61,7 +62,7 @@ def _show_detections(arguments: argparse.Namespace) -> list[Path]:
     out = arguments.out or arguments.run / "predictions.png"
     paths = [draw(split, records, predictions, out, score=score)]
     if arguments.curves:
-        paths.append(draw_curves(split.ground_truth, predictions, arguments.curves))
+        paths.append(draw_curves(split.read_ground_truth(), predictions, arguments.curves))
     return paths
 
 

@@ -16,7 +16,8 @@ config.output_dir = "outputs/resnet50_100ep"
 config.backbone_norm = "SyncBN"
 config.model.update(
     fpn_norm="SyncBN",
-    head_norm="SyncBN",
+    box_norm="SyncBN",
+    mask_norm="SyncBN",
     rpn_convs=2,
     box_convs=[256, 256, 256, 256],
     box_fcs=[1024],

@@ -8,3 +8,5 @@ from .resnet50_1x import config
 
 config.output_dir = "outputs/resnet50_lvis_1x"
 lvis(config)
+# 28.8 epochs of 100 000 images
+config.schedule.update(steps=180_000, milestones=[120_000, 160_000])

@@ -77,29 +77,40 @@ class BEiT(nn.Module):
         self.pixel_mean, self.pixel_std = pixel_mean, pixel_std
         init_weights(self)
 
-    def forward(self, images: Tensor, visible: Tensor, token_images: Tensor) -> Tensor:
-        """The loss, a scalar.
+    def forward(self, images: Tensor, visible: Tensor, token_images: Tensor) -> dict[str, Tensor]:
+        """Return "loss" and "mlm_acc", scalars, as `score_tokens` does.
 
         images (B, 3, H, W) normalised; visible (B, 1, h, w) bool; token_images
         (B, 3, f h, f w) in [0, 1], the same crop at the tokenizer's downsampling factor f.
         """
-        return self.loss_from_tokens(images, visible, self.tokens(token_images))
+        return self.score_tokens(images, visible, self.tokens(token_images))
 
     def loss_from_tokens(self, images: Tensor, visible: Tensor, tokens: Tensor) -> Tensor:
-        """Return the cross entropy averaged over all masked patches of the batch.
+        """Return the loss of `score_tokens`, a scalar."""
+        return self.score_tokens(images, visible, tokens)["loss"]
 
-        tokens (B, h*w) int64. Block masks differ in size, so the mean of several processes' or
-        accumulated losses is not quite that of one; unilm beit `engine_for_pretraining.py` averages
-        in the same way. Raises ValueError if a mask on the CPU hides more than `most_masked`.
+    def score_tokens(self, images: Tensor, visible: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+        """Return the cross entropy and the share of tokens that are the likeliest, as scalars.
+
+        Both are means over all masked patches of the batch. tokens (B, h*w) int64. Block masks
+        differ in size, so the mean of several processes' or accumulated losses is not quite that of
+        one; unilm beit `engine_for_pretraining.py` averages in the same way. Raises ValueError if a
+        mask on the CPU hides more than `most_masked`.
         """
         masked = ~visible.flatten(1)  # (B, h*w)
         require(masked.sum(1) <= self.most_masked, f"a mask hides more than {self.most_masked}")
         # Masked patches first, then visible ones up to `most_masked`, which weigh nothing.
         order = masked.byte().argsort(dim=1, descending=True, stable=True)[:, : self.most_masked]
         logits = self.logits_at(images, visible, order)
-        errors = F.cross_entropy(logits, tokens.gather(1, order).flatten(), reduction="none")
+        targets = tokens.gather(1, order).flatten()
+        errors = F.cross_entropy(logits, targets, reduction="none")
+        correct = logits.detach().argmax(dim=1) == targets
         weights = masked.gather(1, order).flatten()
-        return (errors * weights).sum() / weights.sum()
+        count = weights.sum()
+        return {
+            "loss": (errors * weights).sum() / count,
+            "mlm_acc": (correct & weights).sum() / count,
+        }
 
     def logits(self, images: Tensor, visible: Tensor) -> Tensor:
         """Return (m, vocab_size) for the m masked patches of the batch, in raster order.
@@ -144,6 +155,11 @@ class BEiT(nn.Module):
     def token_image_size(self) -> int:
         """Pixels along a side of `token_images`."""
         return self.grid[0] * self._tokenizer().downsampling
+
+    @property
+    def can_decode(self) -> bool:
+        """Whether the tokenizer turns codes into images: DALL-E's encoder alone does not."""
+        return self.tokenizer is not None and self.tokenizer.decoder is not None
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor, visible: Tensor, token_images: Tensor) -> Tensor:

@@ -2,6 +2,10 @@
 
 Norms see the visible positions only: gathered, normalised, scattered into zeros. A Linear's bias
 fills masked cells; a ConvNeXt MLP is therefore masked at its end, as SparK's block is.
+
+Layers get another class instead of a wrapper: their tensors keep the names that encoder files and
+training states have, and torch.compile sees plain methods rather than hooks. Each masked class
+stands in front of timm's in the order of resolution, so that super() reaches timm's forward.
 """
 
 from typing import Any, TypeVar
@@ -32,18 +36,16 @@ class DenseLayer:
     def view(self) -> DenseView | None:
         return self.slot.view  # type: ignore[return-value]
 
-    def plain(self, x: Tensor) -> Tensor:
-        """timm's own forward: of the class after the masked ones."""
-        layer = type(self).__mro__
-        own = layer.index(DenseLayer) + 1
-        return layer[own].forward(self, x)  # type: ignore[attr-defined]
+    def timm_forward(self, x: Tensor) -> Tensor:
+        """Run the forward pass of timm's class, which follows this one in every masked layer."""
+        return super().forward(x)  # type: ignore[misc]
 
 
 class MaskedOutput(DenseLayer):
     """The layer, then its output times the mask."""
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.plain(x)
+        x = self.timm_forward(x)
         view = self.view()
         if view is None:
             return x
@@ -58,23 +60,23 @@ class OverVisible(DenseLayer):
     def forward(self, x: Tensor) -> Tensor:
         view = self.view()
         if view is None:
-            return self.plain(x)
+            return self.timm_forward(x)
         last = x if self.channels_last else x.permute(0, 2, 3, 1)  # (B, H, W, C)
         positions = view.cell_of_row(last.shape[1] // view.h)
-        rows = self.rows(select_rows(last.reshape(-1, last.shape[3]), positions))
+        rows = self.normalise_rows(select_rows(last.reshape(-1, last.shape[3]), positions))
         out = rows.new_zeros(last[..., 0].numel(), last.shape[3])
         out = out.index_copy_(0, positions, rows).view(last.shape)
         return out if self.channels_last else out.permute(0, 3, 1, 2)
 
-    def rows(self, rows: Tensor) -> Tensor:
-        return self.plain(rows)
+    def normalise_rows(self, rows: Tensor) -> Tensor:
+        return self.timm_forward(rows)
 
 
 class _AsMap(OverVisible):
     """For layers that insist on four dimensions: each position as an image of one pixel."""
 
-    def rows(self, rows: Tensor) -> Tensor:
-        return self.plain(rows[:, :, None, None])[:, :, 0, 0]
+    def normalise_rows(self, rows: Tensor) -> Tensor:
+        return self.timm_forward(rows[:, :, None, None])[:, :, 0, 0]
 
 
 class DenseConv2d(MaskedOutput, nn.Conv2d): ...
@@ -121,11 +123,11 @@ class DenseGlobalResponseNorm(DenseLayer, GlobalResponseNorm):
     def forward(self, x: Tensor) -> Tensor:
         view = self.view()
         if view is None:
-            return self.plain(x)
+            return self.timm_forward(x)
         mask = view.mask_like(x, x.shape[self.spatial_dim[0]])
         if self.channel_dim == -1:
             mask = mask.permute(0, 2, 3, 1)
-        return self.plain(x * mask).to(x.dtype)
+        return self.timm_forward(x * mask).to(x.dtype)
 
 
 DENSE_LAYERS: dict[type[nn.Module], Any] = {

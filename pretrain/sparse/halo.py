@@ -7,6 +7,7 @@ made again for the backward pass instead of being kept. Elsewhere they come from
 from typing import Any
 
 import torch
+from timm.layers import to_2tuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -103,7 +104,7 @@ class HaloMaxPool(torch.autograd.Function):
         n, channels = grads[0].shape[:2]
         padded = grads[0].new_empty(n, *windows.shape[1:], channels).permute(0, 3, 1, 2)
         grad = torch.ops.aten.max_pool2d_with_indices_backward(
-            grads[0], padded, *map(_two, ctx.options), False, largest.long()
+            grads[0], padded, *map(to_2tuple, ctx.options), False, largest.long()
         )
         return _return(grad, windows, ctx.reach, ctx.size), None, None, None
 
@@ -126,7 +127,3 @@ def _return(grad: Tensor, windows: Tensor, reach: Reach, size: int) -> Tensor:
     rows = own.view(-1, own.shape[3])
     rows.index_add_(0, halo[known], cells[:, ~inside][known])
     return own.permute(0, 3, 1, 2)
-
-
-def _two(value: int | tuple[int, ...]) -> list[int]:
-    return [value, value] if isinstance(value, int) else list(value)

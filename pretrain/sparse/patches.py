@@ -6,7 +6,7 @@ the patch gets a halo of neighbouring cells, zero where masked or outside of the
 
 from typing import Any
 
-from timm.layers import DropPath
+from timm.layers import DropPath, to_2tuple
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, nn
@@ -131,14 +131,10 @@ class PatchDropPath(PatchLayer, DropPath):
         return x * scale.repeat_interleave(view.count)[:, None, None, None]
 
 
-def pair(value: int | tuple[int, ...]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[-1])
-
-
 def layer_halo(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> Reach:
     """The halo of a layer's windows, (vertical, horizontal)."""
-    kernel, stride = pair(module.kernel_size), pair(module.stride)
-    dilation = pair(getattr(module, "dilation", 1))
+    kernel, stride = to_2tuple(module.kernel_size), to_2tuple(module.stride)
+    dilation = to_2tuple(getattr(module, "dilation", 1))
     if isinstance(module, Conv2dSame):
         reach = [
             max(0, d * (k - 1) + 1 - s) for k, s, d in zip(kernel, stride, dilation, strict=True)
@@ -151,7 +147,7 @@ def layer_halo(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> Reach:
             for k, d in zip(kernel, dilation, strict=True)
         )
     else:
-        padding = pair(module.padding)
+        padding = to_2tuple(module.padding)
     vertical, horizontal = (
         window_halo(k, s, p, d)
         for k, s, p, d in zip(kernel, stride, padding, dilation, strict=True)

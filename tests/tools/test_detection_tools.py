@@ -62,7 +62,7 @@ def test_evaluation_takes_ids_as_they_are_written(
     tool: Callable[..., int], finished: Path, tmp_path: Path, engine: str
 ) -> None:
     run_file = json.loads((finished / "run.json").read_text())
-    truth = json.loads(Path(run_file["data"]["val_json"]).read_text())
+    truth = json.loads(Path(run_file["paths"]["val_json"]).read_text())
     for image in truth["images"]:
         image["id"] = str(image["id"])
     found = []

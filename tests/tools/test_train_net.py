@@ -1,5 +1,6 @@
 """The command line of tools/train_net.py: exit statuses, and two processes equal one."""
 
+import json
 import os
 import signal
 import subprocess
@@ -103,7 +104,7 @@ def test_ctrl_c_finishes_the_step_and_saves(tmp_path: Path, data: list[str]) -> 
     assert process.returncode == 128 + signal.SIGINT, said[-3000:]
     assert "continue with --resume" in said
     steps = len(log.read_text().splitlines())
-    assert checkpoint.load(out / "state.pth")["step"] == steps > 0
+    assert checkpoint.load(out / "state.pt")["step"] == steps > 0
 
 
 def test_two_processes_equal_one_that_accumulates(tmp_path: Path, data: list[str]) -> None:
@@ -119,10 +120,43 @@ def test_two_processes_equal_one_that_accumulates(tmp_path: Path, data: list[str
         torch.testing.assert_close(value, second[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
+def test_one_process_reads_the_data_and_all_refuse_it(tmp_path: Path, data: list[str]) -> None:
+    file = Path(data[0].partition("=")[2])
+    content = json.loads(file.read_text())
+    content["images"][0]["file_name"] = "gone.png"
+    file.write_text(json.dumps(content))
+    done = start(*TINY, *data, f"output_dir={tmp_path / 'out'}", processes=2)
+    assert done.returncode != 0
+    assert done.stderr.count("the data has 1 error") == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_processes_evaluate_the_model_that_is_saved(tmp_path: Path, data: list[str]) -> None:
+    """Plain BatchNorm: in training each process has statistics of its own images."""
+    common = [*TINY, *data, *RESNET, "backbone_norm=BN", "schedule.steps=2", "test.pictures=0"]
+    common += [f"output_dir={tmp_path / 'out'}", "train.batch=4"]
+    done = start(*common, processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    again = start("--eval-only", *common, "test.engine=pycocotools")  # or nothing is written
+    assert again.returncode == 0, again.stderr[-3000:]
+    first, second = (
+        json.loads(path.read_text())
+        for path in (
+            tmp_path / "out/coco_instances_results.json",
+            *tmp_path.glob("out/eval-*/coco_instances_results.json"),
+        )
+    )
+    assert len(first) == len(second) > 10
+    for ours, theirs in zip(first, second, strict=True):
+        assert ours["image_id"] == theirs["image_id"]
+        assert ours["score"] == pytest.approx(theirs["score"], abs=1e-5)
+
+
 def test_sync_bn_sees_the_images_of_all_processes(tmp_path: Path, data: list[str]) -> None:
     """Losses are averages over a process' own boxes, so only the statistics can be compared."""
     common = [*TINY, *data, *RESNET, "schedule.steps=1"]
-    common += [f"{key}=SyncBN" for key in ("backbone_norm", "model.fpn_norm", "model.head_norm")]
+    norms = ("backbone_norm", "model.fpn_norm", "model.box_norm", "model.mask_norm")
+    common += [f"{key}=SyncBN" for key in norms]
     means = []
     for processes in (1, 2):
         out = tmp_path / str(processes)

@@ -23,7 +23,7 @@ RESNETS = ("resnet50", "resnet101")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Size of the batches; the defaults suit a GPU."""
+    """Add the size of the batches; the defaults suit a GPU."""
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--height", type=int, default=800)
     parser.add_argument("--width", type=int, default=1216)
@@ -144,7 +144,7 @@ def _their_resnet(arch: str, ours: nn.Module) -> nn.Module:
 
 
 def _detectron2_name(name: str) -> str:
-    """timm's name of a ResNet's tensor in Detectron2's words."""
+    """Translate timm's name of a ResNet's tensor to Detectron2's."""
     name = re.sub(r"^layer(\d)", lambda m: f"res{int(m[1]) + 1}", name)
     name = re.sub(r"downsample\.0", "shortcut", name)
     name = re.sub(r"downsample\.1", "shortcut.norm", name)

@@ -12,7 +12,7 @@ Seconds = dict[str, list[float]]
 def interleave(
     calls: Mapping[str, Callable[[], object]], rounds: int, warmup: int, device: torch.device
 ) -> Seconds:
-    """Seconds of each call in each of `rounds`, after `warmup` rounds that are not counted.
+    """Time each call in each of `rounds`, in seconds, after `warmup` rounds not counted.
 
     CPU seconds on one CPU thread, so that waiting for other programs does not count; else wall
     clock, a GPU's queue emptied first.
@@ -32,7 +32,7 @@ def interleave(
 
 
 def median_ratio(seconds: Seconds, slow: str, fast: str) -> float:
-    """How many times quicker `fast` is than `slow`: the median over the rounds."""
+    """Return how many times faster `fast` is than `slow`: the median over the rounds."""
     return statistics.median(a / b for a, b in zip(seconds[slow], seconds[fast], strict=True))
 
 
@@ -74,5 +74,6 @@ def memory_of(call: Callable[[], object], device: torch.device) -> float:
 
 
 def synchronize(device: torch.device) -> None:
+    """Wait for a GPU to finish its queue; do nothing on the CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -28,10 +28,10 @@ OUTPUT_NORMS = tuple((rf"^norm{i}\.", f"res{i + 2}.") for i in range(4))  # of t
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Size of the batches; the defaults suit a GPU."""
+    """Add the size of the batches; the defaults suit a GPU."""
     parser.add_argument("--arch", default="beit", choices=CONFIGS)
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--crop", type=int, default=512, help="pixels a side")
+    parser.add_argument("--crop", type=int, default=512, help="pixels per side")
     parser.add_argument("--steps", type=int, default=20, help="rounds that are timed")
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--amp", action="store_true", help="bfloat16")
@@ -107,7 +107,7 @@ def segmentors(arch: str, crop: int) -> tuple[nn.Module, nn.Module]:
     """Return ours as its config builds it, and the same over their backbone with our weights."""
     ours, settings = our_segmentor(CONFIGS[arch], sizes(crop))
     theirs = copy.deepcopy(ours)
-    theirs.backbone = their_backbone(arch, settings.drop_path, crop)
+    theirs.backbone = their_backbone(arch, settings.drop_path_rate, crop)
     take_weights(theirs.backbone, ours.backbone.features)
     if arch == "beit":
         theirs.neck = their_pyramid(ours.backbone.features.pyramid)
@@ -115,7 +115,10 @@ def segmentors(arch: str, crop: int) -> tuple[nn.Module, nn.Module]:
 
 
 def their_backbone(arch: str, drop_path: float, crop: int) -> nn.Module:
-    """With random weights; ValueError where mmpretrain is needed and missing."""
+    """Build OpenMMLab's backbone with random weights.
+
+    Raises ValueError if mmpretrain is needed and missing.
+    """
     from mmseg.models.backbones import BEiT, ResNet
 
     if arch == "beit":
@@ -144,7 +147,7 @@ def their_backbone(arch: str, drop_path: float, crop: int) -> nn.Module:
 
 
 def their_pyramid(ours: nn.Module) -> nn.Module:
-    """MMSegmentation's neck of BEiT, which our backbone holds itself, with the same weights."""
+    """Build MMSegmentation's neck for BEiT with the weights of our backbone's pyramid."""
     from mmseg.models.necks import Feature2Pyramid
 
     neck = Feature2Pyramid(768, rescales=[4, 2, 1, 0.5], norm_cfg={"type": "BN"})
@@ -164,14 +167,14 @@ def take_weights(theirs: nn.Module, ours: nn.Module) -> None:
 
 
 def our_name(name: str) -> str:
-    """Their name of a tensor in timm's words."""
+    """Translate MMSegmentation's name of a tensor to timm's."""
     for pattern, new in (*openmmlab.NAMES, *convnext.NAMES, *OUTPUT_NORMS):
         name = re.sub(pattern, new, name)
     return name
 
 
 def largest_difference(ours: nn.Module, theirs: nn.Module, crop: int) -> float:
-    """Of the maps of both for one random image, relative to each map's largest value."""
+    """Return the largest difference of both networks' maps, relative to the largest value."""
     image = torch.randn(1, 3, crop, crop)
     ours.eval()
     theirs.eval()

@@ -4,7 +4,6 @@ Without `full`, annotations are read whole and files only listed; with it every 
 """
 
 import filecmp
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,9 +12,9 @@ from typing import Any
 
 from pretrain.checks.findings import Finding, Findings
 from pretrain.checks.images import ImageFacts, read_images
+from transfer.datasets.coco_file import Contents, NotCocoError, read_contents
 from transfer.datasets.ids import id_problem
 from transfer.datasets.instance_checks import check_annotation
-from transfer.datasets.lvis import name_files
 
 # COCO 2017 (cocodataset.org): images and instances of each split
 COCO2017 = {"train2017": (118_287, 860_001), "val2017": (5_000, 36_781)}
@@ -33,18 +32,18 @@ class CocoSplit:
 
 @dataclass
 class _Loaded:
-    """A split's JSON, indexed. `files` maps a file's path to its image record."""
+    """A split's file, indexed. `files` maps a file's path to its image record."""
 
     split: CocoSplit
-    images: dict[Any, dict[str, Any]] = field(default_factory=dict)
-    categories: dict[Any, str] = field(default_factory=dict)
-    annotations: list[dict[str, Any]] = field(default_factory=list)
+    contents: Contents
+    images: dict[Any, dict[str, Any]]
+    categories: dict[Any, str]
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     facts: list[ImageFacts] = field(default_factory=list)
 
 
 def coco2017(root: Path | str) -> list[CocoSplit]:
-    """The splits below `root` or `root`/coco: annotations/instances_{train,val}2017.json."""
+    """Return the splits below `root` or `root`/coco: annotations/instances_{train,val}2017.json."""
     root = Path(root)
     if not (root / "annotations").is_dir() and (root / "coco").is_dir():
         root = root / "coco"
@@ -60,14 +59,20 @@ def check_coco(
     full: bool = False,
     workers: int = 1,
     progress: bool = False,
+    contents: dict[str, Contents] | None = None,
 ) -> list[Finding]:
-    """Everything found wrong with `splits` (the first is trained on), errors first."""
+    """Return everything wrong with `splits` (training split first), errors first.
+
+    `contents` is filled with what was read, by the split's name: each file is read only once.
+    """
     findings = Findings()
     loaded = [_load(split, findings) for split in splits]
     found = [data for data in loaded if data is not None]
     for data in found:
+        if contents is not None:
+            contents[data.split.name] = data.contents
         _check_files(data, findings)
-        _check_annotations(data, findings)
+        _check_references(data, findings)
         _check_counts(data, findings)
         if full:
             title = f"{data.split.name} images" if progress else None
@@ -80,75 +85,63 @@ def check_coco(
 
 def _load(split: CocoSplit, findings: Findings) -> _Loaded | None:
     path = split.annotations
-    if not path.is_file():
+
+    def inspect(annotation: dict[str, Any], image: dict[str, Any]) -> None:
+        where = f"{path} annotation {annotation.get('id')}"
+        check_annotation(annotation, image["width"], image["height"], where, findings)
+
+    try:
+        contents = read_contents(path, inspect)
+    except FileNotFoundError:
         fix = "give the right path, or put the annotation file there"
         findings.error("annotations-missing", path, "no such file", fix)
         return None
-    try:
-        content = json.loads(path.read_bytes())
+    except NotCocoError as error:
+        fix = "export COCO instances: {images: [...], annotations: [...], categories: [...]}"
+        findings.error("annotations-format", path, str(error), fix)
+        return None
     except ValueError as error:
         fix = "copy the file again: it is truncated or not JSON"
         findings.error("annotations-unreadable", path, str(error), fix)
         return None
-    lists = ("images", "annotations", "categories")
-    lacking = [n for n in lists if not isinstance(content, dict) or not _records(content.get(n))]
-    if lacking:
-        fix = "export COCO instances: {images: [...], annotations: [...], categories: [...]}"
-        findings.error("annotations-format", path, f"no list of records {lacking}", fix)
+    if contents.without_id:
+        where = f"{path} annotations[{contents.without_id[0]}]"
+        findings.error("annotations-format", where, "it has no id", "number the annotations")
         return None
-    name_files(content["images"])
-    return _index(split, content, findings)
-
-
-def _records(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(v, dict) for v in value)
-
-
-def _index(split: CocoSplit, content: dict[str, Any], findings: Findings) -> _Loaded | None:
-    needed = {
-        "images": ("id", "file_name", "width", "height"),
-        "categories": ("id", "name"),
-        "annotations": ("id", "image_id", "category_id", "bbox"),
-    }
-    for name, keys in needed.items():
-        for number, record in enumerate(content[name]):
-            missing = [k for k in keys if k not in record]
-            if missing:
-                where = f"{split.annotations} {name}[{number}]"
-                fix = f"every record of {name} needs {', '.join(keys)}"
-                findings.error("annotations-format", where, f"lacks {', '.join(missing)}", fix)
-                return None
-    if not _check_ids(split, content, findings):
+    if not _check_ids(contents, findings):
         return None
-    for name, code in (("images", "image-id"), ("annotations", "annotation-id")):
-        _check_unique(split, name, f"{code}-twice", content[name], findings)
-    _check_unique(split, "categories", "category-id-twice", content["categories"], findings)
+    for name, code, ids in (
+        ("images", "image-id-twice", [r["id"] for r in contents.images]),
+        ("annotations", "annotation-id-twice", contents.ids),
+        ("categories", "category-id-twice", [r["id"] for r in contents.categories]),
+    ):
+        _check_unique(split, name, code, ids, findings)
     return _Loaded(
         split,
-        images={r["id"]: r for r in content["images"]},
-        categories={r["id"]: str(r["name"]) for r in content["categories"]},
-        annotations=content["annotations"],
+        contents,
+        images={r["id"]: r for r in contents.images},
+        categories={r["id"]: str(r["name"]) for r in contents.categories},
     )
 
 
-def _check_ids(split: CocoSplit, content: dict[str, Any], findings: Findings) -> bool:
-    """Whether every id, and everything that names one, can be used as an id."""
-    used = [(name, "id") for name in ("images", "categories", "annotations")]
-    used += [("annotations", "image_id"), ("annotations", "category_id")]
-    usable = True
-    for name, key in used:
-        problem = id_problem([record[key] for record in content[name]])
-        if problem:
-            where = f"{split.annotations} {name} {key}"
-            findings.error("id-invalid", where, problem, "number them: COCO's ids are integers")
-            usable = False
-    return usable
+def _check_ids(contents: Contents, findings: Findings) -> bool:
+    """Return whether every id, and every reference to one, is usable."""
+    problems = contents.id_problems()
+    own = id_problem(contents.ids)
+    if own:
+        problems.append(("annotations", "id", own))
+    for name, key, problem in problems:
+        where = f"{contents.path} {name} {key}"
+        findings.error("id-invalid", where, problem, "number them: COCO's ids are integers")
+    return not problems
 
 
 def _check_unique(
-    split: CocoSplit, name: str, code: str, records: list[dict[str, Any]], findings: Findings
+    split: CocoSplit, name: str, code: str, ids: list[Any], findings: Findings
 ) -> None:
-    for key, times in Counter(r["id"] for r in records).items():
+    if len(set(ids)) == len(ids):
+        return
+    for key, times in Counter(ids).items():
         if times > 1:
             where = f"{split.annotations} {name} id {key}"
             findings.error(code, where, f"used {times} times", f"number the {name} without repeats")
@@ -178,23 +171,23 @@ def _check_files(data: _Loaded, findings: Findings) -> None:
             data.files[path] = record
 
 
-def _check_annotations(data: _Loaded, findings: Findings) -> None:
-    for annotation in data.annotations:
-        where = f"{data.split.annotations} annotation {annotation['id']}"
-        image = data.images.get(annotation["image_id"])
-        if annotation["id"] == 0:  # renumbered where this suite reads it
+def _check_references(data: _Loaded, findings: Findings) -> None:
+    contents = data.contents
+    for key, image, category in zip(
+        contents.ids, contents.image_ids, contents.category_ids, strict=True
+    ):
+        where = f"{data.split.annotations} annotation {key}"
+        if key == 0:  # renumbered where this suite reads it
             message = "COCO's evaluation takes ground truth with id 0 for unmatched"
             findings.warning("annotation-id-zero", where, message, "number annotations from 1")
-        if annotation["category_id"] not in data.categories:
-            message = f"category {annotation['category_id']!r} is not in the categories"
+        if category not in data.categories:
+            message = f"category {category!r} is not in the categories"
             fix = "add it to the categories or correct the annotation"
             findings.error("category-unknown", where, message, fix)
-        if image is None:
-            message = f"image {annotation['image_id']!r} is not in the images"
+        if image not in data.images:
+            message = f"image {image!r} is not in the images"
             fix = "add the image's record or delete the annotation"
             findings.error("image-unknown", where, message, fix)
-        else:
-            check_annotation(annotation, image["width"], image["height"], where, findings)
 
 
 def _check_counts(data: _Loaded, findings: Findings) -> None:
@@ -202,12 +195,12 @@ def _check_counts(data: _Loaded, findings: Findings) -> None:
     expected = COCO2017.get(data.split.images.name)
     names = set(data.categories.values())
     if expected and len(names) == COCO_CATEGORIES and {"person", "toothbrush"} <= names:
-        found = (len(data.images), len(data.annotations))
+        found = (len(data.images), len(data.contents.ids))
         if found != expected:
             message = "{:,} images and {:,} instances, COCO 2017 has {:,} and {:,}"
             fix = f"download {data.split.images.name} and its annotations again, or allow `counts`"
             findings.error("counts", path, message.format(*found, *expected), fix)
-    used = Counter(a["category_id"] for a in data.annotations)
+    used = Counter(data.contents.category_ids)
     for key, name in data.categories.items():
         if not used[key]:
             fix = "leave the category out, or expect no figure for it"

@@ -4,8 +4,10 @@ import math
 from typing import Any
 
 from pretrain.checks.findings import Findings
+from transfer.datasets.coco_file import is_polygon
 
 OUTSIDE_PX = 2.0  # rounding of a correct export stays within this
+OUTSIDE_SHARE = 0.1  # of the image's side: published annotations stay within, wrong units do not
 
 
 def check_annotation(
@@ -43,30 +45,55 @@ def _check_box(box: Any, width: int, height: int, where: str, findings: Findings
         findings.error("box-invalid", where, f"box {box} has a negative side", fix)
     elif w == 0 or h == 0:  # COCO 2017 has such boxes itself
         findings.warning("box-empty", where, f"box {box} is empty", "delete it: training skips it")
-    elif _outside(x, y, x + w, y + h, width, height):
-        message = f"box {box} leaves the image of {width}x{height}"
+    else:
         fix = "clip it; are these [x, y, width, height] in pixels of this image?"
-        findings.error("box-outside", where, message, fix)
+        edges = (x, y, x + w, y + h)
+        _check_edges("box", f"box {box}", edges, (width, height), fix, where, findings)
 
 
-def _outside(x0: float, y0: float, x1: float, y1: float, width: int, height: int) -> bool:
-    low, right, bottom = -OUTSIDE_PX, width + OUTSIDE_PX, height + OUTSIDE_PX
-    return min(x0, y0) < low or x1 > right or y1 > bottom
+def _check_edges(
+    code: str,
+    name: str,
+    edges: tuple[float, float, float, float],
+    size: tuple[int, int],
+    fix: str,
+    where: str,
+    findings: Findings,
+) -> None:
+    """Report an error for edges far outside the image; training clips small excesses.
+
+    edges: left, top, right, bottom; size: the image's width and height; all in pixels.
+    """
+    width, height = size
+    beyond = (-edges[0], -edges[1], edges[2] - width, edges[3] - height)
+    if max(beyond) <= OUTSIDE_PX:
+        return
+    message = f"{name} leaves the image of {width}x{height} by {max(beyond):.1f} pixels"
+    if max(beyond[0], beyond[2]) > OUTSIDE_SHARE * width or (
+        max(beyond[1], beyond[3]) > OUTSIDE_SHARE * height
+    ):
+        findings.error(f"{code}-outside", where, message, fix)
+    else:
+        findings.warning(f"{code}-over-edge", where, message, "clip it, as training does")
 
 
 def _check_polygons(
     polygons: list[Any], width: int, height: int, where: str, findings: Findings
 ) -> None:
     for polygon in polygons:
-        if not _numbers(polygon) or len(polygon) < 6 or len(polygon) % 2:
-            fix = "a polygon is a flat list [x1, y1, x2, y2, x3, y3, ...] of three points or more"
-            findings.error("polygon-invalid", where, f"polygon {str(polygon)[:60]}", fix)
+        told, form = f"polygon {str(polygon)[:60]}", "[x1, y1, x2, y2, x3, y3, ...]"
+        if not _numbers(polygon):
+            fix = f"a polygon is a flat list {form} of three points or more"
+            findings.error("polygon-invalid", where, told, fix)
+            continue
+        if not is_polygon(polygon):  # as Detectron2
+            fix = f"three points or more are needed, {form}: training leaves it out"
+            findings.warning("polygon-short", where, told, fix)
             continue
         xs, ys = polygon[0::2], polygon[1::2]
-        if _outside(min(xs), min(ys), max(xs), max(ys), width, height):
-            message = f"a polygon leaves the image of {width}x{height}"
-            fix = "clip it; are its points in pixels of this image?"
-            findings.error("polygon-outside", where, message, fix)
+        edges = (min(xs), min(ys), max(xs), max(ys))
+        fix = "clip it; are its points in pixels of this image?"
+        _check_edges("polygon", "a polygon", edges, (width, height), fix, where, findings)
 
 
 def _check_run_lengths(
@@ -91,11 +118,12 @@ def _check_run_lengths(
 
 
 def run_lengths(counts: Any) -> list[int]:
-    """The runs of a COCO mask, zeros first; a list as it is, a string decoded.
+    """Return the run lengths of a COCO mask, zeros first; a list unchanged, a string decoded.
 
     Six bits a character from "0" on: five of the number, lowest first, and whether more follow;
     from the fourth run on the number is the difference from the run two before (cocoapi,
     common/maskApi.c). pycocotools decodes a cut-off string to whatever was in memory.
+    Raises ValueError if the string is cut off or has a character that does not belong there.
     """
     if isinstance(counts, list):
         return [int(run) for run in counts]

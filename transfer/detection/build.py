@@ -1,6 +1,7 @@
 """A config -> a detector with its weights, and the optimizer that trains it."""
 
 import itertools
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +12,16 @@ from detectron2.utils import comm
 from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 from omegaconf import DictConfig, OmegaConf
 from timm.layers import freeze_batch_norm_2d
-from torch import Tensor, nn
+from torch import nn
 
 from pretrain.run.batch_norm import has_batch_norm, synchronised
 from transfer.detection.config import ConfigError
 from transfer.detection.optimizer import parameter_groups
+from transfer.detection.precision import losses_in_float32
 from transfer.features import TimmFeatures
 from transfer.weights import LoadReport, PixelStats, features_for
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def build_detector(
     )
     freeze_stages(features, config.freeze_stages)
     features.encoder = set_backbone_norm(features.encoder, config.backbone_norm)
-    pixels = pixels or own_pixels
+    pixels = pixels or _pixels(config, report) or own_pixels
     kwargs = plain(config.model)
     build = kwargs.pop("_target_")
     torch.manual_seed(config.seed + 1)
@@ -72,7 +76,26 @@ def build_detector(
         **kwargs,
     )
     losses_in_float32(model)
-    return Detector(model, features, report, pixels, _notes(config, model))
+    notes = _notes(config, model)
+    if config.pixels is not None:
+        notes = (*notes, f"pixels set by the config: {pixels}, the weights' are {own_pixels}")
+    return Detector(model, features, report, pixels, notes)
+
+
+def _pixels(config: DictConfig, report: LoadReport | None) -> PixelStats | None:
+    """The config's pixel statistics; without them, a warning where the file's are assumed."""
+    if config.pixels is not None:
+        chosen = plain(config.pixels)
+        return PixelStats(tuple(chosen["mean"]), tuple(chosen["std"]), chosen["color_order"])
+    if report is not None and report.identity["extra"].get("other_pixels"):
+        logger.warning("%s: pixels %s; set pixels={...} if so", report.file, report.pixels)
+    return None
+
+
+def place(model: nn.Module, device: torch.device) -> nn.Module:
+    """Move a model to its device, on a GPU with the weights of convolutions channels last."""
+    model.to(device)
+    return model.to(memory_format=torch.channels_last) if device.type == "cuda" else model
 
 
 def freeze_stages(features: TimmFeatures, count: int) -> None:
@@ -117,7 +140,12 @@ def _notes(config: DictConfig, model: nn.Module) -> tuple[str, ...]:
     """What a reader of the figures should know of this process' BatchNorm."""
     if not has_batch_norm(model):
         return ()
-    asked = {config.model.fpn_norm, config.model.head_norm, config.backbone_norm}
+    asked = {
+        config.model.fpn_norm,
+        config.model.box_norm,
+        config.model.mask_norm,
+        config.backbone_norm,
+    }
     notes = []
     if "SyncBN" in asked and comm.get_world_size() == 1:
         notes.append("SyncBN ran as BatchNorm: one process")
@@ -130,17 +158,6 @@ def _notes(config: DictConfig, model: nn.Module) -> tuple[str, ...]:
 
 
 BACKBONE_NORMS = ("BN", "SyncBN", "FrozenBN")
-
-
-def losses_in_float32(model: GeneralizedRCNN) -> None:
-    """Cast what the losses are computed from; does nothing outside autocast."""
-    heads = model.roi_heads
-    predictors = heads.box_predictor
-    outputs = list(predictors) if isinstance(predictors, nn.ModuleList) else [predictors]
-    if heads.mask_on:
-        outputs.append(heads.mask_head.predictor)
-    for module in (model.proposal_generator.rpn_head, *outputs):
-        module.register_forward_hook(lambda _module, _inputs, output: _float(output))
 
 
 def set_backbone_norm(encoder: nn.Module, kind: str) -> nn.Module:
@@ -165,11 +182,3 @@ def precise_bn(model: nn.Module, batches: Iterable[Any], count: int) -> None:
         return
     with torch.no_grad():
         update_bn_stats(model, itertools.islice(batches, count), count)
-
-
-def _float(output: Any) -> Any:
-    if isinstance(output, Tensor):
-        return output.float() if output.is_floating_point() else output
-    if isinstance(output, list | tuple):
-        return type(output)(_float(v) for v in output)
-    return output

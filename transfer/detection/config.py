@@ -22,8 +22,21 @@ OPEN_KEYS = ("arch_args",)
 DATA_ROOT = "DETECTRON2_DATASETS"
 
 # what a run is made of and where it lies, but not how: no part of the protocol
-NOT_PROTOCOL = ("weights", "weights_source", "fresh", "unused", "arch", "arch_args", "seed",
-                "output_dir", "data", "checkpoint", "allow")  # fmt: skip
+NOT_PROTOCOL = (
+    "weights",
+    "weights_source",
+    "fresh",
+    "unused",
+    "pixels",
+    "arch",
+    "arch_args",
+    "seed",
+    "output_dir",
+    "data",
+    "checkpoint",
+    "allow",
+    "config_file",
+)
 NOT_PROTOCOL_TRAIN = ("workers", "log_period", "checkpoint_period", "eval_period", "compile",
                       "device", "accumulate", "checkpointing")  # fmt: skip
 
@@ -44,6 +57,7 @@ ELSEWHERE = {
 }
 
 TTA = ("sizes", "max_size", "flip")
+PIXEL_KEYS = ("mean", "std", "color_order")
 SOFT = ("method", "iou_threshold", "sigma", "min_score")
 
 
@@ -51,8 +65,13 @@ class ConfigError(ValueError):
     """A config file or an override that cannot be used; the message says what to do."""
 
 
-def load_config(path: str | Path, overrides: list[str] | None = None) -> DictConfig:
-    """The config of a file with overrides applied, budget and data root worked in."""
+def load_config(
+    path: str | Path, overrides: list[str] | None = None, *, training: bool = True
+) -> DictConfig:
+    """The config of a file with overrides applied, budget and data root worked in.
+
+    Without `training` it need not name training data. ConfigError.
+    """
     path = Path(path)
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
@@ -70,7 +89,8 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> DictCon
         raise ConfigError(f"{path} does not define `config`") from None
     for override in overrides or []:
         apply_override(config, override)
-    return resolve(config)
+    config.config_file = str(path)
+    return resolve(config, training=training)
 
 
 def apply_override(config: DictConfig, override: str) -> None:
@@ -104,14 +124,15 @@ def flat_keys(config: DictConfig, prefix: str = "") -> list[str]:
     return keys
 
 
-def resolve(config: DictConfig) -> DictConfig:
+def resolve(config: DictConfig, *, training: bool = True) -> DictConfig:
     """Work in what depends on other keys: the data root, the budget, values that must agree."""
     data = config.data
     data.root = str(data.root or os.environ.get(DATA_ROOT, "datasets"))
     for key in ("train_json", "train_images", "val_json", "val_images"):
-        if not data[key]:
+        if data[key]:
+            data[key] = str(data[key]).replace("{root}", data.root)
+        elif training or key.startswith("val"):
             raise ConfigError(f"data.{key} is not set: give data.{key}=PATH")
-        data[key] = str(data[key]).replace("{root}", data.root)
     _apply_budget(config)
     batch, parts = config.train.batch, config.train.accumulate
     if batch < 1 or parts < 1:
@@ -119,6 +140,8 @@ def resolve(config: DictConfig) -> DictConfig:
             f"train.batch ({batch}) and train.accumulate ({parts}) must be at least 1"
         )
     _check_test(config.test, config.model.soft_nms)
+    if config.pixels is not None and set(config.pixels) != set(PIXEL_KEYS):
+        raise ConfigError(f"pixels needs exactly {', '.join(PIXEL_KEYS)}, got {config.pixels}")
     if config.freeze not in ("none", "backbone"):
         raise ConfigError(f"freeze must be none or backbone, got {config.freeze!r}")
     return config
@@ -133,6 +156,10 @@ def _check_test(test: DictConfig, soft_nms: DictConfig | None) -> None:
             raise ConfigError(f"{key} needs exactly {', '.join(wanted)}, got {', '.join(value)}")
     if soft_nms is not None and soft_nms.method not in METHODS:
         raise ConfigError(f"model.soft_nms.method must be one of {', '.join(METHODS)}")
+    if soft_nms is not None and test.tta is not None:
+        raise ConfigError(
+            "test.tta merges its views by NMS: set model.soft_nms=None, or test.tta=None"
+        )
 
 
 def _apply_budget(config: DictConfig) -> None:

@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,56 @@ from detectron2.structures import BoxMode
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from transfer.datasets.ids import id_problem
+from transfer.datasets.coco_file import CocoFile, Mask, is_polygon, read_contents
 from transfer.datasets.lvis import name_files
 
 logger = logging.getLogger(__name__)
+
+
+class Records(Sequence[dict[str, Any]]):
+    """Detectron2's standard dataset dicts of the images at `places`, each made when asked for."""
+
+    def __init__(self, file: CocoFile, image_root: Path, places: np.ndarray | None = None) -> None:
+        self.file, self.image_root = file, image_root
+        self.places = np.arange(len(file.images)) if places is None else places
+        self._index_of = {c["id"]: i for i, c in enumerate(file.categories)}
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        place = int(self.places[index])
+        image = self.file.images[place]
+        name_files([image])
+        return {
+            "file_name": str(self.image_root / image["file_name"]),
+            "height": image["height"],
+            "width": image["width"],
+            "image_id": image["id"],
+            "annotations": [
+                _annotation(a, image, self._index_of) for a in self.file.annotations_of(place)
+            ],
+        }
+
+    @property
+    def wide(self) -> list[bool]:
+        """Whether each image is wider than high."""
+        return self.file.wide[self.places].tolist()
+
+    def trainable(self) -> "Records":
+        """Those with an object that is not a crowd, as Detectron2 filters; ValueError for none."""
+        kept = np.intersect1d(self.places, self.file.trainable())
+        if not len(kept):
+            raise ValueError("no training image has an annotation that is not a crowd")
+        return Records(self.file, self.image_root, kept)
+
+    def with_objects(self) -> "Records":
+        """Those with an annotation of any kind; all where none has one."""
+        counts = self.file.first[1:] - self.file.first[:-1]
+        kept = self.places[counts[self.places] > 0]
+        return Records(self.file, self.image_root, kept) if len(kept) else self
 
 
 @dataclass(frozen=True)
@@ -31,12 +78,28 @@ class Split:
     """One half of a dataset; class index i of the model is `category_ids[i]` of the file."""
 
     name: str
-    json_file: Path
+    file: CocoFile
     image_root: Path
-    records: list[dict[str, Any]]  # Detectron2's standard dataset dicts, in order of image id
-    classes: list[str]
-    category_ids: list[int]
-    ground_truth: dict[str, Any]  # COCO format: ids of the file, annotations numbered from 1
+
+    @cached_property
+    def records(self) -> Records:
+        """All images, in the order of their ids."""
+        return Records(self.file, self.image_root)
+
+    @property
+    def json_file(self) -> Path:
+        """The annotation file."""
+        return self.file.path
+
+    @property
+    def classes(self) -> list[str]:
+        """Their names, in the model's order."""
+        return [str(c["name"]) for c in self.file.categories]
+
+    @property
+    def category_ids(self) -> list[Any]:
+        """Their ids in the file, in the model's order."""
+        return [c["id"] for c in self.file.categories]
 
     @property
     def mask_format(self) -> str:
@@ -44,58 +107,45 @@ class Split:
 
         Crowds do not count: Detectron2's mapper drops them.
         """
-        trained = (a for r in self.records for a in r["annotations"] if not a["iscrowd"])
-        codes = any(isinstance(a.get("segmentation"), dict) for a in trained)
-        return "bitmask" if codes else "polygon"
+        codes = self.file.masks[~self.file.crowd] == Mask.RUN_LENGTHS
+        return "bitmask" if codes.any() else "polygon"
 
     @property
     def has_masks(self) -> bool:
         """Whether every annotation that is not a crowd has a mask."""
-        wanted = (a for r in self.records for a in r["annotations"] if not a["iscrowd"])
-        return all("segmentation" in a for a in wanted)
+        return not (self.file.masks[~self.file.crowd] == Mask.NONE).any()
+
+    def read_ground_truth(self) -> dict[str, Any]:
+        """The annotation file as it is, annotations numbered from 1 and complete."""
+        data = json.loads(self.json_file.read_bytes())
+        name_files(data["images"])
+        for number, annotation in enumerate(data["annotations"], start=1):
+            annotation["id"] = number
+            annotation.setdefault("iscrowd", 0)
+            annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
+        return data
 
 
-def read_split(name: str, json_file: str | Path, image_root: str | Path) -> Split:
-    """Read an annotation file; FileNotFoundError or ValueError say what is wrong with it."""
-    json_file, image_root = Path(json_file), Path(image_root)
-    data = _read_json(json_file)
-    categories = sorted(data["categories"], key=lambda c: c["id"])
-    index_of = {c["id"]: i for i, c in enumerate(categories)}
-    if not index_of or len(index_of) != len(categories):
-        raise ValueError(f"{json_file}: category ids are missing or not unique")
-    _complete(data["annotations"], json_file)
-    by_image: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in data["images"]}
-    for annotation in data["annotations"]:
-        if annotation["image_id"] not in by_image:
-            raise ValueError(
-                f"{json_file}: an annotation names image {annotation['image_id']!r}, which is not "
-                "among the file's images"
-            )
-        if annotation["category_id"] not in index_of:
-            raise ValueError(
-                f"{json_file}: an annotation of image {annotation['image_id']} has category "
-                f"{annotation['category_id']!r}; the file's categories are {sorted(index_of)}"
-            )
-        by_image[annotation["image_id"]].append(annotation)
-    records = [
-        _record(image, by_image[image["id"]], image_root, index_of)
-        for image in sorted(data["images"], key=lambda i: i["id"])
-    ]
-    classes = [str(c["name"]) for c in categories]
-    return Split(name, json_file, image_root, records, classes, list(index_of), data)
+def read_split(
+    name: str, json_file: str | Path, image_root: str | Path, file: CocoFile | None = None
+) -> Split:
+    """Read an annotation file, unless it is given; errors as of transfer.datasets.coco_file."""
+    if file is None:
+        file = read_contents(Path(json_file)).packed()
+    broken = int((file.masks == Mask.BROKEN).sum())
+    if broken:
+        logger.info("%s: %d objects without a polygon of three points left out", json_file, broken)
+    return Split(name, file, Path(image_root))
 
 
-def read_pair(data: Any) -> tuple[Split, Split]:
-    """The training and validation split that a config's `data` names; their classes must agree."""
-    train = read_split(f"{data['name']}_train", data["train_json"], data["train_images"])
-    val = read_split(f"{data['name']}_val", data["val_json"], data["val_images"])
+def require_same_classes(train: Split, val: Split) -> None:
+    """ValueError where the two splits' categories differ."""
     if (train.classes, train.category_ids) != (val.classes, val.category_ids):
         raise ValueError(
             f"{train.json_file} and {val.json_file} list different categories: "
             f"{dict(zip(train.category_ids, train.classes, strict=True))} and "
             f"{dict(zip(val.category_ids, val.classes, strict=True))}"
         )
-    return train, val
 
 
 def register(split: Split) -> None:
@@ -113,58 +163,6 @@ def register(split: Split) -> None:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no annotation file at {path}")
-    try:
-        data = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not readable JSON ({error})") from error
-    missing = [k for k in ("images", "annotations", "categories") if k not in data]
-    if missing:
-        raise ValueError(f"{path}: not a COCO instances file: {', '.join(missing)} missing")
-    _refuse_ids(data, path)
-    name_files(data["images"])
-    return data
-
-
-def _refuse_ids(data: dict[str, Any], path: Path) -> None:
-    for name, key in (
-        ("images", "id"), ("categories", "id"), ("annotations", "image_id"),
-        ("annotations", "category_id"),
-    ):  # fmt: skip
-        problem = id_problem([record[key] for record in data[name]])
-        if problem:
-            raise ValueError(
-                f"{path}: {key} of {name}: {problem}; number them, COCO's ids are integers"
-            )
-
-
-def _complete(annotations: list[dict[str, Any]], path: Path) -> None:
-    """Number the annotations from 1; fill in what the format leaves open (crowd, area)."""
-    for number, annotation in enumerate(annotations, start=1):
-        annotation["id"] = number
-        annotation.setdefault("iscrowd", 0)
-        if len(annotation.get("bbox", ())) != 4:
-            raise ValueError(f"{path}: an annotation of image {annotation['image_id']} has no bbox")
-        annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
-
-
-def _record(
-    image: dict[str, Any],
-    annotations: list[dict[str, Any]],
-    image_root: Path,
-    index_of: dict[int, int],
-) -> dict[str, Any]:
-    return {
-        "file_name": str(image_root / image["file_name"]),
-        "height": image["height"],
-        "width": image["width"],
-        "image_id": image["id"],
-        "annotations": [_annotation(a, image, index_of) for a in annotations],
-    }
-
-
 def _annotation(
     annotation: dict[str, Any], image: dict[str, Any], index_of: dict[int, int]
 ) -> dict[str, Any]:
@@ -172,7 +170,7 @@ def _annotation(
         "bbox": annotation["bbox"],
         "bbox_mode": BoxMode.XYWH_ABS,
         "category_id": index_of[annotation["category_id"]],
-        "iscrowd": annotation["iscrowd"],
+        "iscrowd": annotation.get("iscrowd", 0),
     }
     mask = annotation.get("segmentation")
     if isinstance(mask, dict):
@@ -180,7 +178,7 @@ def _annotation(
             mask = mask_api.frPyObjects(mask, image["height"], image["width"])
         plain["segmentation"] = mask
     elif mask:
-        plain["segmentation"] = [p for p in mask if len(p) >= 6 and len(p) % 2 == 0]
+        plain["segmentation"] = [p for p in mask if is_polygon(p)]
     return plain
 
 
@@ -220,7 +218,7 @@ class MicroBatchSampler(Sampler):
 class TrainImages(Dataset):
     """(place, index) -> the mapped record, its augmentation drawn from (seed, place)."""
 
-    def __init__(self, records: list[dict[str, Any]], mapper: DatasetMapper, seed: int) -> None:
+    def __init__(self, records: Records, mapper: DatasetMapper, seed: int) -> None:
         self.records, self.mapper, self.seed = records, mapper, seed
 
     def __len__(self) -> int:
@@ -239,27 +237,19 @@ class TrainImages(Dataset):
 class TestImages(Dataset):
     """Every `processes`-th record, mapped."""
 
-    def __init__(self, records: list[dict[str, Any]], mapper: DatasetMapper) -> None:
-        self.records = records[comm.get_rank() :: comm.get_world_size()]
-        self.mapper = mapper
+    def __init__(self, records: Records, mapper: DatasetMapper) -> None:
+        self.records, self.mapper = records, mapper
+        self.places = range(comm.get_rank(), len(records), comm.get_world_size())
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.places)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.mapper(self.records[index])
-
-
-def trainable(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Records with at least one object that is not a crowd (as Detectron2 filters)."""
-    kept = [r for r in records if any(not a["iscrowd"] for a in r["annotations"])]
-    if not kept:
-        raise ValueError("no training image has an annotation that is not a crowd")
-    return kept
+        return self.mapper(self.records[self.places[index]])
 
 
 def train_loader(
-    records: list[dict[str, Any]],
+    records: Records,
     mapper: DatasetMapper,
     *,
     micro_batch: int,
@@ -269,9 +259,8 @@ def train_loader(
     workers: int,
 ) -> DataLoader:
     """Endless lists of `micro_batch` mapped records, `accumulate` of them a step."""
-    wide = [r["width"] > r["height"] for r in records]
     sampler = MicroBatchSampler(
-        wide, micro_batch, seed=seed, accumulate=accumulate, start_step=start_step
+        records.wide, micro_batch, seed=seed, accumulate=accumulate, start_step=start_step
     )
     images = TrainImages(records, mapper, seed)
     return DataLoader(
@@ -280,9 +269,7 @@ def train_loader(
     )  # fmt: skip
 
 
-def test_loader(
-    records: list[dict[str, Any]], mapper: DatasetMapper, *, batch: int, workers: int
-) -> DataLoader:
+def test_loader(records: Records, mapper: DatasetMapper, *, batch: int, workers: int) -> DataLoader:
     """This process' validation images in lists of `batch`."""
     images = TestImages(records, mapper)
     return DataLoader(images, batch_size=batch, num_workers=workers, collate_fn=list)

@@ -17,8 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pretrain.run.provenance import peak_memory_mib
-from transfer.detection.build import plain
-from transfer.detection.data import trainable
+from transfer.detection.build import place, plain
 from transfer.detection.optimizer import lr_factor
 from transfer.detection.prepare import Run, prepare
 from transfer.detection.run import make_trainer
@@ -35,9 +34,9 @@ PLOT_COLUMNS = 60
 def dry_run(config: DictConfig) -> list[str]:
     """Check and build everything, run a few steps, and say what the whole run would take."""
     setup = prepare(config)
-    setup.detector.model.to(setup.device)
+    place(setup.detector.model, setup.device)
     schedule, batch = plain(config.schedule), config.train.batch
-    images = len(trainable(setup.train.records))
+    images = len(setup.train.records.trainable())
     trainer = make_trainer(setup)
     seconds: list[float] = []
     steps = min(PROBE_STEPS, schedule["steps"])
@@ -125,6 +124,8 @@ def count(model: GeneralizedRCNN, size: tuple[int, int]) -> Counts:
     The image is padded as the model pads it; the largest stride is at least 32.
     """
     divisor = max(STRIDE, model.backbone.size_divisibility)
+    square = getattr(model.backbone, "square_pad", 0)
+    size = (square, square) if square else size
     height, width = (-(-side // divisor) * divisor for side in size)
     heads, training = model.roi_heads, model.training
     box, predictors = _several(heads.box_head), _several(heads.box_predictor)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from transfer.detection.config import protocol_of
 from transfer.detection.prepare import Run
 from transfer.weights import transfer_arch_args
 
+PATHS = "paths"  # what run.json says of where the data lies, which may move
+
 
 def identity_of(setup: Run) -> dict[str, Any]:
     """Return what the run is, as JSON values: a resumed run must have the same."""
@@ -23,11 +26,15 @@ def identity_of(setup: Run) -> dict[str, Any]:
         "weights": report.sha256 if report else "none",
         "arch": setup.detector.features.arch,
         "arch_args": backbone_args(setup),
+        "pixels": asdict(setup.detector.pixels),
         "seed": setup.config.seed,
         "accumulate": setup.config.train.accumulate,
-        "data": {k: v for k, v in plain(setup.config.data).items() if k != "root"},
-        "classes": setup.train.classes,
-        "training_images": len(setup.train.records),
+        "data": {
+            "name": setup.config.data.name,
+            "train_sha256": setup.train.file.sha256,
+            "val_sha256": setup.val.file.sha256,
+        },
+        PATHS: {k: v for k, v in plain(setup.config.data).items() if k not in ("name", "root")},
     }
 
 

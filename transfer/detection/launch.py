@@ -1,12 +1,9 @@
 """From the command line to `run` on every process: alone, Detectron2's launch, or torchrun."""
 
 import argparse
-import os
 import sys
-from datetime import timedelta
 
 import torch
-import torch.distributed as dist
 from detectron2.engine import launch as spawn
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -15,6 +12,7 @@ from pretrain.run.folder import RECORD
 from pretrain.run.stop import exit_status
 from transfer.detection.config import load_config
 from transfer.detection.estimate import dry_run
+from transfer.detection.processes import join_torchrun, started_by_torchrun
 from transfer.detection.run import eval_only, run
 
 
@@ -23,8 +21,8 @@ def launch(arguments: argparse.Namespace) -> None:
 
     Raises ValueError or FileNotFoundError for what does not fit, NotFiniteError, and Stopped.
     """
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        _join_torchrun()
+    if started_by_torchrun():
+        join_torchrun()
         _work(arguments)
         return
     world = arguments.num_gpus * arguments.num_machines
@@ -46,7 +44,9 @@ def _work(arguments: argparse.Namespace) -> None:
     """Do one process's part."""
     for name in ("detectron2", "transfer"):
         setup_logger(name=name, distributed_rank=comm.get_rank())
-    config = load_config(arguments.config_file, arguments.overrides)
+    config = load_config(
+        arguments.config_file, arguments.overrides, training=not arguments.eval_only
+    )
     if arguments.dry_run:
         print(*dry_run(config), sep="\n")
         return
@@ -63,21 +63,6 @@ def _work_or_exit(arguments: argparse.Namespace) -> None:
     status = exit_status(lambda: _work(arguments))
     if status:
         sys.exit(status)
-
-
-def _join_torchrun() -> None:
-    """Join the group that torchrun describes: NCCL with GPUs, gloo without."""
-    if dist.is_initialized():
-        return
-    gpus = torch.cuda.is_available()
-    if gpus:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if gpus else "gloo", timeout=timedelta(minutes=30))
-    size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    for first in range(0, dist.get_world_size(), size):
-        group = dist.new_group(list(range(first, first + size)))
-        if first <= dist.get_rank() < first + size:
-            comm._LOCAL_PROCESS_GROUP = group
 
 
 def _print_metrics(metrics: dict[str, float]) -> None:

@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from transfer.features.layer_decay import layer_decay_factors, rule_for
 
 logger = logging.getLogger(__name__)
 
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm)
-NO_DECAY = ("nothing", "norms", "vectors")
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)  # batch and instance norms
+NO_DECAY = ("nothing", "norms", "norms_and_pos_embed", "vectors")
 
 
 def parameter_groups(
@@ -28,8 +29,9 @@ def parameter_groups(
     """Groups of equal learning-rate factor and weight decay, with the names they hold.
 
     rule: one of transfer.features.layer_decay.RULES, or "auto". no_weight_decay: "nothing",
-    "norms" (Detectron2's WEIGHT_DECAY_NORM = 0) or "vectors" (everything of one dimension, as the
-    ConvNeXt and BEiT codes have it, position embeddings too).
+    "norms" (Detectron2's WEIGHT_DECAY_NORM = 0), "norms_and_pos_embed" (ViTDet) or "vectors"
+    (everything of one dimension, as the ConvNeXt and BEiT codes have it, and position embeddings).
+    ValueError for another one.
     """
     if no_weight_decay not in NO_DECAY:
         raise ValueError(f"no_weight_decay must be one of {NO_DECAY}, got {no_weight_decay!r}")
@@ -61,7 +63,8 @@ def _exempt(model: nn.Module, trained: dict[str, nn.Parameter], kind: str) -> se
     if kind == "vectors":
         tokens = ("pos_embed", "cls_token")
         return {n for n, p in trained.items() if p.ndim <= 1 or n.endswith(tokens)}
-    return {
+    positions = {n for n in trained if kind == "norms_and_pos_embed" and n.endswith("pos_embed")}
+    return positions | {
         f"{prefix}.{name}"
         for prefix, module in model.named_modules()
         if isinstance(module, NORMS)

@@ -18,26 +18,33 @@ from torch.nn.parallel import DistributedDataParallel
 from pretrain.files.training_state import read_state
 from pretrain.run.folder import RECORD, STATE, RunFolder
 from pretrain.run.lock import locked
-from pretrain.run.provenance import peak_memory_mib
 from pretrain.run.stop import NotFiniteError, Stopped, stop_on_signals
 from transfer.detection import checkpoint
-from transfer.detection.build import Detector, build_optimizer, has_frozen_norm, plain, precise_bn
-from transfer.detection.config import ConfigError, protocol_of
-from transfer.detection.data import test_loader, trainable
+from transfer.detection.build import (
+    Detector,
+    build_optimizer,
+    has_frozen_norm,
+    place,
+    plain,
+    precise_bn,
+)
+from transfer.detection.config import ConfigError
+from transfer.detection.data import test_loader
 from transfer.detection.evaluation.evaluator import CocoEvaluator, predict, with_tta
 from transfer.detection.evaluation.pictures import write_pictures
-from transfer.detection.folder import backbone_args, identity_of, logged_to
+from transfer.detection.folder import PATHS, identity_of, logged_to
 from transfer.detection.log import Writers
 from transfer.detection.optimizer import lr_factor
 from transfer.detection.prepare import Run, mapper_of, prepare, training_batches
+from transfer.detection.protocol import protocols, require_same_network
+from transfer.detection.record import made_from, measured, record, training_of
 from transfer.detection.trainer import SaveState, Trainer, save_last_good
+from transfer.results.protocol import protocol_hash
 from transfer.results.record import (
-    Cost,
-    Dataset,
     Result,
-    changed_settings,
-    describe_environment,
-    protocol_hash,
+    Training,
+    evaluation_path,
+    origin_of_evaluation,
     write_evaluation,
     write_result,
 )
@@ -51,7 +58,7 @@ def run(config: DictConfig, *, resume: bool = False) -> Result | None:
 
     Everything that can be refused is refused before the first step, and leaves nothing behind.
     """
-    folder = RunFolder(Path(config.output_dir), RECORD)
+    folder = RunFolder(Path(config.output_dir), RECORD, free=(PATHS,))
     with folder.lock(comm.is_main_process()):
         if resume and folder.finished:
             logger.info("%s is finished already", folder.path)
@@ -62,7 +69,7 @@ def run(config: DictConfig, *, resume: bool = False) -> Result | None:
         refuse_empty_statistics(setup.detector)
         identity = identity_of(setup)
         folder.require_same_run(identity)
-        setup.detector.model.to(setup.device)
+        place(setup.detector.model, setup.device)
         trainer = make_trainer(setup)
         if (setup.out / STATE).is_file():
             trainer.load_state_dict(read_state(setup.out / STATE, checkpoint.KIND))
@@ -102,10 +109,11 @@ def refuse_empty_statistics(detector: Detector) -> None:
 
 
 def eval_only(config: DictConfig) -> dict[str, float]:
-    """Evaluate the detector of `config.checkpoint` (default: the folder's own); never a record.
+    """Evaluate the detector of `config.checkpoint` (default: the folder's own).
 
-    Of an unfinished run nothing is written; of a finished one predictions and figures, into a
-    folder of their own, where the settings are not the run's. A run at work is not touched.
+    A finished run gets a record of its own for each other evaluation, evals/HASH.json; what trained
+    it is told by the checkpoint. Of an unfinished run nothing is written, a run at work is not
+    touched.
     """
     out = Path(config.output_dir)
     path = Path(config.checkpoint or checkpoint.newest(out))
@@ -115,26 +123,41 @@ def eval_only(config: DictConfig) -> dict[str, float]:
     if "arch" in trained:  # saved by `run`
         config.arch, config.arch_args = trained["arch"], trained["arch_args"]
         pixels = PixelStats(**trained["pixels"])
-    setup = prepare(config, pixels)
+    setup = prepare(config, pixels, training=False)
     averaged = trained.get("ema") or {}
     checkpoint.load_model(setup.detector.model, {**trained["model"], **averaged}, path)
-    setup.detector.model.to(setup.device)
-    now, former = protocol_of(config), checkpoint.protocol_of_run(trained)
-    changed = None if former is None else changed_settings(former, now)
+    place(setup.detector.model, setup.device)
+    former = checkpoint.protocol_of_run(trained)
     steps = former["schedule"]["steps"] if former else 0
     unfinished = trained.get("step", steps) < steps
-    folder = None if unfinished or changed == {} else out / f"eval-{protocol_hash(now)}"
+    training = None if unfinished else checkpoint.training_of(trained)
+    if training is not None:
+        require_same_network(setup, training.train)
+    folder = None if unfinished else _folder_of_evaluation(setup, trained)
     with locked(folder) if folder and comm.is_main_process() else nullcontext():
         evaluator, _ = evaluate(setup, folder)
         figures = evaluator.metrics
-        if folder is not None and figures is not None:
-            write_evaluation(
-                folder, metrics=figures.metrics, per_class=figures.per_class,
-                evaluator=figures.evaluator, changed=changed,
-            )  # fmt: skip
+        if folder is not None and training is not None and figures is not None:
+            _write_evaluation(setup, training, evaluator)
     if unfinished:
         logger.warning("unfinished: %d of %d steps; nothing is written", trained["step"], steps)
+    elif training is None:
+        logger.warning("%s does not say how it was trained; there is no record", path)
     return figures.metrics if figures else {}
+
+
+def _folder_of_evaluation(setup: Run, trained: dict[str, Any]) -> Path | None:
+    """Return where predictions go; None if the run has this evaluation already."""
+    own = protocol_hash(protocols(setup).eval)
+    if trained.get("eval_hash") == own:
+        return None
+    return evaluation_path(setup.out, own).with_suffix("")
+
+
+def _write_evaluation(setup: Run, training: Training, evaluator: CocoEvaluator) -> None:
+    config = origin_of_evaluation(training, made_from(setup))
+    fields = {**measured(setup, evaluator), "config": config}
+    logger.info("record: %s", write_evaluation(training, setup.out, **fields))
 
 
 def make_trainer(setup: Run) -> Trainer:
@@ -145,7 +168,8 @@ def make_trainer(setup: Run) -> Trainer:
         setup.detector.features.compile()  # the heads' shapes change from image to image
     if comm.get_world_size() > 1:
         ids = [setup.device.index] if setup.device.type == "cuda" else None
-        model = DistributedDataParallel(model, device_ids=ids)
+        # as Detectron2: each process keeps its own BatchNorm statistics
+        model = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
     schedule = plain(config.schedule)
     return Trainer(
         model,
@@ -197,7 +221,13 @@ def about_run(setup: Run) -> dict[str, Any]:
 
 
 def evaluate(setup: Run, out: Path | None) -> tuple[CocoEvaluator, float]:
-    """Predict the validation images, save the predictions below `out` (if any), evaluate them."""
+    """Predict the validation images, save the predictions below `out` (if any), evaluate them.
+
+    All processes evaluate with the first one's BatchNorm statistics: those that are saved.
+    """
+    if comm.get_world_size() > 1:
+        for buffer in setup.detector.model.buffers():
+            torch.distributed.broadcast(buffer, 0)
     tasks = ("bbox", "segm") if setup.config.model.masks else ("bbox",)
     settings = setup.config.test
     evaluator = CocoEvaluator(
@@ -214,40 +244,6 @@ def evaluate(setup: Run, out: Path | None) -> tuple[CocoEvaluator, float]:
     speed = predict(model, loader, evaluator)
     evaluator.evaluate()
     return evaluator, speed
-
-
-def record(setup: Run, evaluator: CocoEvaluator, trainer: Trainer) -> Result:
-    """The run's result; what it cost counts all resumed parts."""
-    config, detector, metrics = setup.config, setup.detector, evaluator.metrics
-    assert metrics is not None  # evaluated on this process
-    protocol = protocol_of(config)
-    images = trainer.done * config.train.batch
-    return Result(
-        task="detection",
-        method=_method(detector),
-        backbone=detector.features.arch,
-        backbone_args=backbone_args(setup),
-        weights=detector.report.to_json() if detector.report else None,
-        dataset=Dataset(
-            name=config.data.name,
-            train_images=len(trainable(setup.train.records)),
-            val_images=len(setup.val.records),
-            classes=setup.val.classes,
-        ),
-        protocol=protocol,
-        protocol_hash=protocol_hash(protocol),
-        seed=config.seed,
-        metrics=metrics.metrics,
-        per_class=metrics.per_class,
-        evaluator=metrics.evaluator,
-        cost=Cost(
-            hours=trainer.seconds / 3600,
-            images_per_second=images / trainer.seconds if trainer.seconds else None,
-            peak_memory_mib=peak_memory_mib(setup.device),
-        ),
-        environment=describe_environment(setup.device),
-        notes=list(detector.notes),
-    )
 
 
 def _evaluation_hook(setup: Run, trainer: Trainer) -> list[hooks.EvalHook]:
@@ -284,9 +280,7 @@ def _save_final(setup: Run, trainer: Trainer) -> None:
         "model": trainer.bare.state_dict(),
         "step": trainer.done,
         **about_run(setup),
+        "training": training_of(setup, trainer).model_dump_json(),
+        "eval_hash": protocol_hash(protocols(setup).eval),
     }
     checkpoint.save(final, setup.out / checkpoint.FINAL_NAME)
-
-
-def _method(detector: Detector) -> str:
-    return detector.report.identity["method"] if detector.report else "scratch"

@@ -4,9 +4,12 @@ A step takes the highest score and decays its class' overlapping boxes. Scores o
 first `topk` steps yield the `topk` best detections and the rest need not be looked at.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.roi_heads import FastRCNNOutputLayers
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
@@ -33,23 +36,39 @@ def soft_nms(
     """
     if method not in METHODS:
         raise ValueError(f"soft-NMS method must be one of {METHODS}, got {method!r}")
+    kept, values = best_first(
+        boxes, scores, classes, method=method, iou_threshold=iou_threshold, sigma=sigma,
+        steps=min(topk, len(scores)),
+    )  # fmt: skip
+    enough = values >= min_score  # they fall from step to step
+    return kept[enough], values[enough]
+
+
+def best_first(
+    boxes: Tensor,
+    scores: Tensor,
+    classes: Tensor,
+    *,
+    method: str,
+    iou_threshold: float,
+    sigma: float,
+    steps: int,
+) -> tuple[Tensor, Tensor]:
+    """Return the `steps` first indices and their decayed scores; the host reads nothing."""
     scores = scores.clone()
-    kept, values = [], []
-    for _ in range(min(topk, len(scores))):
-        best = int(scores.argmax())
-        value = scores[best].item()
-        if value < min_score:
-            break
-        kept.append(best)
-        values.append(value)
-        overlap = box_iou(boxes[best : best + 1], boxes)[0] * (classes == classes[best])
+    kept = torch.zeros(steps, dtype=torch.long, device=boxes.device)
+    values = torch.zeros(steps, dtype=scores.dtype, device=boxes.device)
+    for step in range(steps):
+        best = scores.argmax()[None]
+        kept[step], values[step] = best[0], scores.index_select(0, best)[0]
+        overlap = box_iou(boxes.index_select(0, best), boxes)[0]
+        overlap = overlap * (classes == classes.index_select(0, best))
         if method == "gaussian":
             scores *= torch.exp(-(overlap**2) / sigma)
         else:
             scores *= torch.where(overlap > iou_threshold, 1 - overlap, torch.ones_like(overlap))
-        scores[best] = -1.0
-    index = torch.tensor(kept, dtype=torch.long, device=boxes.device)
-    return index, torch.tensor(values, dtype=scores.dtype, device=boxes.device)
+        scores.index_fill_(0, best, -1.0)
+    return kept, values
 
 
 class SoftNMSOutputLayers(FastRCNNOutputLayers):
@@ -65,9 +84,16 @@ class SoftNMSOutputLayers(FastRCNNOutputLayers):
         """Detections of every image, and the proposals they come from."""
         boxes = self.predict_boxes(predictions, proposals)
         scores = self.predict_probs(predictions, proposals)
-        pairs = [
-            self._one(b, s, p.image_size) for b, s, p in zip(boxes, scores, proposals, strict=True)
-        ]
+        return self.detect(boxes, scores, [p.image_size for p in proposals])
+
+    def detect(
+        self, boxes: Sequence[Tensor], scores: Sequence[Tensor], sizes: list[tuple[int, int]]
+    ) -> tuple[list[Instances], list[Tensor]]:
+        """Detections of every image, and the rows they come from.
+
+        boxes (R, 4K) or (R, 4) in pixels and scores (R, K + 1) of each image of (height, width).
+        """
+        pairs = [self._one(b, s, size) for b, s, size in zip(boxes, scores, sizes, strict=True)]
         return [found for found, _ in pairs], [rows for _, rows in pairs]
 
     def _one(
@@ -90,3 +116,11 @@ class SoftNMSOutputLayers(FastRCNNOutputLayers):
         found.scores = values
         found.pred_classes = classes[keep]
         return found, rows[keep]
+
+
+def box_predictor(
+    shape: ShapeSpec, regression: Box2BoxTransform, settings: dict[str, Any]
+) -> FastRCNNOutputLayers:
+    """Build the layers behind a box head; with Soft-NMS where `settings` has `soft_nms`."""
+    build = SoftNMSOutputLayers if "soft_nms" in settings else FastRCNNOutputLayers
+    return build(shape, box2box_transform=regression, **settings)

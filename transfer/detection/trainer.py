@@ -96,9 +96,11 @@ class Trainer(TrainerBase):
             batch = next(self.batches)
             waited += time.perf_counter() - start
             seen.append(batch)
-            seed_draws(self.seed, self.iter, part, comm.get_rank())
+            # counted over all processes: two that take a part each draw what one draws for both
+            place = part * comm.get_world_size() + comm.get_rank()
+            seed_draws(self.seed, self.iter, place, 0)
             with self._synchronised(part == self.accumulate - 1), self._autocast():
-                losses = self._losses(batch)
+                losses = self.model(batch)
                 total = torch.stack(list(losses.values())).sum() / self.accumulate
             total.backward()
             sums.append(torch.stack([v.detach().float() for v in losses.values()]))
@@ -116,15 +118,6 @@ class Trainer(TrainerBase):
         self.optimizer.zero_grad()
         self._update_ema()
         self.stop_asked = stop
-
-    def _losses(self, batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        try:
-            return self.model(batch)
-        except FloatingPointError:  # Detectron2's, on proposals that are not finite
-            self.optimizer.zero_grad()
-            raise NotFiniteError(
-                _not_finite(self.iter, {"proposals": float("nan")}, None, [batch])
-            ) from None
 
     def _synchronised(self, last: bool) -> Any:
         if isinstance(self.model, DistributedDataParallel) and not last:

@@ -12,15 +12,19 @@ from .convnext_3x import config
 STEPS_AN_EPOCH = 3665  # 117 266 images / 32, rounded up
 IMAGE_PX = 1024  # [p]
 
-config.model.soft_nms = dict(  # [p]; its settings: not stated in the paper, MMDetection's defaults
-    method="linear", iou_threshold=0.3, sigma=0.5, min_score=0.001
+config.model.soft_nms = dict(  # [p]; its settings, not stated in the paper: [r], mmcv's defaults
+    method="linear",
+    iou_threshold=0.5,  # [r] inherits it from the NMS that it replaces
+    sigma=0.5,
+    min_score=0.001,
 )
 config.input.train = [
     L(T.RandomFlip)(),
     L(T.ResizeScale)(
         min_scale=0.1, max_scale=2.0, target_height=IMAGE_PX, target_width=IMAGE_PX
     ),  # [p]
-    L(T.FixedSizeCrop)(crop_size=[IMAGE_PX, IMAGE_PX]),  # [p]
+    # [p]; not padded here: as in [r], zeros fill a batch after normalisation
+    L(T.FixedSizeCrop)(crop_size=[IMAGE_PX, IMAGE_PX], pad=False),
 ]
 # single scale [p]; which: not stated in the paper, [r] has 1333 x 800
 config.input.test = [L(T.ResizeShortestEdge)(short_edge_length=800, max_size=1333)]

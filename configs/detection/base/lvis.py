@@ -2,7 +2,7 @@
 
 Source: facebookresearch/detectron2 configs/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml.
 It also draws images with rare categories more often (repeat factor 0.001); here every image is
-drawn once an epoch.
+drawn once per epoch.
 """
 
 

@@ -12,7 +12,8 @@ from .mask_rcnn import config
 config.backbone_norm = "SyncBN"  # [y] MODEL.RESNETS.NORM
 config.model.update(
     fpn_norm="SyncBN",  # [y]
-    head_norm="SyncBN",  # [y] box and mask head
+    box_norm="SyncBN",  # [y]
+    mask_norm="SyncBN",  # [y]
     box_convs=[256, 256, 256, 256],  # [y] NUM_CONV: 4
     box_fcs=[1024],  # [y] NUM_FC: 1
     mask_convs=[256, 256, 256, 256],  # [y] NUM_CONV: 4

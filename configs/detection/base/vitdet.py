@@ -19,7 +19,9 @@ config.features.update(
     global_blocks=[],  # [m] four blocks, evenly spread
 )
 config.model.update(
-    head_norm="LN",  # [m] box and mask head
+    square_pad=IMAGE_PX,  # [m]
+    box_norm="LN",  # [m]
+    mask_norm="LN",  # [m]
     rpn_convs=2,  # [m]
     box_convs=[256, 256, 256, 256],  # [m]
     box_fcs=[1024],  # [m]
@@ -36,7 +38,9 @@ config.input.test = [
 ]
 config.input.recompute_boxes = True  # [l]
 config.optimizer.update(lr=1e-4, weight_decay=0.1, betas=[0.9, 0.999])  # [o]
-config.decay.update(rule="vit", no_weight_decay="norms")  # [o], [v]; position embeddings too
+# [o], [v]; there the norms of pyramid and heads are decayed: Detectron2's own LayerNorm over
+# channels is not a torch.nn.LayerNorm, and only those are spared
+config.decay.update(rule="vit", no_weight_decay="norms_and_pos_embed")
 config.schedule.update(
     steps=184_375,  # [v] 100 epochs = 184 375 * 64 / 118 000
     milestones=[163_889, 177_546],  # [v]

@@ -63,9 +63,9 @@ def test_beits_step(monkeypatch: pytest.MonkeyPatch) -> None:
     with fake_gpu(monkeypatch):
         put_on_gpu(method)
         put_on_gpu(tokenizer)
-        loss = method(*batch(64, 4, tokens=32).inputs(CUDA, Augmentation()))
-    assert loss.device == CUDA
-    assert loss.dtype == torch.float32
+        scores = method(*batch(64, 4, tokens=32).inputs(CUDA, Augmentation()))
+    assert {score.device for score in scores.values()} == {CUDA}
+    assert {score.dtype for score in scores.values()} == {torch.float32}
 
 
 @pytest.mark.parametrize("sparse", ["patches", "dense"])

@@ -84,7 +84,7 @@ BROKEN = {
     "box-format": annotation(bbox=[1, 2, 3]),
     "box-invalid": annotation(bbox=[30, 30, -5, 5]),
     "box-outside": annotation(bbox=[30, 30, 40, 5]),
-    "polygon-invalid": annotation(segmentation=[[1, 1, 5, 5]]),
+    "polygon-invalid": annotation(segmentation=[[1, 1, 5, "5", 3, 3]]),
     "polygon-outside": annotation(segmentation=polygon(x=50)),
     "mask-missing": annotation(segmentation=[]),
     "mask-size": annotation(segmentation={**RLE, "size": [WIDTH, HEIGHT]}),
@@ -166,6 +166,30 @@ def test_an_empty_box_is_a_warning_since_coco_has_some(data):
     contents, check, _ = data
     annotation(bbox=[5, 5, 3, 0])(contents)
     assert [(f.level, f.code) for f in check()] == [("warning", "box-empty")]
+
+
+@pytest.mark.parametrize(
+    ("code", "change"),
+    [
+        ("polygon-short", {"segmentation": [*polygon(), [1, 1, 5, 5]]}),
+        ("polygon-short", {"segmentation": [[1, 1, 5, 5, 3]]}),
+        ("box-over-edge", {"bbox": [30, 30, 33, 5]}),
+        ("polygon-over-edge", {"segmentation": polygon(x=43)}),
+    ],
+)
+def test_what_training_clips_or_leaves_out_is_a_warning(data, code, change):
+    contents, check, _ = data
+    annotation(**change)(contents)
+    assert [(f.level, f.code) for f in check()] == [("warning", code)]
+
+
+def test_annotations_may_stand_before_their_images(data):
+    contents, check, _ = data
+    contents["train"] = dict(reversed(contents["train"].items()))
+    assert next(iter(contents["train"])) == "annotations"
+    assert check() == []
+    annotation(bbox=[30, 30, 40, 5])(contents)
+    assert {f.code for f in errors(check())} == {"box-outside"}
 
 
 def test_id_zero_is_a_warning(data):

@@ -35,6 +35,13 @@ def test_a_wrong_override_is_one_clear_error(override: str, message: str) -> Non
         load_config(CONFIG, [override])
 
 
+def test_views_are_not_merged_by_another_nms_than_asked_for() -> None:
+    soft = 'model.soft_nms={"method": "linear", "iou_threshold": 0.5, "sigma": 1, "min_score": 0}'
+    tta = 'test.tta={"sizes": [400], "max_size": 1333, "flip": True}'
+    with pytest.raises(ConfigError, match="merges its views by NMS"):
+        load_config(CONFIG, [soft, tta])
+
+
 def test_a_missing_config_names_its_neighbours() -> None:
     with pytest.raises(ConfigError, match=r"shapes_mask_rcnn\.py"):
         load_config(CONFIG.with_name("shapes.py"))

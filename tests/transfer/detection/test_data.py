@@ -10,10 +10,11 @@ import numpy as np
 import pycocotools.mask as mask_api
 import pytest
 import torch
+from detectron2.data.datasets import load_coco_json
 from detectron2.structures import Boxes, Instances
 
 from tests.transfer.detection.conftest import draw_split
-from transfer.detection.data import Split, read_pair, read_split
+from transfer.detection.data import Split, read_split, require_same_classes
 from transfer.detection.evaluation.coco_eval import ENGINES, coco_metrics
 from transfer.detection.evaluation.evaluator import CocoEvaluator
 from transfer.detection.evaluation.matching import to_rle
@@ -44,7 +45,7 @@ def perfect(split: Split) -> list[tuple[list[dict[str, Any]], list[dict[str, Any
 
 
 def test_ground_truth_as_predictions_scores_100(val: Split, tmp_path: Path) -> None:
-    assert val.ground_truth["annotations"][0]["id"] == 1  # the file starts at 0
+    assert val.read_ground_truth()["annotations"][0]["id"] == 1  # the file starts at 0
     evaluator = CocoEvaluator(val, tmp_path)
     evaluator.reset()
     for inputs, outputs in perfect(val):
@@ -56,7 +57,7 @@ def test_ground_truth_as_predictions_scores_100(val: Split, tmp_path: Path) -> N
     assert evaluator.metrics.per_class["disc"] == {"AP_box": 100, "AP_mask": 100}
     saved = json.loads((tmp_path / "coco_instances_results.json").read_text())
     assert {p["category_id"] for p in saved} == {3, 7}
-    assert coco_metrics(val.ground_truth, saved).metrics == evaluator.metrics.metrics
+    assert coco_metrics(val.read_ground_truth(), saved).metrics == evaluator.metrics.metrics
 
 
 IDS = {
@@ -105,7 +106,7 @@ def test_ids_of_any_kind_give_the_same_figures(
     written = json.loads(path.read_text())
     assert {p["image_id"] for p in saved} < {i["id"] for i in written["images"]}
     assert {p["category_id"] for p in saved} == {c["id"] for c in written["categories"]}
-    again = coco_metrics(read_split("again", path, "").ground_truth, saved, engine=engine)
+    again = coco_metrics(read_split("again", path, "").read_ground_truth(), saved, engine=engine)
     assert again.metrics == evaluator.metrics.metrics
 
 
@@ -116,7 +117,7 @@ def test_detections_with_ids_of_another_kind_are_refused(
 ) -> None:
     found = {"image_id": 5, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 1.0, **change}
     with pytest.raises(ValueError, match=r"that the ground truth lacks: \["):
-        coco_metrics(val.ground_truth, [found], tasks=("bbox",), engine=engine)
+        coco_metrics(val.read_ground_truth(), [found], tasks=("bbox",), engine=engine)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_what_is_not_an_id_is_refused(
     with pytest.raises(ValueError, match=message):
         read_split("other", path, val.image_root)
     with pytest.raises(ValueError, match=r"image_id of the detections: None"):
-        coco_metrics(val.ground_truth, [{"image_id": None, "category_id": 3}])
+        coco_metrics(val.read_ground_truth(), [{"image_id": None, "category_id": 3}])
 
 
 def test_class_indices_follow_the_order_of_ids(val: Split) -> None:
@@ -156,7 +157,7 @@ def test_a_crowd_does_not_make_the_masks_bitmaps(val: Split, tmp_path: Path) -> 
 def test_both_engines_give_the_same_numbers(val: Split) -> None:
     rng = np.random.default_rng(0)
     noisy = []
-    for truth in val.ground_truth["annotations"]:
+    for truth in val.read_ground_truth()["annotations"]:
         for _ in range(3):
             mask = mask_api.decode(to_rle(truth, (64, 64)))
             mask = np.roll(mask, tuple(rng.integers(-4, 5, 2)), (0, 1))
@@ -171,8 +172,8 @@ def test_both_engines_give_the_same_numbers(val: Split) -> None:
                 }
             )
     before = copy.deepcopy(noisy)
-    fast = coco_metrics(val.ground_truth, noisy)
-    slow = coco_metrics(val.ground_truth, noisy, engine="pycocotools")
+    fast = coco_metrics(val.read_ground_truth(), noisy)
+    slow = coco_metrics(val.read_ground_truth(), noisy, engine="pycocotools")
     assert noisy == before
     assert fast.metrics == pytest.approx(slow.metrics, abs=1e-9)
     assert 0 < fast.metrics["AP_mask"] < 100
@@ -183,28 +184,28 @@ def test_both_engines_give_the_same_numbers(val: Split) -> None:
 
 def test_no_detections_score_zero(val: Split) -> None:
     for engine in ("faster-coco-eval", "pycocotools"):
-        assert set(coco_metrics(val.ground_truth, [], engine=engine).metrics.values()) == {0}
+        assert set(coco_metrics(val.read_ground_truth(), [], engine=engine).metrics.values()) == {0}
 
 
 def test_detections_of_other_images_are_refused(val: Split) -> None:
     stray = {"image_id": 99, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 1.0}
     for engine in ("faster-coco-eval", "pycocotools"):
         with pytest.raises(ValueError, match=r"images that the ground truth lacks: \[99\]"):
-            coco_metrics(val.ground_truth, [stray], tasks=("bbox",), engine=engine)
+            coco_metrics(val.read_ground_truth(), [stray], tasks=("bbox",), engine=engine)
 
 
 def test_an_unknown_engine_is_refused(val: Split) -> None:
     with pytest.raises(ValueError, match="choose from"):
-        coco_metrics(val.ground_truth, [], engine="cocoapi")
+        coco_metrics(val.read_ground_truth(), [], engine="cocoapi")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.pop("categories"), "categories missing"),
+        (lambda d: d.pop("categories"), "no list of categories"),
         (lambda d: d["annotations"][0].update(category_id=99), "has category 99"),
         (lambda d: d["annotations"][0].update(image_id=99), "names image 99"),
-        (lambda d: d["annotations"][0].pop("bbox"), "has no bbox"),
+        (lambda d: d["annotations"][0].update(bbox=[]), "has no bbox"),
     ],
 )
 def test_a_broken_annotation_file_is_refused(
@@ -218,14 +219,35 @@ def test_a_broken_annotation_file_is_refused(
         read_split("broken", path, val.image_root)
 
 
+def test_objects_without_a_polygon_are_left_out_as_in_detectron2(
+    val: Split, tmp_path: Path
+) -> None:
+    data = json.loads(val.json_file.read_text())
+    square, line = [1.0, 1, 9, 1, 9, 9, 1, 9], [1, 1, 9, 9]
+    first, second = data["annotations"][:2]
+    assert first["image_id"] == second["image_id"]
+    first["segmentation"], second["segmentation"] = [line], [line, square]
+    path = tmp_path / "lines.json"
+    path.write_text(json.dumps(data))
+    left = read_split("lines", path, val.image_root).records[0]["annotations"]
+    theirs = load_coco_json(str(path), str(val.image_root))[0]["annotations"]
+    assert [a["segmentation"] for a in left][:1] == [[square]]
+    assert len(left) == len(theirs) == len(val.records[0]["annotations"]) - 1
+
+
+def test_records_are_detectron2s(val: Split) -> None:
+    theirs = load_coco_json(str(val.json_file), str(val.image_root), "test_records_are_detectron2s")
+    for ours, record in zip(val.records, theirs, strict=True):
+        assert {k: v for k, v in ours.items() if k != "annotations"} == {
+            k: v for k, v in record.items() if k != "annotations"
+        }
+        assert ours["annotations"] == record["annotations"]
+
+
 def test_splits_with_other_categories_are_refused(val: Split, tmp_path: Path) -> None:
     data = json.loads(val.json_file.read_text())
     data["categories"][0]["name"] = "ring"
     path = tmp_path / "other.json"
     path.write_text(json.dumps(data))
-    pair = {
-        "name": "x", "train_json": val.json_file, "train_images": val.image_root,
-        "val_json": path, "val_images": val.image_root,
-    }  # fmt: skip
     with pytest.raises(ValueError, match="different categories"):
-        read_pair(pair)
+        require_same_classes(val, read_split("other", path, val.image_root))

@@ -14,7 +14,7 @@ from transfer.detection.estimate import Counts, count, counting_size
 
 CONFIGS = Path(__file__).parents[3] / "configs/detection"
 CASCADE = ("model.cascade=true", "model.box_convs=[256, 256, 256, 256]", "model.box_fcs=[1024]",
-           "model.head_norm=SyncBN")  # fmt: skip
+           "model.box_norm=SyncBN")  # fmt: skip
 CLASSES = 80
 
 # Parameters (M) and multiply-adds (G, "FLOPs" there) of an image of 1280 x 800 as published:
@@ -125,7 +125,9 @@ def test_counting_sees_attention_and_leaves_a_real_model_alone(name: str) -> Non
     adds = {}
     for depth in (4, 6):
         args = f'arch_args={{"embed_dim": 16, "depth": {depth}, "num_heads": 2}}'
-        config = load_config(CONFIGS / f"{name}.py", [args, "features.window_size=0"])
+        config = load_config(
+            CONFIGS / f"{name}.py", [args, "features.window_size=0", "model.square_pad=0"]
+        )
         model = build_detector(config, CLASSES).model
         before = {k: v.clone() for k, v in model.state_dict().items()}
         counts = count(model, (100, 150))

@@ -1,6 +1,8 @@
 """The data order depends on the seed and the step, and on nothing else."""
 
+import json
 from itertools import islice
+from pathlib import Path
 
 import detectron2.data.transforms as T
 import numpy as np
@@ -14,7 +16,6 @@ from transfer.detection.data import (
     micro_batches,
     read_split,
     train_loader,
-    trainable,
 )
 
 WIDE = [True, False, True, True, False, True, True]
@@ -72,8 +73,17 @@ def test_augmentation_does_not_depend_on_workers(coco_data: dict[str, str]) -> N
     assert not torch.equal(alone[0], alone[1])
 
 
-def test_images_without_objects_are_left_out() -> None:
-    records = [{"annotations": []}, {"annotations": [{"iscrowd": 0}]}]
-    assert trainable(records) == records[1:]
+def test_images_without_objects_are_left_out(coco_data: dict[str, str], tmp_path: Path) -> None:
+    data = json.loads(Path(coco_data["data.train_json"]).read_text())
+    images = [image["id"] for image in data["images"]][:3]
+    kept = [a for a in data["annotations"] if a["image_id"] in images[1:]]
+    for annotation in kept:
+        annotation["iscrowd"] = int(annotation["image_id"] == images[1])
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps({**data, "annotations": kept}))
+    split = read_split("train", path, coco_data["data.train_images"])
+    assert [r["image_id"] for r in split.records.trainable()] == images[2:]
+    assert [r["image_id"] for r in split.records.with_objects()] == images[1:]
+    path.write_text(json.dumps({**data, "annotations": []}))
     with pytest.raises(ValueError, match="no training image"):
-        trainable([{"annotations": [{"iscrowd": 1}]}])
+        read_split("train", path, coco_data["data.train_images"]).records.trainable()

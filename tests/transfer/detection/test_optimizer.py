@@ -1,15 +1,20 @@
 """Learning rates by layer and by step."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from detectron2.solver import WarmupParamScheduler
 from fvcore.common.param_scheduler import MultiStepParamScheduler
 from torch import nn
 
+from pretrain.run.batch_norm import CPUSyncBatchNorm
+from transfer.detection.config import load_config
 from transfer.detection.optimizer import lr_factor, parameter_groups, set_lr
 from transfer.features import TimmFeatures
 
 ARCH, ARGS = "convnextv2_atto", {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}
+CONFIGS = Path(__file__).parents[3] / "configs/detection"
 OPTIONS = {"arch": ARCH, "lr": 0.1, "weight_decay": 0.05, "layer_decay": 0.5}
 
 
@@ -42,6 +47,19 @@ def test_weight_decay_spares_what_it_should(
     assert groups["features.norms.res2.weight"]["weight_decay"] == norm
     assert groups["head.bias"]["weight_decay"] == bias
     assert groups["head.weight"]["weight_decay"] == 0.05
+
+
+def test_vitdet_spares_the_position_embedding_and_every_kind_of_norm() -> None:
+    vit = TimmFeatures("vit_base_patch16_224", {"embed_dim": 16, "depth": 4, "num_heads": 2})
+    net = nn.ModuleDict({"features": vit, "sync": CPUSyncBatchNorm(4)})
+    options = {**OPTIONS, "arch": "vit_base_patch16_224"}
+    embedding = "features.encoder.pos_embed"
+    for kind, decay in (("norms", 0.05), ("norms_and_pos_embed", 0), ("vectors", 0)):
+        groups = by_name(parameter_groups(net, **options, no_weight_decay=kind))
+        assert groups[embedding]["weight_decay"] == decay
+        assert groups["sync.weight"]["weight_decay"] == 0
+        assert groups["features.encoder.patch_embed.proj.weight"]["weight_decay"] == 0.05
+    assert load_config(CONFIGS / "vit_base_100ep.py").decay.no_weight_decay == "norms_and_pos_embed"
 
 
 def test_a_frozen_encoder_has_no_groups(model: nn.Module) -> None:

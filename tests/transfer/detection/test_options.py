@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
@@ -16,7 +17,7 @@ from transfer.detection.build import build_detector, precise_bn, set_backbone_no
 from transfer.detection.config import ConfigError
 from transfer.detection.estimate import dry_run
 from transfer.detection.prepare import prepare, training_batches
-from transfer.detection.run import eval_only, run
+from transfer.detection.run import eval_only, make_trainer, run
 
 Tiny = Callable[..., DictConfig]
 RESNET = ["arch=resnet26", 'arch_args={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}']
@@ -33,7 +34,7 @@ def test_a_trained_detector_is_evaluated_in_other_ways(tiny: Tiny) -> None:
 
 def test_a_cascade_trains_on_boxes_alone(tiny: Tiny) -> None:
     result = run(
-        tiny("out", "model.cascade=true", "model.masks=false", "model.head_norm=SyncBN",
+        tiny("out", "model.cascade=true", "model.masks=false", "model.box_norm=SyncBN",
              "model.box_convs=[16]", "schedule.steps=1", "train.accumulate=2")
     )  # fmt: skip
     assert result is not None
@@ -86,17 +87,30 @@ def test_wrong_options_are_refused(tiny: Tiny) -> None:
         build_detector(tiny("out", "freeze_stages=2"), 2)
 
 
-def test_losses_are_computed_in_float32_under_bfloat16(tiny: Tiny) -> None:
+def test_proposals_that_are_not_finite_end_the_step_on_all_processes(tiny: Tiny) -> None:
+    """No error on one process, for which the others would wait, but a loss that all see."""
     setup = prepare(tiny())
-    batch = next(iter(training_batches(setup, 0)))
-    seen = []
-    head = setup.detector.model.proposal_generator.rpn_head
-    head.register_forward_hook(lambda _m, _i, out: seen.extend(t.dtype for t in out[0] + out[1]))
-    with EventStorage(), torch.autocast("cpu", torch.bfloat16):
-        losses = setup.detector.model(batch)
-        inner = head.conv(torch.zeros(1, 16, 4, 4)).dtype
-    assert inner == torch.bfloat16
-    assert set(seen) == {torch.float32} == {v.dtype for v in losses.values()}
+    model, batch = setup.detector.model, next(iter(training_batches(setup, 0)))
+    with EventStorage():
+        assert all(v.isfinite() for v in model(batch).values())
+        model.proposal_generator.rpn_head.anchor_deltas.bias.data.fill_(float("inf"))
+        losses = model(batch)
+        assert losses["loss_rpn_cls"].isnan()
+        assert losses["loss_mask"].isfinite()
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_processes_keep_their_own_statistics_as_in_detectron2(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, setup = {}, prepare(tiny())
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    wrap = "transfer.detection.run.DistributedDataParallel"
+    monkeypatch.setattr(wrap, lambda model, **options: given.update(options) or model)
+    monkeypatch.setattr("transfer.detection.trainer.DistributedDataParallel", tuple)
+    make_trainer(setup)
+    assert given == {"device_ids": None, "broadcast_buffers": False}
 
 
 def test_precise_batchnorm_is_the_average_over_batches() -> None:

@@ -10,11 +10,12 @@ import torch
 from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
+from torch import nn
 
 from tests.transfer.detection.conftest import draw_split
 from transfer.detection.build import build_detector, build_optimizer
 from transfer.detection.config import load_config, protocol_of
-from transfer.detection.data import Split, TrainImages, read_split, trainable
+from transfer.detection.data import Split, TrainImages, read_split
 from transfer.detection.prepare import Run, mapper_of
 from transfer.features import TimmFeatures
 from transfer.results.record import protocol_hash
@@ -51,6 +52,7 @@ def test_the_first_step_runs_at_reduced_size(name: str) -> None:
         "model.rpn_batch=16", "model.pre_nms_topk=[20, 20]", "model.post_nms_topk=[10, 10]",
         "model.mask_convs=[8, 8]", "model.box_fcs=[16]", "freeze=none",
     )  # fmt: skip
+    config.model.square_pad = 96 if config.model.square_pad else 0
     if config.model.box_convs:
         config.model.box_convs = [8, 8]
     model = build_detector(config, num_classes=2).model
@@ -95,7 +97,7 @@ def test_the_recipes_own_mapper_takes_every_kind_of_mask(
     config, split = load(name), splits[kind]
     detector = SimpleNamespace(image_format="RGB")
     setup = Run(config, Path(), torch.device("cpu"), split, split, detector)
-    records = trainable(split.records)
+    records = split.records.trainable()
     images = TrainImages(records, mapper_of(setup, training=True), seed=0)
     seen = 0
     for place in range(4):  # half of ConvNeXt's images are cropped
@@ -141,9 +143,30 @@ def test_settings_follow_their_sources() -> None:
     second = load("convnextv2_base_3x")
     assert second.schedule.steps == pytest.approx(36 * 117_266 / 32, rel=1e-3)
     assert second.model.soft_nms.method == "linear"
+    assert second.model.soft_nms.iou_threshold == 0.5
+    assert second.input.train[-1].pad is False
+    lvis = load("resnet50_lvis_1x")
+    assert (lvis.schedule.steps, list(lvis.schedule.milestones)) == (180_000, [120_000, 160_000])
     vit = load("vit_large_100ep")
     assert vit.schedule.steps * vit.train.batch == pytest.approx(100 * 118_000, rel=1e-3)
     assert (vit.features.window_size, vit.decay.layers) == (14, 0.8)
+
+
+def test_the_cascade_is_convnexts() -> None:
+    model = load("convnext_base_3x").model
+    assert list(model.stage_loss_weights) == [1, 0.5, 0.25]
+    assert (model.box_norm, model.mask_norm, model.box_loss) == ("SyncBN", "", "giou")
+    assert list(model.post_nms_topk) == [2000, 1000]
+    built = build_detector(load("convnext_base_3x", "arch=convnext_atto"), num_classes=2).model
+    rpn, heads = built.proposal_generator, built.roi_heads
+    assert (rpn.smooth_l1_beta, rpn.anchor_boundary_thresh) == (1 / 9, 0)
+    assert rpn.post_nms_topk == {True: 2000, False: 1000}
+    assert not [m for m in heads.mask_head.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert [m for m in heads.box_head[2].modules() if isinstance(m, nn.BatchNorm2d)]
+    weights = [
+        (p.loss_weight["loss_cls"], p.loss_weight["loss_box_reg"]) for p in heads.box_predictor
+    ]
+    assert weights == [(1, 10), (0.5, 5), (0.25, 2.5)]
 
 
 def test_the_cascade_is_a_switch_that_changes_the_protocol() -> None:

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torchvision.ops import box_iou
 
-from transfer.detection.soft_nms import soft_nms
+from transfer.detection.soft_nms import best_first, soft_nms
 
 OPTIONS = {"method": "linear", "iou_threshold": 0.3, "sigma": 0.5, "min_score": 0.001, "topk": 10}
 
@@ -57,3 +58,17 @@ def test_low_scores_and_unknown_methods() -> None:
     assert index.numel() == 0
     with pytest.raises(ValueError, match="linear"):
         soft_nms(boxes, torch.ones(1), torch.zeros(1), **{**OPTIONS, "method": "hard"})
+
+
+def test_no_step_waits_for_the_device() -> None:
+    """A host read of a CUDA tensor is an error under FakeTensorMode."""
+    with FakeTensorMode():
+        boxes, scores = torch.empty(30, 4, device="cuda"), torch.empty(30, device="cuda")
+        classes = torch.empty(30, dtype=torch.long, device="cuda")
+        with pytest.raises(DataDependentOutputException):
+            scores.argmax().item()
+        for method in ("linear", "gaussian"):
+            kept, values = best_first(
+                boxes, scores, classes, method=method, iou_threshold=0.5, sigma=0.5, steps=10
+            )
+            assert kept.shape == values.shape == (10,)

@@ -4,6 +4,7 @@ import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from omegaconf import DictConfig
 
 from pretrain.files.training_state import read_state
 from pretrain.run.stop import NotFiniteError, Stopped
+from tests.transfer.detection.conftest import CONFIG, TINY
 from transfer.detection import checkpoint
 from transfer.detection import run as detection_run
+from transfer.detection.config import ConfigError, load_config
 from transfer.detection.evaluation.evaluator import CocoEvaluator
 from transfer.detection.prepare import Run
 from transfer.detection.run import eval_only, evaluate, run
@@ -124,14 +127,19 @@ def test_evaluating_a_finished_run_leaves_its_record_as_it_is(tiny: Tiny) -> Non
     figures = eval_only(tiny("out", "model.score_threshold=0.5", "optimizer.lr=0.5"))
     after = contents(out)
     assert {name: after.pop(name) for name in before} == before
-    folder = out / next(iter(after)).split("/")[0]
-    assert {path.name for path in folder.iterdir()} == {"coco_instances_results.json", "eval.json"}
-    found = json.loads((folder / "eval.json").read_text())
-    assert found["metrics"] == figures
-    assert set(found["changed"]) == {"model", "optimizer"}
-    assert [side["lr"] for side in found["changed"]["optimizer"]] == [
-        result.protocol["optimizer"]["lr"], 0.5,
-    ]  # fmt: skip
+    (path,) = out.glob("evals/*.json")
+    found = read_result(path)
+    assert found.metrics == figures
+    assert set(after) == {
+        f"evals/{path.name}", f"evals/{path.stem}/coco_instances_results.json"
+    }  # fmt: skip
+    assert found.eval["score_threshold"] == 0.5
+    assert (found.train, found.train_hash, found.cost) == (
+        result.train, result.train_hash, result.cost
+    )  # fmt: skip  # trained as it was, not as the command line says now
+    assert found.eval_hash != result.eval_hash
+    with pytest.raises(ConfigError, match=r"another network .*anchor_sizes"):
+        eval_only(tiny("out", "model.anchor_sizes=[8, 16, 32, 64, 96]"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -224,6 +232,52 @@ def test_an_occupied_folder_and_another_run_are_refused(
         run(tiny())
     with pytest.raises(ValueError, match=r"optimizer\.lr: [\d.]+ -> 0\.5"):
         run(tiny("out", "optimizer.lr=0.5"), resume=True)
+
+
+def test_a_run_goes_on_where_its_data_has_moved_to(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3, kill)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny())
+    data, moved = tiny().data, []
+    for name in ("train", "val"):
+        copytree(Path(data[f"{name}_json"]).parent, tmp_path / "moved" / name)
+        moved.append(f"data.{name}_json={tmp_path / 'moved' / name / 'instances.json'}")
+        moved.append(f"data.{name}_images={tmp_path / 'moved' / name / 'images'}")
+    assert run(tiny("out", *moved), resume=True) is not None
+    run_file = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run_file["paths"]["val_json"] == str(tmp_path / "moved/val/instances.json")
+
+
+def test_another_annotation_file_is_another_run(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3, kill)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny())
+    other = json.loads(Path(tiny().data.train_json).read_text())
+    other["annotations"].pop()
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    with pytest.raises(ValueError, match=r"data\.train_sha256: "):
+        run(tiny("out", f"data.train_json={tmp_path / 'other.json'}"), resume=True)
+
+
+def test_an_evaluation_needs_no_training_data(tiny: Tiny) -> None:
+    result = run(tiny("out", "schedule.steps=1", "test.pictures=0"))
+    config = tiny("out")
+    overrides = [f"{key}={config.data[key[5:]]}" for key in ("data.val_json", "data.val_images")]
+    custom = CONFIG.with_name("custom_coco.py")
+    alone = load_config(
+        custom, [*TINY, *overrides, f"output_dir={config.output_dir}"], training=False
+    )
+    alone.input.test, alone.model = config.input.test, config.model
+    assert result is not None
+    assert eval_only(alone) == result.metrics
+    with pytest.raises(ValueError, match=r"data\.train_json is not set"):
+        load_config(custom, [*TINY, *overrides])
 
 
 @pytest.mark.parametrize(

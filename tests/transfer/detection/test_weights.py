@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -11,6 +12,7 @@ from omegaconf import DictConfig
 
 from pretrain.files.encoder_file import EncoderIdentity, write_encoder
 from transfer.detection.build import build_detector
+from transfer.detection.config import ConfigError
 from transfer.detection.run import eval_only, run
 
 ARCH = "convnextv2_atto"
@@ -58,7 +60,7 @@ def test_a_training_state_stands_alone_as_well(tiny: Tiny, encoder_file: Path) -
     encoder_file.unlink()
     out = Path(tiny().output_dir)
     eval_only(tiny("out", *same, "optimizer.lr=0.5", f"checkpoint={out / 'state.pt'}"))
-    (again,) = out.glob("eval-*/coco_instances_results.json")
+    (again,) = out.glob("evals/*/coco_instances_results.json")
     assert again.read_bytes() == (out / again.name).read_bytes()  # pixels, averaged weights
 
 
@@ -68,6 +70,29 @@ def test_pixels_are_fed_as_the_encoder_was_trained(tiny: Tiny, encoder_file: Pat
     assert torch.allclose(detector.model.pixel_mean.flatten(), expected)
     assert torch.allclose(detector.model.pixel_std.flatten(), torch.tensor([0.2, 0.3, 0.4]) * 255)
     assert detector.image_format == "BGR"
+
+
+def test_pixels_can_be_set_and_the_record_says_so(tiny: Tiny, encoder_file: Path) -> None:
+    pixels = 'pixels={"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "color_order": "RGB"}'
+    detector = build_detector(tiny("out", f"weights={encoder_file}", pixels), num_classes=2)
+    assert torch.allclose(detector.model.pixel_mean, torch.tensor(127.5))
+    assert torch.allclose(detector.model.pixel_std, torch.tensor(63.75))
+    assert detector.image_format == "RGB"
+    assert "pixels set by the config" in detector.notes[-1]
+    with pytest.raises(ConfigError, match="needs exactly mean, std, color_order"):
+        tiny("out", 'pixels={"mean": [0.5, 0.5, 0.5]}')
+
+
+def test_assumed_pixels_are_a_warning(tiny: Tiny, tmp_path: Path, caplog: Any) -> None:
+    args = {"embed_dim": 64, "depth": 4, "num_heads": 1, "img_size": 64}
+    net = timm.create_model("vit_base_patch16_224", num_classes=5, **args)
+    path = tmp_path / "deit_base_patch16_224-b5f2ef4d.pth"  # a release: its training is known
+    torch.save(net.state_dict(), path)
+    config = tiny("out", f"weights={path}", "arch=vit_base_patch16_224",
+                  f"arch_args={args}")  # fmt: skip
+    with caplog.at_level("WARNING"):
+        build_detector(config, num_classes=2)
+    assert "use mean and std 0.5; set pixels=" in caplog.text
 
 
 def test_heads_start_the_same_whatever_the_encoder(tiny: Tiny, encoder_file: Path) -> None:

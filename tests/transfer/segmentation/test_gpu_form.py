@@ -12,7 +12,7 @@ from tests.gpu_form import CUDA, MixedDevicesError, StandIn, stand_in_gpu
 from tools.benchmarks.segmentation import our_segmentor
 from transfer.segmentation.estimate import random_batch
 
-OPTIONS = ["crop_size=(64, 64)", "image_size=64", "data_root=unused", "drop_path=0.0"]
+OPTIONS = ["crop_size=(64, 64)", "image_size=64", "data_root=unused", "drop_path_rate=0.0"]
 CONFIGS = ["resnet50", "convnextv2_tiny", "beit_base_pt"]
 
 

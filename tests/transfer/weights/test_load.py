@@ -1,13 +1,14 @@
 """Strict loading: every tensor from the file or declared, one error that lists the rest."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from pretrain.files.encoder_file import EncoderIdentity, write_encoder
-from tests.transfer.weights.cases_layouts import BEIT, CONVNEXT2, RESNET, VIT, random_net
+from tests.transfer.weights.cases_layouts import BEIT, CONVNEXT2, RESNET, VIT, layouts, random_net
 from transfer.features import TimmFeatures
 from transfer.features.position import resize_position_embedding, resize_relative_position
 from transfer.weights import (
@@ -18,6 +19,7 @@ from transfer.weights import (
     sha256_of,
     transfer_arch_args,
 )
+from transfer.weights.convert import read_weights
 
 
 def identity(arch: str, args: dict, **changes) -> EncoderIdentity:
@@ -51,6 +53,22 @@ def test_report_and_pixels(resnet):
     assert json.loads(json.dumps(report.to_json()))["file"] == str(resnet)
     assert (pixels.mean, pixels.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert pixels.color_order == "BGR"
+
+
+@pytest.mark.parametrize(
+    ("layout", "told"),
+    [
+        ("beit_shared", r"std \[0\.5, 0\.5, 0\.5\], assumed: .* ImageNet-1k use ImageNet's"),
+        ("timm_vit", r"std \[0\.229, .*assumed: timm's AugReg .* 0\.5"),
+        ("mae", r"std \[0\.229, 0\.224, 0\.225\]$"),
+    ],
+)
+def test_the_report_says_which_pixel_statistics_are_assumed(tmp_path, layout, told):
+    made = layouts()[layout]()
+    torch.save(made.content, tmp_path / "weights.pth")
+    weights = read_weights(tmp_path / "weights.pth", arch_args=made.arch_args)
+    features = TimmFeatures(weights.identity.arch, weights.identity.arch_args)
+    assert re.search(told, str(load_encoder(features, weights)))
 
 
 def test_scratch():
@@ -97,6 +115,19 @@ def test_fresh_keeps_the_initial_value(resnet):
     features, report, _ = features_for(resnet, fresh=["conv1.weight"])
     assert torch.equal(features.encoder.conv1.weight, wanted)
     assert report.fresh == report.unused == ["conv1.weight"]
+
+
+def test_what_a_recipe_adds_needs_no_declaration(tmp_path):
+    def change(state):
+        del state["cls_token"]
+
+    added = {"relative_position": True, "layer_scale": 1.0}
+    path = _write(tmp_path, *VIT)
+    features, report, _ = features_for(path, **added)
+    assert set(report.fresh) == features.added
+    assert "blocks.0.attn.relative_position_bias_table" in report.fresh
+    with pytest.raises(WeightsError, match=r"missing from the file \(1\): cls_token"):
+        features_for(_write(tmp_path, *VIT, change), **added)
 
 
 @pytest.mark.parametrize("which", ["fresh", "unused"])

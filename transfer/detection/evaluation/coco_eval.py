@@ -20,6 +20,7 @@ from transfer.datasets.lvis import (
     FREQUENCIES,
     best_of_each_image,
     is_lvis,
+    judged,
 )
 
 logger = logging.getLogger(__name__)
@@ -59,16 +60,16 @@ def coco_metrics(
     Without any detection every metric is 0. ValueError for an engine that cannot, and for
     detections of images or categories that the ground truth does not have.
     """
-    check_engine(engine, ground_truth)
+    federated = is_lvis(ground_truth)
+    check_engine(engine, federated)
     _check_ids(ground_truth, detections)
     numbers = IdNumbers.of(ground_truth)
     ground_truth = numbers.apply(ground_truth)
     evaluator = f"{engine} {metadata.version(engine)}"
-    federated = is_lvis(ground_truth)
     most = max_detections or (DETECTIONS_AN_IMAGE if federated else 100)
     if federated:
         evaluator += ", LVIS"
-        detections = best_of_each_image(detections, most)
+        detections = judged(best_of_each_image(detections, most), ground_truth, numbers.place)
     names = {c["id"]: str(c["name"]) for c in ground_truth["categories"]}
     metrics: dict[str, float] = {}
     per_class: dict[str, dict[str, float]] = {name: {} for name in names.values()}
@@ -89,11 +90,11 @@ def coco_metrics(
     return CocoMetrics(metrics, per_class, evaluator, precision)
 
 
-def check_engine(engine: str, ground_truth: dict[str, Any]) -> None:
-    """ValueError for an unknown engine, or one that does not know LVIS' rules."""
+def check_engine(engine: str, federated: bool) -> None:
+    """ValueError for an unknown engine, or one that does not know LVIS' rules if they hold."""
     if engine not in ENGINES:
         raise ValueError(f"unknown COCO evaluation engine {engine!r}; choose from {ENGINES}")
-    if is_lvis(ground_truth) and engine != ENGINES[0]:
+    if federated and engine != ENGINES[0]:
         raise ValueError(f"{engine} has no federated ground truth: LVIS needs {ENGINES[0]}")
 
 

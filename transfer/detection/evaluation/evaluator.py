@@ -63,7 +63,7 @@ class CocoEvaluator(COCOEvaluator):
         detections = [self._named(d) for p in by_image for d in p["instances"]]
         if self._output_dir is not None:
             write_predictions(detections, self._output_dir)
-        truth = self.split.ground_truth
+        truth = self.split.read_ground_truth()
         if img_ids is not None:
             truth, detections = _only(truth, detections, set(img_ids))
         self.metrics = coco_metrics(

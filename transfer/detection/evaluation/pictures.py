@@ -65,12 +65,12 @@ def choose(
 ) -> list[dict[str, Any]]:
     """Records to show: those named, those with most errors, or `count` spread over the split."""
     if ids:
-        by_id = {str(r["image_id"]): r for r in split.records}
-        unknown = [str(i) for i in ids if str(i) not in by_id]
+        place_of = {str(image["id"]): i for i, image in enumerate(split.file.images)}
+        unknown = [str(i) for i in ids if str(i) not in place_of]
         if unknown:
             raise ValueError(f"{split.json_file} has no image with id {', '.join(unknown)}")
-        return [by_id[str(i)] for i in ids]
-    rows = [r for r in split.records if r["annotations"]] or split.records
+        return [split.records[place_of[str(i)]] for i in ids]
+    rows = split.records.with_objects()
     if worst:
         truths, found = _by_image(split, predictions, score)
         return sorted(rows, key=lambda r: -_errors(r, truths, found))[:count]
@@ -123,7 +123,7 @@ def _by_image(
 ) -> tuple[Grouped, Grouped]:
     """Ground truth and sure enough detections by image id."""
     truths: Grouped = defaultdict(list)
-    for annotation in split.ground_truth["annotations"]:
+    for annotation in split.read_ground_truth()["annotations"]:
         truths[annotation["image_id"]].append(annotation)
     found: Grouped = defaultdict(list)
     for prediction in predictions:

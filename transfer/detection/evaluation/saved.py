@@ -7,6 +7,7 @@ from typing import Any
 from pretrain.run.folder import RUN
 from transfer.detection.data import Split, read_split
 from transfer.detection.evaluation.evaluator import PREDICTIONS_NAME
+from transfer.detection.folder import PATHS
 
 
 def read_predictions(source: Path) -> list[dict[str, Any]]:
@@ -32,7 +33,7 @@ def read_val(source: Path, annotations: Path | None = None, images: Path | None 
     data: dict[str, str] = {}
     run_file = (source if source.is_dir() else source.parent) / RUN
     if run_file.is_file():
-        data = json.loads(run_file.read_text())["data"]
+        data = json.loads(run_file.read_text())[PATHS]
     json_file = annotations or data.get("val_json")
     if json_file is None:
         raise ValueError(f"{source} is not a run's folder: give --annotations")
@@ -41,4 +42,4 @@ def read_val(source: Path, annotations: Path | None = None, images: Path | None 
 
 def read_truth(source: Path, annotations: Path | None = None) -> dict[str, Any]:
     """The ground truth that a run's predictions are measured on."""
-    return read_val(source, annotations).ground_truth
+    return read_val(source, annotations).read_ground_truth()

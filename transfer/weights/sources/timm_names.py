@@ -6,6 +6,7 @@ LEFT = ((r"(head\.fc|head\.weight|head\.bias|fc|classifier|head_dist)(\.|$)", CL
 
 
 def to_timm(raw: Raw) -> Renamed:
+    """Keep timm's names; drop tensors that are not the encoder's."""
     return rename(raw.tensors, left=LEFT)
 
 
@@ -15,5 +16,11 @@ def _recognise(raw: Raw) -> str | None:
     return None
 
 
-TIMM = Source("timm", "a timm state dict (architectures other than ResNet, ConvNeXt, ViT and BEiT: "
-              "give --arch)", "supervised", _recognise, to_timm)  # fmt: skip
+TIMM = Source(
+    "timm",
+    "a timm state dict (architectures other than ResNet, ConvNeXt, ViT and BEiT: give --arch)",
+    "supervised",
+    _recognise,
+    to_timm,
+    other_pixels="timm's BiT, AugReg and CLIP nets use other mean and std",
+)

@@ -36,7 +36,7 @@ def found(val: Split) -> list[dict[str, Any]]:
     """Every disc is found, no square; the last image has a false disc as well."""
     discs = [
         {k: a[k] for k in ("image_id", "category_id", "bbox", "segmentation")} | {"score": 0.9}
-        for a in val.ground_truth["annotations"]
+        for a in val.read_ground_truth()["annotations"]
         if a["category_id"] == 7
     ]
     return [*discs, {**discs[-1], "bbox": [0, 0, 5, 5], "segmentation": None, "score": 0.8}]
@@ -85,7 +85,7 @@ def test_colours_tell_what_went_wrong(
 
 def test_curves_are_drawn(val: Split, found: list[dict[str, Any]], tmp_path: Path) -> None:
     for name, count in (("some", len(found)), ("none", 0)):
-        path = draw_curves(val.ground_truth, found[:count], tmp_path / f"{name}.png")
+        path = draw_curves(val.read_ground_truth(), found[:count], tmp_path / f"{name}.png")
         assert Image.open(path).size[0] > 500
 
 
