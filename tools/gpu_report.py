@@ -1,4 +1,4 @@
-"""What only a GPU can show, in one command of at most 20 minutes: make gpu
+"""What only a GPU can show, in one command of at most 20 minutes: make gpu.
 
     python tools/gpu_report.py [--device cuda] [--out results/gpu] [--only goldens ...]
     python tools/gpu_report.py --device cpu --tiny --out /tmp/gpu     shows that every case runs
@@ -52,6 +52,7 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -17,16 +17,16 @@ Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Stride 1, padding 1: (B, C, H, W) -> (B, C', H, W)."""
+    """Convolve with stride 1 and padding 1: (B, C, H, W) -> (B, C', H, W)."""
     if supports(x) and weight.dtype == x.dtype:
         return Conv3x3.apply(x.contiguous(memory_format=torch.channels_last), weight, bias)
     return F.conv2d(x, weight, bias, padding=1)
 
 
 def norm_conv(x: Tensor, norm: nn.Module, conv: nn.Conv2d, relu6: nn.ReLU6 | None = None) -> Tensor:
-    """conv(norm(x)), or conv(relu6(norm(x))), where conv keeps the size of the map."""
+    """Return conv(norm(x)), or conv(relu6(norm(x))), where conv keeps the size of the map."""
     hooked = relu6 is not None and relu6._forward_hooks
-    if own_backward(x) and type(norm) is nn.BatchNorm2d and norm.training and not hooked:
+    if recompute_by_hand(x) and type(norm) is nn.BatchNorm2d and norm.training and not hooked:
         parameters = (norm.weight, norm.bias, conv.weight, conv.bias)
         return NormConv.apply(x, *parameters, norm, relu6 is not None)
     x = norm(x)
@@ -34,8 +34,8 @@ def norm_conv(x: Tensor, norm: nn.Module, conv: nn.Conv2d, relu6: nn.ReLU6 | Non
     return conv3x3(x, conv.weight, conv.bias) if conv.kernel_size == (3, 3) else conv(x)
 
 
-def own_backward(x: Tensor) -> bool:
-    """Whether to trade passes over `x` for memory by hand; torch.compile does so by itself."""
+def recompute_by_hand(x: Tensor) -> bool:
+    """Return whether to trade passes over `x` for memory by hand, as torch.compile does itself."""
     return on_cpu(x) and not torch.compiler.is_compiling()
 
 
@@ -44,12 +44,14 @@ class Conv3x3(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve x (B, C, H, W) and keep it for the backward pass."""
         ctx.save_for_backward(x, weight)
         ctx.has_bias = bias is not None
         return F.conv2d(x, weight, bias, padding=1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Gradients:
+        """Return the gradients by x, weight and bias."""
         x, weight = ctx.saved_tensors
         needed = (*ctx.needs_input_grad[:2], ctx.has_bias and ctx.needs_input_grad[2])
         return conv_gradients(grads[0], x, weight, needed)
@@ -69,6 +71,7 @@ class NormConv(torch.autograd.Function):
         norm: nn.BatchNorm2d,
         relu6: bool,
     ) -> Tensor:
+        """Normalise x (B, C, H, W), convolve, and keep x alone."""
         assert norm.momentum is not None
         assert norm.num_batches_tracked is not None
         norm.num_batches_tracked.add_(1)
@@ -82,6 +85,7 @@ class NormConv(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Normalise x again, and return its gradient and the parameters'."""
         x, gamma, beta, weight, mean, inverse_std = ctx.saved_tensors
         scale = gamma * inverse_std
         shift = beta - mean * scale
@@ -100,7 +104,10 @@ class NormConv(torch.autograd.Function):
 def conv_gradients(
     grad: Tensor, x: Tensor, weight: Tensor, needed: tuple[bool, bool, bool]
 ) -> Gradients:
-    """Of a convolution that keeps the size, stride 1: by x, weight and bias, those `needed`."""
+    """Return the gradients of a stride-1, same-size convolution by x, weight and bias.
+
+    None for those that are not `needed`.
+    """
     grad = grad.contiguous(memory_format=torch.channels_last)
     by_x, by_weight, by_bias = needed
     by_kernel = by_weight and weight.shape[2] == 3 and supports(x)

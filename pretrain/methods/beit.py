@@ -142,7 +142,10 @@ class BEiT(nn.Module):
         return encoder.norm(x)
 
     def tokens(self, token_images: Tensor) -> Tensor:
-        """The tokenizer's codes of `token_images` in [0, 1] -> (B, h*w) int64."""
+        """Return the tokenizer's codes of `token_images` in [0, 1]: (B, h*w) int64.
+
+        Raises ValueError if there is no tokenizer, or not one token per patch.
+        """
         tokens = self._tokenizer().tokens(token_images)
         if tokens.shape[1] != self.grid[0] * self.grid[1]:
             raise ValueError(
@@ -184,7 +187,7 @@ class BEiT(nn.Module):
         return {"tokenizer": self.tokenizer_digest}
 
     def set_extra_state(self, state: Any) -> None:
-        """Refuse to go on with other tokens than those trained on so far."""
+        """Raise ValueError if the state was trained on another tokenizer's tokens."""
         theirs, ours = state["tokenizer"][:12], self.tokenizer_digest[:12]
         if theirs != ours:
             raise ValueError(

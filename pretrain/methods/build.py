@@ -20,8 +20,8 @@ from pretrain.tokenizer.vae import read_tokenizer
 logger = logging.getLogger(__name__)
 
 
-def _encoder(recipe: Recipe) -> dict[str, Any]:
-    """What every method asks of its encoder."""
+def encoder_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return what every method asks of its encoder."""
     return {
         "arch": recipe.arch,
         "arch_args": recipe.arch_args,
@@ -52,10 +52,11 @@ def sparse_path(setting: str, device: str) -> Sparse:
 
 
 def build_spark(recipe: Recipe, _tokenizer: Path | None) -> SparK:
+    """Return SparK as the recipe has it."""
     assert isinstance(recipe.method, SparkSettings)
     settings = recipe.method
     return SparK(
-        **_encoder(recipe),
+        **encoder_settings(recipe),
         mask_ratio=settings.mask_ratio,
         decoder_width=settings.decoder_width,
         densify_norm=None if settings.densify_norm == "auto" else settings.densify_norm,
@@ -64,10 +65,11 @@ def build_spark(recipe: Recipe, _tokenizer: Path | None) -> SparK:
 
 
 def build_fcmae(recipe: Recipe, _tokenizer: Path | None) -> FCMAE:
+    """Return FCMAE as the recipe has it."""
     assert isinstance(recipe.method, FcmaeSettings)
     settings = recipe.method
     return FCMAE(
-        **_encoder(recipe),
+        **encoder_settings(recipe),
         mask_ratio=settings.mask_ratio,
         decoder_width=settings.decoder_width,
         decoder_depth=settings.decoder_depth,
@@ -77,11 +79,12 @@ def build_fcmae(recipe: Recipe, _tokenizer: Path | None) -> FCMAE:
 
 
 def build_beit(recipe: Recipe, tokenizer: Path | None) -> BEiT:
+    """Return BEiT as the recipe has it. Raises ValueError without a tokenizer."""
     if tokenizer is None:
         raise ValueError("BEiT needs a tokenizer: give its file with --tokenizer")
     assert isinstance(recipe.method, BeitSettings)
     method = BEiT(
-        **_encoder(recipe),
+        **encoder_settings(recipe),
         tokenizer=read_tokenizer(tokenizer),
         pixel_mean=recipe.augmentation.pixel_mean,
         pixel_std=recipe.augmentation.pixel_std,

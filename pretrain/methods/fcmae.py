@@ -85,6 +85,7 @@ class FCMAE(nn.Module):
         return self.masked.densified(images, self.view(visible))
 
     def view(self, visible: Tensor) -> View:
+        """Return the index tables of a batch's masks `visible` (B, 1, h, w) bool."""
         return self.masked.view(visible, visible_count(visible, self.n_visible))
 
     @torch.no_grad()
@@ -100,7 +101,9 @@ class FCMAE(nn.Module):
 
 
 def init_weights(model: FCMAE, init: Init) -> None:
-    """Weights truncated normal, biases zero, mask token normal 0.02; norms stay as timm has them.
+    """Draw weights truncated normal, mask token normal 0.02; biases zero, norms stay as timm's.
+
+    Raises ValueError for another `init`.
 
     "std_0.02": every convolution and Linear 0.02, as the encoder's own initialisation and the
     paper's (JAX) code. "release": `FCMAE._init_weights` of the released PyTorch code, which runs

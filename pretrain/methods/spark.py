@@ -89,6 +89,7 @@ class SparK(nn.Module):
         return self.masked.densified(images, self.view(visible))
 
     def view(self, visible: Tensor) -> View:
+        """Return the index tables of a batch's masks `visible` (B, 1, h, w) bool."""
         return self.masked.view(visible, visible_count(visible, self.n_visible))
 
     @torch.no_grad()

@@ -95,11 +95,13 @@ class Edges(torch.autograd.Function):
 
     @staticmethod
     def forward(_ctx: Any, x: Tensor) -> tuple[Tensor, ...]:
+        """Return x (B, C, H, W), and copies of two lines along each side."""
         lines = (x[:, :, :2], x[:, :, -2:], x[..., :2], x[..., -2:])
         return x.view_as(x), *(line.clone() for line in lines)
 
     @staticmethod
     def backward(_ctx: Any, *grads: Tensor) -> Tensor:
+        """Return the gradient of x: the lines' are added to the whole map's."""
         whole, top, bottom, left, right = grads
         grad = whole.clone()
         grad[:, :, :2] += top
@@ -139,6 +141,7 @@ class Unshuffled(torch.autograd.Function):
 
     @staticmethod
     def forward(_ctx: Any, phases: Tensor, *ring: Tensor) -> Tensor:
+        """Interleave the phases and overwrite the outermost pixels by `ring`."""
         batch, _, h, w = phases.shape
         cells = phases.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1))  # (B, H, W, 2, 2, C)
         out = cells.permute(0, 1, 3, 2, 4, 5).reshape(batch, 2 * h, 2 * w, -1)
@@ -148,6 +151,7 @@ class Unshuffled(torch.autograd.Function):
 
     @staticmethod
     def backward(_ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradients of the phases, zero under the ring, and of the ring."""
         grad = grads[0]
         # A corner was written last by left or right: only they get its gradient.
         top, bottom = grad[:, :, 0].clone(), grad[:, :, -1].clone()

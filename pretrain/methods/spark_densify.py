@@ -40,7 +40,7 @@ def _visible_projection(feature: Tensor, token: Tensor, conv: nn.Conv2d, view: P
 
 
 def _constant_map(token: Tensor, conv: nn.Conv2d, height: int, width: int) -> Tensor:
-    """conv of a map that is `token` everywhere, (H * W, C'): first, inner and last rows differ."""
+    """Return conv of a map of `token` alone, (H * W, C'): first, inner and last rows differ."""
     small = F.conv2d(token.expand(-1, -1, 3, 3), conv.weight, conv.bias, padding=1)[0]
     kinds = small.permute(1, 2, 0)  # (3, 3, C')
     rows = torch.cat((kinds[:1], kinds[1:2].expand(height - 2, -1, -1), kinds[2:]))

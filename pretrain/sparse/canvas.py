@@ -75,6 +75,7 @@ class VisibleWindows(torch.autograd.Function):
     def forward(
         ctx: Any, canvas: Tensor, window: tuple[int, int], size: int, *places: Tensor
     ) -> Tensor:
+        """Copy the windows of the visible patches."""
         ctx.save_for_backward(*places)
         ctx.shape, ctx.window, ctx.size = canvas.shape, window, size
         views = canvas.unfold(1, window[0], size).unfold(2, window[1], size)  # (B, h, w, C, ..)
@@ -82,6 +83,7 @@ class VisibleWindows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient of the canvas: the sum of all windows at their places."""
         places = ctx.saved_tensors
         (batch, height, width, channels), size = ctx.shape, ctx.size
         (down, across), (y, x) = ctx.window, (ceil(side / ctx.size) for side in ctx.window)

@@ -34,6 +34,7 @@ class DenseLayer:
     channels_last = False  # (B, H, W, C) rather than (B, C, H, W)
 
     def view(self) -> DenseView | None:
+        """Return the mask of the running forward pass; None outside of one."""
         return self.slot.view  # type: ignore[return-value]
 
     def timm_forward(self, x: Tensor) -> Tensor:
@@ -45,6 +46,7 @@ class MaskedOutput(DenseLayer):
     """The layer, then its output times the mask."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Run timm's layer and zero its masked cells."""
         x = self.timm_forward(x)
         view = self.view()
         if view is None:
@@ -58,6 +60,7 @@ class OverVisible(DenseLayer):
     """The layer over the visible positions alone, given as (positions, C); zeros elsewhere."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Run timm's layer on the visible cells; the others are zero."""
         view = self.view()
         if view is None:
             return self.timm_forward(x)
@@ -69,6 +72,7 @@ class OverVisible(DenseLayer):
         return out if self.channels_last else out.permute(0, 3, 1, 2)
 
     def normalise_rows(self, rows: Tensor) -> Tensor:
+        """Return timm's layer of rows (positions, C)."""
         return self.timm_forward(rows)
 
 
@@ -79,38 +83,52 @@ class _AsMap(OverVisible):
         return self.timm_forward(rows[:, :, None, None])[:, :, 0, 0]
 
 
-class DenseConv2d(MaskedOutput, nn.Conv2d): ...
+class DenseConv2d(MaskedOutput, nn.Conv2d):
+    """A convolution, masked."""
 
 
-class DenseConv2dSame(MaskedOutput, Conv2dSame): ...
+class DenseConv2dSame(MaskedOutput, Conv2dSame):
+    """A convolution with TensorFlow's "same" padding, masked."""
 
 
-class DenseMaxPool2d(MaskedOutput, nn.MaxPool2d): ...
+class DenseMaxPool2d(MaskedOutput, nn.MaxPool2d):
+    """A max pooling, masked."""
 
 
-class DenseAvgPool2d(MaskedOutput, nn.AvgPool2d): ...
+class DenseAvgPool2d(MaskedOutput, nn.AvgPool2d):
+    """An average pooling, masked."""
 
 
 class DenseBatchNorm2d(OverVisible, nn.BatchNorm2d):
+    """BatchNorm over the visible positions."""
+
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002
         """Rows (positions, C) are as good as maps."""
 
 
-class DenseBatchNormAct2d(_AsMap, BatchNormAct2d): ...
+class DenseBatchNormAct2d(_AsMap, BatchNormAct2d):
+    """BatchNorm and activation over the visible positions."""
 
 
-class DenseLayerNorm2d(_AsMap, TimmLayerNorm2d): ...
+class DenseLayerNorm2d(_AsMap, TimmLayerNorm2d):
+    """LayerNorm of the visible positions, (B, C, H, W)."""
 
 
 class DenseLayerNorm(OverVisible, TimmLayerNorm):
+    """LayerNorm of the visible positions, (B, H, W, C)."""
+
     channels_last = True
 
 
 class DenseMlp(MaskedOutput, Mlp):
+    """ConvNeXt's MLP, masked at its end."""
+
     channels_last = True
 
 
 class DenseGrnMlp(MaskedOutput, GlobalResponseNormMlp):
+    """ConvNeXt V2's MLP, masked at its end."""
+
     channels_last = True
 
 
@@ -121,6 +139,7 @@ class DenseGlobalResponseNorm(DenseLayer, GlobalResponseNorm):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise the visible positions of (B, H, W, C) or (B, C, H, W)."""
         view = self.view()
         if view is None:
             return self.timm_forward(x)

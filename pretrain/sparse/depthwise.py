@@ -22,12 +22,14 @@ class VisibleDepthwise(torch.autograd.Function):
     def forward(
         ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, *entries: Tensor
     ) -> Tensor:
+        """Convolve rows (R, C) over their visible neighbours."""
         ctx.save_for_backward(rows, weight, *entries)
         ctx.has_bias = bias is not None
         return depthwise(rows, weight.flatten(1).t(), bias, *entries)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of rows, weight and bias."""
         grad = grads[0].contiguous()
         rows, weight, *entries = ctx.saved_tensors
         grad_rows = grad_weight = grad_bias = None

@@ -11,7 +11,7 @@ from timm.layers import to_2tuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.kernels.convolution import own_backward
+from pretrain.kernels.convolution import recompute_by_hand
 from pretrain.sparse.canvas import canvas_conv, visible_windows
 from pretrain.sparse.rows import as_rows
 from pretrain.sparse.view import PatchView, Reach
@@ -19,7 +19,7 @@ from pretrain.sparse.view import PatchView, Reach
 
 def halo_conv(x: Tensor, conv: nn.Conv2d, view: PatchView, reach: Reach) -> Tensor:
     """Convolve x (n, C, P, P) by `conv`, whatever its padding: the halo takes its place."""
-    if not own_backward(x):
+    if not recompute_by_hand(x):
         return canvas_conv(x, conv, view, reach)
     options = (conv.stride, conv.dilation, conv.groups)
     windows = view.rows_of_window(x.shape[2], *reach)
@@ -29,7 +29,7 @@ def halo_conv(x: Tensor, conv: nn.Conv2d, view: PatchView, reach: Reach) -> Tens
 def halo_max_pool(x: Tensor, pool: nn.MaxPool2d, view: PatchView, reach: Reach) -> Tensor:
     """Pool x (n, C, P, P) by `pool`: masked cells compete as zeros, the border does not."""
     options = (pool.kernel_size, pool.stride, 0, pool.dilation)
-    if not own_backward(x):
+    if not recompute_by_hand(x):
         return F.max_pool2d(visible_windows(x, view, reach, float("-inf")), *options)
     return HaloMaxPool.apply(x, view.rows_of_window(x.shape[2], *reach), reach, options)
 
@@ -52,6 +52,7 @@ class HaloConv(torch.autograd.Function):
         reach: Reach,
         options: tuple[Any, ...],
     ) -> Tensor:
+        """Gather the windows and convolve them; x (n, C, P, P) is kept."""
         ctx.save_for_backward(x, weight, windows)
         ctx.reach, ctx.options, ctx.bias_sizes = (
             reach,
@@ -63,6 +64,7 @@ class HaloConv(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gather the windows again, and return the gradients of x, weight and bias."""
         x, weight, windows = ctx.saved_tensors
         stride, dilation, groups = ctx.options
         needed = list(ctx.needs_input_grad[:3])
@@ -91,6 +93,7 @@ class HaloMaxPool(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, windows: Tensor, reach: Reach, options: tuple[Any, ...]
     ) -> Tensor:
+        """Gather the windows and pool them."""
         out, largest = F.max_pool2d(
             _gather(x, windows, float("-inf")), *options, return_indices=True
         )
@@ -100,6 +103,7 @@ class HaloMaxPool(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient of x: each goes to the largest cell of its window."""
         largest, windows = ctx.saved_tensors
         n, channels = grads[0].shape[:2]
         padded = grads[0].new_empty(n, *windows.shape[1:], channels).permute(0, 3, 1, 2)
@@ -116,7 +120,7 @@ def _gather(x: Tensor, windows: Tensor, outside: float = 0.0) -> Tensor:
 
 
 def _return(grad: Tensor, windows: Tensor, reach: Reach, size: int) -> Tensor:
-    """The gradient by x of `_gather`: each halo cell's goes to the cell that it is a copy of."""
+    """Return the gradient of `_gather` by x: that of a halo cell goes to the cell it copies."""
     (top, _), (left, _) = reach
     inside = torch.zeros(windows.shape[1:], dtype=torch.bool)
     inside[top : top + size, left : left + size] = True

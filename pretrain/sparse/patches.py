@@ -33,6 +33,7 @@ class PatchLayer:
     halo: Reach
 
     def view(self) -> PatchView | None:
+        """Return the mask of the running forward pass; None outside of one."""
         return self.slot.view  # type: ignore[return-value]
 
 
@@ -72,6 +73,7 @@ class PatchConv2d(PatchConvolution, nn.Conv2d):
     """A convolution; its windows may reach past the patch."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Convolve (n, C, P, P), or whole maps where there is no mask."""
         view = self.view()
         return super().forward(x) if view is None else self.convolve(x, view)
 
@@ -80,6 +82,7 @@ class PatchConv2dSame(PatchConvolution, Conv2dSame):
     """TensorFlow's "same" padding: timm's Conv2dSame pads the smaller half before."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Convolve (n, C, P, P), or whole maps where there is no mask."""
         view = self.view()
         return super().forward(x) if view is None else self.convolve(x, view)
 
@@ -88,6 +91,7 @@ class PatchMaxPool2d(PatchLayer, nn.MaxPool2d):
     """Masked cells compete as zeros, as in a dense map times the mask."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Pool (n, C, P, P), or whole maps where there is no mask."""
         view = self.view()
         if view is None:
             return super().forward(x)
@@ -98,6 +102,7 @@ class PatchAvgPool2d(PatchLayer, nn.AvgPool2d):
     """Masked cells and the border count as zeros."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Pool (n, C, P, P), or whole maps where there is no mask."""
         view = self.view()
         if view is None:
             return super().forward(x)
@@ -108,6 +113,7 @@ class PatchGlobalResponseNorm(PatchLayer, GlobalResponseNorm):
     """Norms over all visible positions of an image: its patches are laid end to end."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise (n, P, P, C) or (n, C, P, P) image by image."""
         view = self.view()
         if view is None:
             return super().forward(x)
@@ -121,6 +127,7 @@ class PatchDropPath(PatchLayer, DropPath):
     """Drops whole images: one draw for all patches of an image."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Zero all patches of some images, or drop samples where there is no mask."""
         view = self.view()
         if view is None or not self.training or self.drop_prob == 0.0:
             return super().forward(x)

@@ -23,11 +23,13 @@ class WindowProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, taps: Tensor) -> Tensor:
+        """Gather the windows and multiply them by the weight: (O, C')."""
         ctx.save_for_backward(rows, weight, taps)
         return _windows(rows, taps) @ _matrix(weight).t()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        """Return the gradients of rows and weight."""
         (grad,) = grads
         rows, weight, taps = ctx.saved_tensors
         grad_rows = grad_weight = None
@@ -55,6 +57,7 @@ class ScatterProduct(torch.autograd.Function):
     def forward(
         ctx: Any, rows: Tensor, weight: Tensor, output_rows: Tensor, base: Tensor, repeats: int
     ) -> Tensor:
+        """Multiply each row by every tap's weight and add it where the tap carries it."""
         ctx.save_for_backward(rows, weight, output_rows)
         ctx.repeats = repeats
         parts = (rows @ weight.flatten(1)).unflatten(1, weight.shape[1:])  # (R, k k, C')
@@ -65,6 +68,7 @@ class ScatterProduct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of rows, weight and base."""
         grad = grads[0]
         rows, weight, output_rows = ctx.saved_tensors
         parts = _windows(grad, output_rows)  # (R, k k C')

@@ -16,6 +16,7 @@ class ResponseNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        """Return y for x (B, L, C)."""
         exact = torch.promote_types(x.dtype, torch.float32)
         norms = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=exact)  # (B, 1, C)
         scale = torch.addcmul(torch.ones_like(weight), weight, _relative(norms, eps))
@@ -25,6 +26,7 @@ class ResponseNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        """Return the gradients of x, weight and bias."""
         x, norms, weight, scale = ctx.saved_tensors
         grad = grads[0].to(norms.dtype)
         grad_scale = (grad * x).sum(1, keepdim=True)  # (B, 1, C)

@@ -36,12 +36,14 @@ class SelectRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, index: Tensor) -> Tensor:
+        """Return rows (R, C) at index (N,)."""
         ctx.save_for_backward(index)
         ctx.shape = rows.shape
         return rows.index_select(0, index)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of rows: zero where they were not read."""
         (index,) = ctx.saved_tensors
         return grads[0].new_zeros(ctx.shape).index_copy_(0, index, grads[0]), None
 
@@ -51,6 +53,7 @@ class FillRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, fill: Tensor, count: int, index: Tensor, rows: Tensor) -> Tensor:
+        """Return (count, C): `rows` at `index`, `fill` elsewhere."""
         ctx.save_for_backward(index)
         ctx.dtypes = fill.dtype, rows.dtype
         wider = torch.promote_types(fill.dtype, rows.dtype)
@@ -59,6 +62,7 @@ class FillRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, Tensor]:
+        """Return the gradients of `fill`, a sum, and of `rows`, a copy."""
         (index,), grad = ctx.saved_tensors, grads[0]
         grad_fill = None
         if ctx.needs_input_grad[0]:

@@ -133,9 +133,11 @@ class DenseView(View):
         return self._table(("mask", height, x.dtype), make)
 
     def inputs(self, images: Tensor) -> Tensor:
+        """Return `images`, zero where masked."""
         return images * self.mask_like(images, images.shape[2])
 
     def densify(self, feature: Tensor, fill: Tensor | None = None) -> Tensor:
+        """Return the feature map with its masked cells set to `fill`, or zero."""
         mask = self.mask_of(feature.shape[2])
         dense = feature * mask if fill is None else torch.where(mask, feature, fill)
         # Channels first: whole maps train quicker that way by oneDNN (gradient by the weights).
@@ -159,6 +161,7 @@ class PatchView(View):
         return cells[self.grid_places()].permute(0, 3, 1, 2)
 
     def densify(self, feature: Tensor, fill: Tensor | None = None) -> Tensor:
+        """Return a map of `fill`, or zeros, with the patches' cells in their places."""
         rows, size = as_rows(feature), feature.shape[2]
         height, width = self.canvas_size(size)
         masked = rows.new_zeros(rows.shape[1]) if fill is None else fill.flatten()
