@@ -17,16 +17,16 @@ Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Stride 1, padding 1: (B, C, H, W) -> (B, C', H, W)."""
+    """Convolve with stride 1 and padding 1: (B, C, H, W) -> (B, C', H, W)."""
     if supports(x) and weight.dtype == x.dtype:
         return Conv3x3.apply(x.contiguous(memory_format=torch.channels_last), weight, bias)
     return F.conv2d(x, weight, bias, padding=1)
 
 
 def norm_conv(x: Tensor, norm: nn.Module, conv: nn.Conv2d, relu6: nn.ReLU6 | None = None) -> Tensor:
-    """conv(norm(x)), or conv(relu6(norm(x))), where conv keeps the size of the map."""
+    """Return conv(norm(x)), or conv(relu6(norm(x))), where conv keeps the size of the map."""
     hooked = relu6 is not None and relu6._forward_hooks
-    if own_backward(x) and type(norm) is nn.BatchNorm2d and norm.training and not hooked:
+    if recompute_by_hand(x) and type(norm) is nn.BatchNorm2d and norm.training and not hooked:
         parameters = (norm.weight, norm.bias, conv.weight, conv.bias)
         return NormConv.apply(x, *parameters, norm, relu6 is not None)
     x = norm(x)
@@ -34,8 +34,8 @@ def norm_conv(x: Tensor, norm: nn.Module, conv: nn.Conv2d, relu6: nn.ReLU6 | Non
     return conv3x3(x, conv.weight, conv.bias) if conv.kernel_size == (3, 3) else conv(x)
 
 
-def own_backward(x: Tensor) -> bool:
-    """Whether to trade passes over `x` for memory by hand; torch.compile does so by itself."""
+def recompute_by_hand(x: Tensor) -> bool:
+    """Return whether to trade passes over `x` for memory by hand, as torch.compile does itself."""
     return on_cpu(x) and not torch.compiler.is_compiling()
 
 

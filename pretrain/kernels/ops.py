@@ -18,21 +18,21 @@ MAX_TAPS = 289  # as in convolutions.c
 
 
 def on_cpu(x: Tensor) -> bool:
-    """Whether `x` is computed on the CPU in its own type, where products beat the library's."""
+    """Return whether `x` is on the CPU and autocast is off."""
     return x.is_cpu and not torch.is_autocast_enabled("cpu")
 
 
 def supports(x: Tensor) -> bool:
-    """Whether the kernels run here and take tensors like `x`."""
+    """Return whether the kernels run here and take tensors like `x`."""
     return on_cpu(x) and x.dtype in (torch.float32, torch.float64) and available()
 
 
 @custom_op("mim_transfer::window_entries", mutates_args=())
 def window_entries(windows: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of windows (cells, taps) int64 the entries under `rows`, cell by cell.
+    """Return the entries of each window that are smaller than `rows`, as compressed sparse rows.
 
-    -> first (cells + 1,), tap and row (cells * taps,) int32: cell o has the entries first[o] to
-    first[o + 1]; what lies behind the last one is not filled.
+    windows (cells, taps) int64 -> first (cells + 1,), tap and row (cells * taps,) int32: cell o
+    has the entries first[o] to first[o + 1]; what lies behind the last one is not filled.
     """
     cells, taps = windows.shape
     first, tap, row = _entries_like(windows)
@@ -71,7 +71,7 @@ def _(
 def depthwise_weight_grad(
     rows: Tensor, grad: Tensor, first: Tensor, tap: Tensor, row: Tensor, taps: int
 ) -> Tensor:
-    """The gradient of `depthwise` by its weight, (taps, C), for grad (cells, C)."""
+    """Return the gradient of `depthwise` by its weight, (taps, C), for grad (cells, C)."""
     cells, channels = grad.shape
     out = rows.new_empty(taps, channels)
     tensors = (rows.contiguous(), grad.contiguous(), first, tap, row, out)
@@ -86,7 +86,7 @@ def _(rows: Tensor, grad: Tensor, first: Tensor, tap: Tensor, row: Tensor, taps:
 
 @custom_op("mim_transfer::conv3x3_weight_grad", mutates_args=())
 def conv3x3_weight_grad(x: Tensor, grad: Tensor) -> Tensor:
-    """The gradient by weight of a 3 x 3 convolution of stride 1 and padding 1: (C', C, 3, 3).
+    """Return the weight's gradient of a 3 x 3 convolution, stride 1, padding 1: (C', C, 3, 3).
 
     x (B, H, W, C), grad (B, H, W, C'): channels last.
     """

@@ -20,8 +20,8 @@ from pretrain.tokenizer.vae import read_tokenizer
 logger = logging.getLogger(__name__)
 
 
-def _encoder(recipe: Recipe) -> dict[str, Any]:
-    """What every method asks of its encoder."""
+def encoder_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return what every method asks of its encoder."""
     return {
         "arch": recipe.arch,
         "arch_args": recipe.arch_args,
@@ -56,7 +56,7 @@ def build_spark(recipe: Recipe, _tokenizer: Path | None) -> SparK:
     assert isinstance(recipe.method, SparkSettings)
     settings = recipe.method
     return SparK(
-        **_encoder(recipe),
+        **encoder_settings(recipe),
         mask_ratio=settings.mask_ratio,
         decoder_width=settings.decoder_width,
         densify_norm=None if settings.densify_norm == "auto" else settings.densify_norm,
@@ -69,7 +69,7 @@ def build_fcmae(recipe: Recipe, _tokenizer: Path | None) -> FCMAE:
     assert isinstance(recipe.method, FcmaeSettings)
     settings = recipe.method
     return FCMAE(
-        **_encoder(recipe),
+        **encoder_settings(recipe),
         mask_ratio=settings.mask_ratio,
         decoder_width=settings.decoder_width,
         decoder_depth=settings.decoder_depth,
@@ -87,7 +87,7 @@ def build_beit(recipe: Recipe, tokenizer: Path | None) -> BEiT:
         raise ValueError("BEiT needs a tokenizer: give its file with --tokenizer")
     assert isinstance(recipe.method, BeitSettings)
     method = BEiT(
-        **_encoder(recipe),
+        **encoder_settings(recipe),
         tokenizer=read_tokenizer(tokenizer),
         pixel_mean=recipe.augmentation.pixel_mean,
         pixel_std=recipe.augmentation.pixel_std,

@@ -44,5 +44,5 @@ def unnormalise_patches(prediction: Tensor, images: Tensor, patch: int) -> Tenso
 def patch_grid(image_size: int, patch: int) -> tuple[int, int]:
     """Patches along (height, width) of a square image; ValueError if they do not fit."""
     if image_size % patch:
-        raise ValueError(f"image_size={image_size} is no multiple of the patch, {patch} px")
+        raise ValueError(f"image_size={image_size} is not a multiple of the patch, {patch} px")
     return image_size // patch, image_size // patch

@@ -11,7 +11,7 @@ from timm.layers import to_2tuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.kernels.convolution import own_backward
+from pretrain.kernels.convolution import recompute_by_hand
 from pretrain.sparse.canvas import canvas_conv, visible_windows
 from pretrain.sparse.rows import as_rows
 from pretrain.sparse.view import PatchView, Reach
@@ -19,7 +19,7 @@ from pretrain.sparse.view import PatchView, Reach
 
 def halo_conv(x: Tensor, conv: nn.Conv2d, view: PatchView, reach: Reach) -> Tensor:
     """Convolve x (n, C, P, P) by `conv`, whatever its padding: the halo takes its place."""
-    if not own_backward(x):
+    if not recompute_by_hand(x):
         return canvas_conv(x, conv, view, reach)
     options = (conv.stride, conv.dilation, conv.groups)
     windows = view.rows_of_window(x.shape[2], *reach)
@@ -29,7 +29,7 @@ def halo_conv(x: Tensor, conv: nn.Conv2d, view: PatchView, reach: Reach) -> Tens
 def halo_max_pool(x: Tensor, pool: nn.MaxPool2d, view: PatchView, reach: Reach) -> Tensor:
     """Pool x (n, C, P, P) by `pool`: masked cells compete as zeros, the border does not."""
     options = (pool.kernel_size, pool.stride, 0, pool.dilation)
-    if not own_backward(x):
+    if not recompute_by_hand(x):
         return F.max_pool2d(visible_windows(x, view, reach, float("-inf")), *options)
     return HaloMaxPool.apply(x, view.rows_of_window(x.shape[2], *reach), reach, options)
 
@@ -120,7 +120,7 @@ def _gather(x: Tensor, windows: Tensor, outside: float = 0.0) -> Tensor:
 
 
 def _return(grad: Tensor, windows: Tensor, reach: Reach, size: int) -> Tensor:
-    """The gradient by x of `_gather`: each halo cell's goes to the cell that it is a copy of."""
+    """Return the gradient of `_gather` by x: that of a halo cell goes to the cell it copies."""
     (top, _), (left, _) = reach
     inside = torch.zeros(windows.shape[1:], dtype=torch.bool)
     inside[top : top + size, left : left + size] = True

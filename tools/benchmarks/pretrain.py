@@ -112,8 +112,8 @@ def activation_bytes(call: Callable[[], Tensor], model: nn.Module) -> int:
 def masks(model: Any, batch: int) -> Tensor:
     """Draw masks (batch, 1, h, w) bool with the model's own number of visible patches."""
     rng = np.random.default_rng(0)
-    masks = [random_visible(rng, model.grid, model.n_visible) for _ in range(batch)]
-    return torch.from_numpy(np.stack(masks))[:, None]
+    drawn = [random_visible(rng, model.grid, model.n_visible) for _ in range(batch)]
+    return torch.from_numpy(np.stack(drawn))[:, None]
 
 
 def _loss(

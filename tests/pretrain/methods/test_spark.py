@@ -114,7 +114,7 @@ def test_published_sizes(arch: str, total: float) -> None:
 def test_counts_and_sizes() -> None:
     model = SparK(**TINY | {"image_size": 224})
     assert model.n_visible == 20
-    with pytest.raises(ValueError, match="no multiple of the patch"):
+    with pytest.raises(ValueError, match="not a multiple of the patch"):
         SparK(**TINY | {"image_size": 100})
     with pytest.raises(ValueError, match="multiple of 32"):
         SparK(**TINY | {"decoder_width": 40})
