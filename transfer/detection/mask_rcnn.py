@@ -19,10 +19,10 @@ from torch import nn
 
 from pretrain.run.batch_norm import CPUSyncBatchNorm
 from transfer.detection.backbone import feature_pyramid
+from transfer.detection.box_layers import box_predictor
 from transfer.detection.cascade import IOUS, cascade_heads
 from transfer.detection.precision import Float32ROIPooler, Float32SyncBatchNorm
 from transfer.detection.proposals import proposal_network
-from transfer.detection.soft_nms import box_predictor
 from transfer.features import TimmFeatures
 
 Norm = str | Callable[[int], nn.Module]
