@@ -1,11 +1,11 @@
-# make setup | demo | test | lint: each makes .venv itself when it is missing or out of date
+# make setup | demo | test | rehearse | lint: each makes .venv itself when it is missing or out of date
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 export OMP_NUM_THREADS = 1
 
-.PHONY: setup demo test lint
+.PHONY: setup demo test rehearse lint
 
 setup: $(READY)
 
@@ -20,6 +20,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/pytest -q -n 2
+
+rehearse: $(READY)
+	$(BIN)/python tools/rehearse.py --device cpu --jobs 2
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -26,9 +26,7 @@ python tools/pretrain.py configs/pretrain/NAME.py --data DIR --out DIR [--settin
     --explain     print every setting with its value and where it comes from
 Several devices: torchrun --nproc-per-node N tools/pretrain.py ..."""
 
-
 PATHS = ("data", "out", "init")  # options
-
 
 JSON_DICT = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
@@ -41,18 +39,21 @@ JSON_DICT = tyro.constructors.PrimitiveConstructorSpec(
 
 @dataclass(frozen=True)
 class Command:
+    """The command line of tools/pretrain.py."""
+
     config: Positional[Path]  # a file of configs/pretrain
     recipe: Recipe
     data: Path | None = None  # folder of images at any depth, text list of paths, or tar shards
     out: Path | None = None  # where everything of the run goes
     resume: bool = False  # continue the run in --out
     init: Path | None = None  # weights to start from
+    check_images: bool = False  # look at every image first, and refuse broken ones
     skip_unreadable: bool = False  # decode every image first, leave out and count the broken ones
     explain: bool = False  # print the settings and stop
 
 
 def json_dict(text: str) -> dict[str, Any]:
-    """Return the dictionary of a JSON text; ValueError otherwise."""
+    """Return the dictionary in a JSON text. Raises ValueError for any other text."""
     value = json.loads(text)
     if not isinstance(value, dict):
         raise ValueError(f"{text} is not a JSON object")
@@ -60,7 +61,10 @@ def json_dict(text: str) -> dict[str, Any]:
 
 
 def parse(arguments: list[str]) -> tuple[Recipe, Command]:
-    """Return the recipe as its file has it, and the command line with the overrides applied."""
+    """Return the recipe as its file has it, and the command line with the overrides applied.
+
+    Raises SystemExit for --help, or if the command line does not begin with a config.
+    """
     if not arguments or arguments[0].startswith("-"):
         print(USAGE)
         raise SystemExit(0 if arguments[:1] in (["-h"], ["--help"]) else 2)
@@ -116,12 +120,13 @@ def run(arguments: list[str]) -> int:
         resume=command.resume,
         init=command.init,
         skip_unreadable=command.skip_unreadable,
+        check_images=command.check_images,
     )
     return 0
 
 
 def required(path: Path | None, option: str) -> Path:
-    """Return the path of an option; ValueError if it was not given."""
+    """Return the path of an option. Raises ValueError if it was not given."""
     if path is None:
         raise ValueError(f"{option} is missing: give the folder")
     return path

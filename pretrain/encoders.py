@@ -22,7 +22,7 @@ class FeatureMap:
 def build_encoder(
     arch: str, arch_args: Mapping[str, Any] | None = None, drop_path_rate: float = 0.0
 ) -> nn.Module:
-    """The timm convnet `arch` without its classifier and whatever only the classifier needs.
+    """Build the timm convnet `arch` without its classifier and the classifier's own layers.
 
     `arch_args` go to `timm.create_model`; `drop_path_rate` is stochastic depth's rate at the last
     block. Raises ValueError for a name timm does not have, or a model without feature maps.
@@ -47,7 +47,10 @@ def build_encoder(
 
 
 def feature_maps(encoder: nn.Module) -> list[FeatureMap]:
-    """The last feature map of each stride from 4 on, high resolution first."""
+    """Return the last feature map of each stride from 4 on, high resolution first.
+
+    Raises ValueError if the encoder has none.
+    """
     found: dict[int, FeatureMap] = {}
     for index, info in enumerate(encoder.feature_info):  # type: ignore[arg-type]
         found[info["reduction"]] = FeatureMap(index, info["num_chs"], info["reduction"])
@@ -58,7 +61,7 @@ def feature_maps(encoder: nn.Module) -> list[FeatureMap]:
 
 
 def run_encoder(encoder: nn.Module, inputs: Tensor, maps: list[FeatureMap]) -> list[Tensor]:
-    """`maps` of `inputs` (N, 3, s, s), each (N, C, s / stride, s / stride), in their order."""
+    """Compute `maps` of `inputs` (N, 3, s, s): each (N, C, s / stride, s / stride), in order."""
     return encoder.forward_intermediates(  # type: ignore[operator]
         inputs,
         indices=[m.index for m in maps],

@@ -10,7 +10,8 @@ from torch import nn
 from pretrain.config import Recipe
 from pretrain.data.augment import center_square
 from pretrain.data.batches import Batch, to_tensor, unnormalise
-from pretrain.data.sources import Images, read_image
+from pretrain.data.reading import read_or_replace
+from pretrain.data.sources import Images
 from pretrain.methods import Method
 from pretrain.methods.build import crop_sizes, mask_drawer
 from pretrain.run.sheet import sheet_of_columns
@@ -19,9 +20,9 @@ GREY = 0.5  # of a masked patch
 
 
 def picture_batch(images: Images, numbers: Sequence[int], recipe: Recipe, method: Method) -> Batch:
-    """The central squares of the images `numbers`, each with a mask keyed by (seed, image)."""
+    """Return the central squares of images `numbers`, with masks seeded by (seed, image)."""
     sizes = crop_sizes(recipe, method)
-    crops = [center_square(read_image(images, i), sizes) for i in numbers]
+    crops = [center_square(read_or_replace(images, i, (recipe.seed, 0))[0], sizes) for i in numbers]
     draw = mask_drawer(recipe, method)
     visible = [draw(np.random.default_rng([recipe.seed, i])) for i in numbers]
     columns = [
@@ -33,7 +34,7 @@ def picture_batch(images: Images, numbers: Sequence[int], recipe: Recipe, method
 
 @torch.no_grad()
 def reconstructions(method: Method, batch: Batch, recipe: Recipe) -> Image.Image:
-    """One row an image, four columns; the method is in evaluation mode meanwhile."""
+    """Draw one row per image, four columns; the method is in evaluation mode meanwhile."""
     device = next(method.parameters()).device
     inputs = batch.inputs(device, recipe.augmentation)
     training = method.training

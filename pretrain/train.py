@@ -21,6 +21,7 @@ from pretrain.data.checked import checked_images
 from pretrain.data.order import BatchShare, Order
 from pretrain.data.sources import Images, digest
 from pretrain.files.encoder_file import EncoderIdentity, write_encoder
+from pretrain.files.lineage import Stage
 from pretrain.files.write import atomic_write
 from pretrain.methods import Method
 from pretrain.methods.beit import BEiT
@@ -56,6 +57,7 @@ def train(
     resume: bool = False,
     init: Path | None = None,
     skip_unreadable: bool = False,
+    check_images: bool = False,
 ) -> None:
     """Run `recipe` on the images at `data` into the folder `out`.
 
@@ -72,7 +74,7 @@ def train(
             recipe.batch_size, recipe.run.device_batch_size, fabric.world_size, fabric.global_rank
         )
         method = method_before_images(recipe, init)
-        images = checked_images(fabric, data, out, resume, skip_unreadable)
+        images = checked_images(fabric, data, out, resume, skip_unreadable, check_images)
         run_length(recipe, len(images))  # refuses what is too short
         if method is None:
             tokenizer = ensure_tokenizer(fabric, recipe, images, out / folder.TOKENIZER)
@@ -222,6 +224,7 @@ class Pretraining(Trainee):
             recipe=self.recipe.to_json(),
             suite_version=__version__,
             commit=self.commit,
+            stages=(self.stage(done),),
             extra={
                 **tokenizer,
                 "images": len(self.images),
@@ -232,14 +235,32 @@ class Pretraining(Trainee):
         )
         write_encoder(path, method.encoder_state(), identity)
 
+    def stage(self, done: int) -> Stage:
+        """Return this pretraining as a stage of the encoder's lineage."""
+        return Stage(
+            method=self.recipe.method.name,
+            data=f"{len(self.images):,} images {self.images_digest[:12]}",
+            labels=False,
+            steps=done,
+            input_size=self.recipe.image_size,
+            seed=self.recipe.seed,
+        )
+
     def finish(self) -> None:
         """Write pictures, then the encoder file, whose presence means that the run is done."""
         if self.fabric.is_global_zero:
-            numbers = spread(len(self.images), self.recipe.run.pictures)
-            batch = picture_batch(self.images, numbers, self.recipe, self.model)
-            sheet = reconstructions(self.model, batch, self.recipe)
-            atomic_write(self.out / folder.PICTURE, lambda p: sheet.save(p, "png"))
+            self.write_picture()
             (self.out / folder.LATEST_ENCODER).unlink(missing_ok=True)
             self.write_encoder(self.out / folder.ENCODER, self.length.steps)
             logger.info("encoder: %s", self.out / folder.ENCODER)
         self.fabric.barrier()
+
+    def write_picture(self) -> None:
+        """Write reconstructions of some images, unless BEiT's tokenizer cannot decode."""
+        if isinstance(self.model, BEiT) and not self.model.can_decode:
+            logger.info("no %s: the tokenizer holds an encoder only", folder.PICTURE)
+            return
+        numbers = spread(len(self.images), self.recipe.run.pictures)
+        batch = picture_batch(self.images, numbers, self.recipe, self.model)
+        sheet = reconstructions(self.model, batch, self.recipe)
+        atomic_write(self.out / folder.PICTURE, lambda p: sheet.save(p, "png"))

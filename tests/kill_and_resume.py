@@ -134,7 +134,8 @@ def content(path: Path, out: Path) -> Any:
     """What a file holds, as nested containers; paths into `out` as "OUT"."""
     if path.suffix in (".pt", ".pth"):
         held = torch.load(path, map_location="cpu", weights_only=True)
-        return held["values"] if path.name in STATES else held  # without its digest
+        kept = re.fullmatch(r"state(-\d+)?", path.stem)  # a training state, or a former one
+        return held["values"] if kept else held  # without its digest
     if path.suffix == ".safetensors":
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "transfer.classification": TASK,
     "transfer.analysis": ("pretrain", "transfer.features", "transfer.weights"),
     "transfer.suites": ("pretrain", "transfer"),
+    "transfer.rehearsal": ("pretrain", "transfer"),
     "configs": ("pretrain", "transfer"),
     "tools": ("pretrain", "transfer"),
 }

@@ -1,4 +1,6 @@
-"""Measure speed: python tools/benchmark.py pretrain|detection|segmentation|coco-eval [--json FILE]
+"""Measure speed.
+
+    python tools/benchmark.py NAME [--json FILE]
 
 Two sides take turns within one run, so that a busy machine slows both; ratios are reported. Each
 benchmark has its own options (--help).
@@ -17,12 +19,13 @@ BENCHMARKS = {
     "pretrain": "whole pretraining steps: visible patches, dense-masked, unmasked",
     "detection": "Mask R-CNN: our ResNet-50 wrapper beside Detectron2's own",
     "segmentation": "UperNet: our BEiT, ConvNeXt or ResNet beside OpenMMLab's own",
+    "data": "pretraining data and COCO's annotations at full size: start, memory, images/s",
     "coco-eval": "COCO evaluation: faster-coco-eval beside pycocotools",
 }
 
 
 def main() -> int:
-    """0 when measured; 2 on a user's error."""
+    """Run a benchmark; return 0, or 2 for an unknown name."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name not in BENCHMARKS:
         rows = "\n".join(f"  {key:14}{text}" for key, text in BENCHMARKS.items())

@@ -1,11 +1,13 @@
-"""Check data before a run: every problem with its exact fix; exit 1 on an error.
+r"""Check data before a run: every problem with its exact fix.
 
-    python tools/check_data.py images DIR
+    python tools/check_data.py images DIR|LIST|SHARDS
     python tools/check_data.py coco ROOT
     python tools/check_data.py coco --train-json F --train-images D --val-json F --val-images D
     python tools/check_data.py ade20k ROOT [--classes 150]
-    python tools/check_data.py ade20k --train-images D --train-labels D --val-images D \\
+    python tools/check_data.py ade20k --train-images D --train-labels D --val-images D \
         --val-labels D --classes N [--zero-is-a-class] [--image-suffix .jpg]
+
+Exits 1 if there is an error, else 0.
 """
 
 import argparse
@@ -18,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pretrain.checks.findings import Finding, errors
-from pretrain.checks.images import check_image_folder
+from pretrain.data.readable import check_images_at
 from pretrain.run.stop import exit_status
 from transfer.datasets.ade20k_checks import FolderPair, ade20k, check_ade20k, class_count
 from transfer.datasets.coco_checks import CocoSplit, check_coco, coco2017
@@ -26,20 +28,30 @@ from transfer.datasets.coco_checks import CocoSplit, check_coco, coco2017
 HISTOGRAM_ROWS = 20
 
 
+def given_path(text: str) -> Path:
+    """Return the path of an option; an empty one is not the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty (is a variable unset?)")
+    return Path(text)
+
+
 def parse() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     kinds = parser.add_subparsers(dest="kind", required=True)
-    images = kinds.add_parser("images", help="a folder of images to pretrain on, at any depth")
-    images.add_argument("root", type=Path)
+    images = kinds.add_parser(
+        "images", help="what to pretrain on: a folder at any depth, a list, or shards"
+    )
+    images.add_argument("root", type=given_path)
     coco = kinds.add_parser("coco", help="COCO 2017, or any COCO-format instances")
     ade = kinds.add_parser("ade20k", help="ADE20K, or any folders of images and label maps")
     for pair, second in ((coco, "json"), (ade, "labels")):
-        pair.add_argument("root", type=Path, nargs="?")
+        pair.add_argument("root", type=given_path, nargs="?")
         for split in ("train", "val"):
-            pair.add_argument(f"--{split}-images", type=Path, metavar="DIR")
-            pair.add_argument(f"--{split}-{second}", type=Path, metavar="PATH")
+            pair.add_argument(f"--{split}-images", type=given_path, metavar="DIR")
+            pair.add_argument(f"--{split}-{second}", type=given_path, metavar="PATH")
     ade.add_argument("--classes", type=int, help="default: lines of classes.txt, else 150")
     ade.add_argument("--zero-is-a-class", action="store_true", help="labels start at 0")
     ade.add_argument("--image-suffix", default=".jpg")
@@ -52,7 +64,7 @@ def parse() -> argparse.Namespace:
 
 
 def coco_splits(options: argparse.Namespace) -> list[CocoSplit]:
-    """The splits that the command line names: a root, or one or two pairs."""
+    """Return the splits that the command line names: a root, or one or two pairs."""
     if options.root:
         return coco2017(options.root)
     pairs = {
@@ -63,7 +75,7 @@ def coco_splits(options: argparse.Namespace) -> list[CocoSplit]:
 
 
 def folder_pairs(options: argparse.Namespace) -> list[FolderPair]:
-    """The same for folders of images and label maps."""
+    """Return the pairs of image and label folders that the command line names."""
     if options.root:
         return ade20k(options.root)
     pairs = {
@@ -77,7 +89,7 @@ def folder_pairs(options: argparse.Namespace) -> list[FolderPair]:
 def named(
     pairs: dict[str, tuple[Path | None, Path | None]], other: str
 ) -> dict[str, tuple[Path, Path]]:
-    """The pairs given whole; ValueError for half a pair or none."""
+    """Return the complete pairs. Raises ValueError for half a pair, or if there is none."""
     whole = {}
     for name, (first, second) in pairs.items():
         if first and second:
@@ -94,7 +106,7 @@ def check(options: argparse.Namespace, console: Console) -> list[Finding]:
     full, workers = not options.fast, options.workers
     if options.kind == "images":
         title = "images"
-        return check_image_folder(options.root, decode=full, workers=workers, progress=title)
+        return check_images_at(options.root, decode=full, workers=workers, progress=title)
     if options.kind == "coco":
         return check_coco(coco_splits(options), full=full, workers=workers, progress=True)
     histograms: dict[str, Counter[int]] = {}
@@ -125,7 +137,7 @@ def show_histograms(histograms: dict[str, Counter[int]], console: Console) -> No
 
 
 def report(findings: list[Finding], allow: list[str], console: Console) -> int:
-    """Print the findings; 1 where an error is left that `allow` does not name."""
+    """Print the findings; return 1 if there is an error that `allow` does not name, else 0."""
     for finding in findings:
         allowed = finding.code in allow
         style = "red" if finding.level == "error" and not allowed else "yellow"
@@ -140,12 +152,14 @@ def report(findings: list[Finding], allow: list[str], console: Console) -> int:
 
 
 def run() -> int:
+    """Check the data; return 1 if there are errors, else 0."""
     console = Console(soft_wrap=True, highlight=False)
     options = parse()
     return report(check(options, console), options.allow, console)
 
 
 def main() -> int:
+    """Run the tool and return its exit status."""
     return exit_status(run)
 
 

@@ -20,6 +20,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def run() -> int:
+    """Check every case; return 1 if a quantity exceeds its tolerance, else 0."""
     args = _arguments()
     console = Console(width=140)
     failed: list[str] = []
@@ -38,6 +39,7 @@ def run() -> int:
 
 
 def main() -> int:
+    """Run the tool and return its exit status."""
     return exit_status(run)
 
 

@@ -1,5 +1,6 @@
-"""Turn DALL-E's released files into a tokenizer file for BEiT, without unpickling them:
-python tools/convert_dalle.py encoder.pkl [--decoder decoder.pkl] --out tokenizers/dalle.safetensors
+"""Turn DALL-E's released files into a tokenizer file for BEiT, without unpickling them.
+
+    python tools/convert_dalle.py encoder.pkl [--decoder decoder.pkl] --out OUT.safetensors
 
 Download them yourself: https://cdn.openai.com/dall-e/encoder.pkl and .../decoder.pkl. The decoder
 is needed for pictures only.
@@ -29,6 +30,7 @@ def run(
 
 
 def main() -> int:
+    """Run the tool and return its exit status."""
     return exit_status(lambda: tyro.cli(run, description=__doc__))
 
 

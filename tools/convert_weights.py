@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pretrain.files.lineage import parse_stages
 from pretrain.files.read import sha256_of
 from pretrain.files.write import atomic_write
 from pretrain.run.stop import exit_status
@@ -23,10 +24,12 @@ from transfer.results.record import describe_environment
 from transfer.weights import prove
 from transfer.weights.convert import NAMES, Weights, read_weights
 from transfer.weights.export import TARGETS, Export, export, require_suffix, write_export
+from transfer.weights.lineage import merged, require_known
 from transfer.weights.releases import FOLDER, find, require_expected_hash
 
 
 def parse() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -36,6 +39,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--source", choices=NAMES, help="the layout, instead of recognising it")
     parser.add_argument("--arch", help="the timm architecture, instead of inferring it")
     parser.add_argument("--arch-args", type=json.loads, default={}, metavar="JSON")
+    parser.add_argument("--method", help="how it was trained: spark, fcmae+supervised, ...")
+    parser.add_argument(
+        "--stages",
+        metavar="JSON",
+        help="the same with data, epochs, ...: "
+        '[{"method": "spark", "data": "IN1K", "labels": false, "epochs": 1600}]',
+    )
     parser.add_argument("--weights-dir", type=Path, default=FOLDER, help="where releases lie")
     for name in ("mean", "std"):
         parser.add_argument(f"--pixel-{name}", type=float, nargs=3, metavar="X", help="in [0, 1]")
@@ -44,10 +54,16 @@ def parse() -> argparse.Namespace:
 
 
 def read(options: argparse.Namespace) -> Weights:
-    """The weights, with the conventions that the command line states."""
+    """Read the weights, with the conventions that the command line states."""
     path, release = find(options.file, options.weights_dir)
-    weights = read_weights(path, options.source, arch=options.arch, arch_args=options.arch_args)
+    told = merged(options.method, parse_stages(options.stages) if options.stages else None)
+    stages = told or (release.stages if release else None)
+    weights = read_weights(
+        path, options.source, arch=options.arch, arch_args=options.arch_args, stages=stages
+    )
     require_expected_hash(release, path, weights.sha256)
+    if options.to == "encoder":
+        require_known(weights.identity.stages, str(path))
     changes: dict[str, Any] = {
         "extra": {**weights.identity.extra, "source_sha256": weights.sha256},
         "commit": describe_environment().commit,
@@ -62,7 +78,7 @@ def read(options: argparse.Namespace) -> Weights:
 
 
 def proofs_of(weights: Weights, exported: Export, options: argparse.Namespace) -> list[prove.Proof]:
-    """Every comparison that can be made for this target."""
+    """Make every comparison that is possible for this target."""
     images = prove.random_images(weights)
     features = prove.dense_features(weights)
     proofs = [
@@ -81,7 +97,7 @@ def proofs_of(weights: Weights, exported: Export, options: argparse.Namespace) -
 def framework_proof(
     target: str, out: Path, weights: Weights, exported: Export, images: Tensor, ours: list[Tensor]
 ) -> prove.Proof:
-    """The framework's own net, its own loader, the written file."""
+    """Compare with the framework's own network, loaded from the written file."""
     what = f"features in {target}'s own net, by its own loader"
     try:
         if target == "detectron2":
@@ -120,6 +136,10 @@ def report(weights: Weights, exported: Export, proofs: list[prove.Proof], option
 
 
 def convert(options: argparse.Namespace) -> None:
+    """Convert, check and write the weights; remove the output if the check fails.
+
+    Raises ValueError if the output exists.
+    """
     require_suffix(options.to, options.out)
     if options.out.exists() or options.out.is_symlink():
         raise ValueError(f"{options.out} exists: remove it or choose another --out")
@@ -135,6 +155,7 @@ def convert(options: argparse.Namespace) -> None:
         raise
     identity = weights.identity
     print(f"{weights.file}: {weights.source} ({weights.reason})")
+    print("trained as " + ", then ".join(map(str, identity.stages)))
     print(f"{identity.arch} {identity.arch_args or ''}: {len(weights.tensors)} tensors, "
           f"{len(weights.unused)} left out")  # fmt: skip
     for proof in proofs:
@@ -143,6 +164,7 @@ def convert(options: argparse.Namespace) -> None:
 
 
 def main() -> int:
+    """Run the tool and return its exit status."""
     return exit_status(lambda: convert(parse()))
 
 

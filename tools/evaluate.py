@@ -41,11 +41,12 @@ def run() -> None:
 
 
 def main() -> int:
+    """Run the tool and return its exit status."""
     return exit_status(run)
 
 
 def report(metrics: CocoMetrics, count: int) -> str:
-    """The figures as a table: one row a metric, then one a class."""
+    """Format the figures as a table: one row per metric, then one per class."""
     lines = [f"{count:,} detections, evaluated by {metrics.evaluator}"]
     lines += [f"  {name:<12} {value:6.2f}" for name, value in metrics.metrics.items()]
     for name, values in metrics.per_class.items():

@@ -19,6 +19,7 @@ SHOWN = 20  # tensors, without --all
 
 
 def parse() -> argparse.Namespace:
+    """Parse the command line."""
     sources = "\n".join(f"  {source.name:15}{source.describes}" for source in SOURCES)
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -34,6 +35,7 @@ def parse() -> argparse.Namespace:
 
 
 def facts(weights: Weights) -> Table:
+    """Return a table of what the file is."""
     identity = weights.identity
     numbers = sum(tensor.numel() for tensor in weights.tensors.values())
     table = Table(show_header=False, box=None)
@@ -55,6 +57,7 @@ def facts(weights: Weights) -> Table:
 
 
 def fates(weights: Weights, every: bool) -> Table:
+    """Return a table of how each tensor is used, all of them with `every`."""
     table = Table("in the file", "becomes", "shape")
     rows = [(old, new, str(tuple(weights.tensors[new].shape)))
             for new, old in weights.origin.items()]  # fmt: skip
@@ -67,6 +70,7 @@ def fates(weights: Weights, every: bool) -> Table:
 
 
 def reasons(weights: Weights) -> Table:
+    """Return a table of the reasons why tensors are left out."""
     table = Table("left out because", "tensors")
     kinds = sorted(set(weights.unused.values()))
     for why in kinds:
@@ -76,6 +80,7 @@ def reasons(weights: Weights) -> Table:
 
 
 def run() -> None:
+    """Print what the file holds and how it would load."""
     options = parse()
     console = Console(highlight=False, markup=False)
     console.width = max(console.width, 120)
@@ -90,6 +95,7 @@ def run() -> None:
 
 
 def main() -> int:
+    """Run the tool and return its exit status."""
     return exit_status(run)
 
 

@@ -39,7 +39,7 @@ class InstallError(Exception):
 
 
 def imports() -> bool:
-    """Whether a fresh interpreter can import Detectron2 (with the shims)."""
+    """Return whether a new interpreter can import Detectron2 (with the shims)."""
     probe = subprocess.run([sys.executable, "-c", PROBE], cwd=ROOT, capture_output=True)
     return probe.returncode == 0
 
@@ -54,7 +54,7 @@ def pip(*arguments: str) -> None:
 
 
 def download(folder: Path) -> Path:
-    """Fetch the source archive with pip, which checks the hash before it opens the file."""
+    """Download the source archive with pip, which checks the hash before it opens the file."""
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{NAME}=={VERSION} --hash=sha256:{SHA256}\n")
     options = ["--no-deps", "--no-binary=:all:", "--no-build-isolation", "--require-hashes"]
@@ -75,7 +75,7 @@ def verify(archive: Path, sha256: str = SHA256) -> None:
 
 
 def python_files(archive: Path) -> dict[str, bytes]:
-    """The package's files by their path below site-packages; refuses links and escaping paths."""
+    """Return the package's files by path below site-packages; refuse links and escaping paths."""
     files = {}
     with tarfile.open(archive) as tar:
         for member in tar:
@@ -94,7 +94,7 @@ def python_files(archive: Path) -> dict[str, bytes]:
 
 
 def record_line(path: str, content: bytes) -> str:
-    """One line of a dist-info RECORD (PEP 376): path, hash, size."""
+    """Return one line of a dist-info RECORD (PEP 376): path, hash, size."""
     digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
     return f"{path},sha256={digest},{len(content)}"
 
@@ -131,6 +131,7 @@ def install_upstream(revision: str) -> None:
 
 
 def main() -> int:
+    """Install Detectron2; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--upstream", metavar="REVISION", help="build this revision of upstream")
     revision = parser.parse_args().upstream

@@ -14,6 +14,7 @@ from transfer.datasets.shapes.files import ShapesSettings, draw_picture, make_sh
 
 
 def parse() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -23,7 +24,9 @@ def parse() -> argparse.Namespace:
     for name in ("unlabelled", "train", "val"):
         number = getattr(default, name)
         parser.add_argument(f"--{name}", type=int, default=number, help=f"images ({number})")
-    parser.add_argument("--image-size", type=int, default=default.image_size, help="pixels a side")
+    parser.add_argument(
+        "--image-size", type=int, default=default.image_size, help="pixels per side"
+    )
     parser.add_argument("--seed", type=int, default=default.seed)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     options = parser.parse_args()
@@ -35,6 +38,7 @@ def parse() -> argparse.Namespace:
 
 
 def run() -> None:
+    """Write the data set, and a picture of it if asked."""
     options = parse()
     settings = ShapesSettings(
         unlabelled=options.unlabelled,
@@ -51,6 +55,7 @@ def run() -> None:
 
 
 def main() -> int:
+    """Run the tool and return its exit status."""
     return exit_status(run)
 
 

@@ -24,6 +24,8 @@ PUBLISHED = Path(__file__).resolve().parent.parent / "configs" / "published.json
 
 @dataclass(frozen=True)
 class Arguments:
+    """The command line."""
+
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Finished runs, their result.json, or folders that hold them at any depth."""
     out: Path
@@ -33,6 +35,7 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
+    """Write the table and the report of the records, and print the table."""
     runs = find_results(arguments.runs)
     markdown = write_report(runs, arguments.out, arguments.published)
     Console().print(Markdown(markdown))

@@ -32,6 +32,8 @@ LOG_LINES = 15
 
 @dataclass(frozen=True)
 class Arguments:
+    """The command line."""
+
     suite: Annotated[Path, tyro.conf.Positional]
     """A file that defines `suite`, see configs/suites."""
     out: Path
@@ -43,6 +45,7 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> int:
+    """Run the suite, or print its steps; return the exit status."""
     if arguments.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {arguments.jobs}")
     steps = plan(load_suite(arguments.suite), arguments.out.resolve())
@@ -61,7 +64,7 @@ def main(arguments: Arguments) -> int:
 
 
 def run(runner: Runner) -> None:
-    """Drive the runner to its end, with a live view of the steps."""
+    """Run all steps, with a live view of them."""
     if len(runner.done) == len(runner.steps):
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -77,7 +80,7 @@ def run(runner: Runner) -> None:
 
 
 def view(runner: Runner, started: float) -> Table:
-    """The steps with their state, time and last line of output."""
+    """Return a table of the steps with their state, time and last line of output."""
     minutes, seconds = divmod(int(time.monotonic() - started), 60)
     title = f"{len(runner.done)} of {len(runner.steps)} steps done, {minutes} min {seconds} s"
     table = Table(title=title, expand=True)
@@ -93,14 +96,14 @@ def view(runner: Runner, started: float) -> Table:
 
 
 def elapsed(runner: Runner, name: str) -> str:
-    """Seconds the step took or has taken in this call, "" where it did not run in it."""
+    """Return the seconds the step has run in this call, "" if it has not."""
     if name in runner.running:
         return f"{time.monotonic() - runner.running[name][1]:.0f}"
     return f"{runner.seconds[name]:.0f}" if name in runner.seconds else ""
 
 
 def last_line(log: Path) -> str:
-    """The newest non-empty line of a log, without control characters."""
+    """Return the newest non-empty line of a log, without control characters."""
     if not log.exists():
         return ""
     with log.open("rb") as stream:
@@ -111,6 +114,7 @@ def last_line(log: Path) -> str:
 
 
 def report_failures(runner: Runner) -> int:
+    """Print the failed steps with the end of their logs; return 1."""
     for name, status in runner.failed.items():
         log = runner.log(name)
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
@@ -125,6 +129,7 @@ def report_failures(runner: Runner) -> int:
 
 
 def finish(records: list[Path], out: Path) -> None:
+    """Write and print the table of the suite's records."""
     from transfer.results.report import write_report
 
     markdown = write_report([path.parent for path in records], out, PUBLISHED)

@@ -36,6 +36,7 @@ def run() -> None:
 
 
 def main() -> int:
+    """Run the tool and return its exit status."""
     return exit_status(run)
 
 

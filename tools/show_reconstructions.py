@@ -7,15 +7,15 @@ true patches' mean and deviation, as the papers' figures are; for BEiT the decod
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
-
-import numpy as np
 
 from pretrain.run.stop import exit_status
 
 
 def parse() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -33,6 +33,7 @@ def draw(options: argparse.Namespace) -> Path:
     from dataclasses import replace
 
     from pretrain.config import recipe_from_json
+    from pretrain.data.names import Names
     from pretrain.data.sources import Files, open_images
     from pretrain.files.training_state import read_state
     from pretrain.files.write import atomic_write
@@ -48,7 +49,7 @@ def draw(options: argparse.Namespace) -> Path:
         recipe = replace(recipe, seed=options.seed)
     if not options.data and not options.image:
         raise ValueError("give --data DIR, or --image FILE ...")
-    names = np.array([str(path).encode() for path in options.image])
+    names = Names.of([os.fsencode(path) for path in options.image])
     images = Files(Path(), names) if options.image else open_images(options.data)
     state = read_state(options.run / folder.STATE, "pretraining")
     own = getattr(recipe.method, "tokenizer", "")
@@ -62,6 +63,7 @@ def draw(options: argparse.Namespace) -> Path:
 
 
 def main() -> int:
+    """Run the tool and return its exit status."""
     return exit_status(lambda: print(draw(parse())))
 
 

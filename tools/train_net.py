@@ -16,7 +16,7 @@ from pretrain.run.stop import exit_status
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line; everything after the options is key=value."""
+    """Parse the command line; everything after the options is key=value."""
     usage, details = __doc__.split("\n", 1)
     parser = argparse.ArgumentParser(
         description=usage, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -28,7 +28,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dist-url", default="auto", help="of the first machine, with several")
     parser.add_argument("--resume", action="store_true", help="continue in the output folder")
     parser.add_argument(
-        "--eval-only", action="store_true", help="evaluate a detector; makes no record"
+        "--eval-only",
+        action="store_true",
+        help="evaluate a detector; other settings: evals/HASH.json",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what the run would cost")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
@@ -46,7 +48,7 @@ def run() -> None:
 
 
 def _finished(overrides: list[str]) -> bool:
-    """Whether the named output folder holds a record: known without the heavy imports."""
+    """Return whether the output folder holds a record, without the heavy imports."""
     named = [o.partition("=")[2] for o in overrides if o.startswith("output_dir=")]
     if not named or not is_whole(Path(named[-1]) / RECORD):
         return False
@@ -55,6 +57,7 @@ def _finished(overrides: list[str]) -> bool:
 
 
 def main() -> int:
+    """Run the tool and return its exit status."""
     return exit_status(run)
 
 

@@ -2,26 +2,22 @@
 
 python tools/train_seg.py configs/segmentation/NAME.py --work-dir DIR --cfg-options weights=FILE
 torchrun --nproc-per-node 8 tools/train_seg.py configs/segmentation/NAME.py --work-dir DIR
+srun --ntasks-per-node 8 ... python tools/train_seg.py configs/segmentation/NAME.py --work-dir DIR
 """
 
 import argparse
-import contextlib
-import io
-import os
-import shutil
 import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 
-from transfer.segmentation.run_folder import RECORD, folder_state
-
-STOPPED = 128 + 15  # as a shell reports a process that SIGTERM ended
+from pretrain.run.folder import RECORD, STATE, RunFolder
+from pretrain.run.processes import is_first_process, log_to_stdout
+from pretrain.run.stop import exit_status
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line."""
+    """Return what the command line says."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -29,82 +25,73 @@ def parse_arguments() -> argparse.Namespace:
     add("config", type=Path)
     add("--work-dir", type=Path, help="default: outputs/segmentation/NAME")
     add("--resume", action="store_true", help="go on with the run in --work-dir")
-    add("--eval-only", action="store_true", help="evaluate WORK_DIR/last.pth; makes no record")
+    add(
+        "--eval-only",
+        action="store_true",
+        help="evaluate the run in --work-dir; other settings: evals/HASH.json",
+    )
+    add("--checkpoint", type=Path, help="with --eval-only: a state; default: WORK_DIR/state.pt")
     add("--score", action="store_true", help="figures of the label maps in WORK_DIR/predictions")
     add("--dry-run", action="store_true", help="what the run would cost; starts nothing")
-    add("--launcher", choices=("none", "pytorch", "slurm"), help="default: torchrun's if it is")
+    add(
+        "--launcher",
+        choices=("auto", "none", "pytorch", "slurm"),
+        default="auto",
+        help="of several processes; auto: torchrun or srun where one of them started this",
+    )
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE")
     args = parser.parse_args()
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    args.launcher = args.launcher or ("pytorch" if several else "none")
     args.work_dir = args.work_dir or Path("outputs/segmentation") / args.config.stem
-    args.first = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
     return args
 
 
-def import_quietly() -> tuple[ModuleType, ModuleType, ModuleType]:
-    """MMSegmentation prints and warns about optional parts as it is imported and built."""
-    warnings.filterwarnings("ignore", module=r"(mmcv|mmseg|mmengine)\.")
-    with contextlib.redirect_stdout(io.StringIO()):
-        from transfer.segmentation import config, estimate
-        from transfer.segmentation import run as train
-    return config, estimate, train
-
-
 def nothing_to_do(args: argparse.Namespace) -> bool:
-    """Whether the run is finished; only the first process judges the folder's other contents."""
+    """Return whether the run is finished; refuse a folder in use, before anything is imported."""
     if args.score or args.dry_run:
         return False
-    if not args.first:
-        return args.resume and (args.work_dir / RECORD).is_file()
-    state = folder_state(args.work_dir, resume=args.resume, eval_only=args.eval_only)
-    return state == "finished"
+    if args.eval_only:
+        state = args.checkpoint or args.work_dir / STATE
+        if not state.is_file():
+            raise FileNotFoundError(f"--eval-only: there is no {state}")
+        return False
+    folder = RunFolder(args.work_dir, RECORD)
+    if is_first_process():
+        folder.require_free(args.resume)
+    return args.resume and folder.finished
 
 
 def line(metrics: Mapping[str, float]) -> str:
-    """Figures in one line."""
+    """Return figures in one line."""
     return "  ".join(f"{name} {value:.2f}" for name, value in metrics.items())
 
 
-def execute(args: argparse.Namespace) -> int:
-    """Do what the command line says; raises what the user can mend."""
-    config, estimate, train = import_quietly()
+def execute() -> None:
+    """Do what the command line says."""
+    args = parse_arguments()
+    log_to_stdout()
+    if nothing_to_do(args):
+        print(f"{args.work_dir} holds a finished run: nothing to do")
+        return
+    warnings.filterwarnings("ignore", module=r"(mmcv|mmseg|mmengine)\.")
+    from transfer.segmentation import config, estimate
+    from transfer.segmentation import run as runs
+
     cfg = config.load_config(args.config, args.cfg_options)
     if args.dry_run:
         print(estimate.estimate(config.fill_in(cfg)))
-        return 0
-    if args.score:
-        print(line(train.score(cfg, args.work_dir)))
-        return 0
-    if args.eval_only:
-        metrics = train.evaluate(cfg, args.work_dir, launcher=args.launcher)
-        if args.first:
+    elif args.score:
+        print(line(runs.score(cfg, args.work_dir)))
+    elif args.eval_only:
+        more = {"checkpoint": args.checkpoint, "launcher": args.launcher}
+        metrics = runs.evaluate(cfg, args.work_dir, **more)
+        if is_first_process():
             print(line(metrics))
-        return 0
-    result = train.run(cfg, args.work_dir, resume=args.resume, launcher=args.launcher)
-    if result is None:
-        print(f"stopped by SIGTERM; go on with --resume --work-dir {args.work_dir}")
-        return STOPPED
-    if args.first:
-        print(f"{result.backbone} ({result.method}): {line(result.metrics)}; {args.work_dir}")
-    return 0
-
-
-def main() -> int:
-    """Exit status: 0 done, 2 an error that the user can mend, 143 stopped by SIGTERM."""
-    args = parse_arguments()
-    fresh = not args.work_dir.exists()
-    try:
-        if nothing_to_do(args):
-            print(f"{args.work_dir} holds a finished run: nothing to do")
-            return 0
-        return execute(args)
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        if fresh and args.first and not isinstance(error, FloatingPointError):
-            shutil.rmtree(args.work_dir, ignore_errors=True)  # made just now, and holds no state
-        return 2
+    else:
+        result = runs.run(cfg, args.work_dir, resume=args.resume, launcher=args.launcher)
+        if result and is_first_process():
+            named = f"{result.backbone} ({result.method})"
+            print(f"{named}: {line(result.metrics)}; {args.work_dir}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(execute))

@@ -1,5 +1,6 @@
-"""Train a tokenizer for BEiT, a discrete VAE in DALL-E's form:
-python tools/train_tokenizer.py --data DIR --out FILE.safetensors [--size full] [--setting value].
+"""Train a tokenizer for BEiT, a discrete VAE in DALL-E's form.
+
+    python tools/train_tokenizer.py --data DIR --out FILE.safetensors [--size full] [--OPTION X]
 
 The same command again goes on with a stopped run, and does nothing after a finished one. State,
 log and a picture of reconstructions lie in the folder FILE/ beside the file. Several devices:
@@ -26,6 +27,8 @@ from pretrain.run.stop import exit_status
 
 @dataclass(frozen=True)
 class Command:
+    """The command line."""
+
     data: Path  # folder of images at any depth, text list of paths, or tar shards
     out: Path  # the tokenizer file to write
     settings: TokenizerSettings
@@ -34,15 +37,19 @@ class Command:
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"  # as tools/pretrain.py has it
-    device_batch_size: int = 64  # most images a device takes at once; the rest is accumulated
-    workers: int | Literal["auto"] = "auto"  # data processes a device
+    device_batch_size: int = 64  # most images per device at once; the rest is accumulated
+    workers: int | Literal["auto"] = "auto"  # data processes per device
     log_steps: int = 20  # optimizer steps between lines of log.jsonl
     checkpoint_steps: int = 500  # optimizer steps between training states
+    check_images: bool = False  # look at every image first, and refuse broken ones
     skip_unreadable: bool = False  # decode every image first, leave out the broken ones
 
 
 def parse(arguments: list[str]) -> Command:
-    """The command line over the defaults of the size it names; ValueError if they do not fit."""
+    """Return the command line over the defaults of the size that it names.
+
+    Raises ValueError for settings that do not fit together.
+    """
     full = "--size=full" in arguments or ("--size", "full") in itertools.pairwise(arguments)
     size: Literal["small", "full"] = "full" if full else "small"
     refuse_options(arguments, ("precision",))
@@ -77,7 +84,9 @@ def run(command: Command) -> None:
     folder = command.out.with_suffix("")
     with locked(folder) if is_first_process() else nullcontext():
         fabric = launch(command.device, command.precision)
-        images = checked_images(fabric, command.data, folder, False, command.skip_unreadable)
+        images = checked_images(
+            fabric, command.data, folder, False, command.skip_unreadable, command.check_images
+        )
         train_tokenizer(
             fabric,
             images,

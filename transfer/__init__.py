@@ -6,5 +6,7 @@ datasets/        the embedded dataset; checks of COCO and ADE20K before a run
 detection/       Mask R-CNN in Detectron2 (the only place that imports detectron2)
 segmentation/    UPerNet in MMSegmentation (the only place that imports mmseg and mmengine)
 results/         records -> tables beside published figures, and the report
+rehearsal/       any config the whole way on made-up data, before a long run
 suites/          a list of cells -> the runs it still lacks
+tasks.py         the tasks: tool, configs, metrics
 """

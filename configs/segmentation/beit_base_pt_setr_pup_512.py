@@ -4,9 +4,9 @@ _base_ = ["_base_/setr_pup.py", "_base_/ade20k.py"]
 
 arch = "beit_base_patch16_224"
 image_size = 512
-drop_path = 0.1
+drop_path_rate = 0.1
 lr = 1e-3
 layer_decay = 0.65
-decay_rule = "vit"
+layer_decay_rule = "vit"
 pixels = "imagenet"  # not stated in the paper; ours, as the released UperNet runs
-amp = True  # not stated in the paper; ours
+precision = "fp16"  # not stated in the paper; ours: as the released UperNet runs

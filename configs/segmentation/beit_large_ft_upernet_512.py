@@ -4,6 +4,6 @@ _base_ = ["_base_/beit.py"]
 arch = "beit_large_patch16_224"
 image_size = 512  # relative position tables are resized to it as the weights load
 head_channels = 1024
-drop_path = 0.2
+drop_path_rate = 0.2
 lr = 2e-5
 layer_decay = 0.95

@@ -1,12 +1,4 @@
-# ConvNeXt V1, supervised ImageNet-1K weights: ConvNeXt semantic_segmentation/configs/convnext/
-# upernet_convnext_base_512_160k_ade20k_ss.py
-_base_ = ["_base_/upernet.py", "_base_/ade20k.py"]
+# ConvNeXt V1, supervised ImageNet-1K weights: upernet_convnext_base_512_160k_ade20k_ss.py
+_base_ = ["_base_/convnext.py"]
 
 arch = "convnext_base"
-lr = 1e-4
-layer_decay = 0.9
-decay_rule = "convnext_stage_wise"  # num_layers 12 there, as counted here
-drop_path = 0.4
-head_channels = 512
-pixels = "imagenet"
-amp = True

@@ -1,14 +1,4 @@
-# ConvNeXt V2 (arXiv 2301.00808 A.4) never released its segmentation configs: the paper gives
-# 160k steps, batch 16, and sweeps without saying what each size took.
-# Its weights are FCMAE pretraining *followed by* supervised ImageNet-1K fine-tuning (A.4).
-_base_ = ["_base_/upernet.py", "_base_/ade20k.py"]
+# ConvNeXt V2-B: arXiv 2301.00808 A.4
+_base_ = ["_base_/convnextv2.py"]
 
 arch = "convnextv2_base"
-lr = 1e-4  # swept over {1, 2, 3}e-4 (A.4); the choice is not stated in the paper; ours: V1's
-layer_decay = 0.9  # swept over {0.8, 0.9} (A.4); not stated in the paper; ours: V1's
-decay_rule = "convnext_stage_wise"  # not stated in the paper; ours: V1's
-drop_path = 0.4  # swept over {0.1, 0.2, 0.3, 0.4} (A.4); not stated in the paper; ours
-head_channels = 512  # not stated in the paper; ours: V1's
-pixels = "imagenet"
-amp = True  # not stated in the paper; ours: V1's
-test_ratios = (0.75, 0.875, 1.0, 1.125, 1.25)  # of a multi-scale test (A.4)

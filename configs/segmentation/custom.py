@@ -41,7 +41,7 @@ warmup_iters = 40
 lr = 3e-3  # of the fresh heads
 layer_decay = 0.75  # the lower layers of every family learn slower
 weight_decay = 0.05
-clip_grad = dict(_delete_=True, max_norm=3.0)
+clip_norm = 3.0
 workers = 0
-log_interval = 20
-save_interval = 100
+log_steps = 20
+checkpoint_steps = 100

@@ -6,10 +6,11 @@ arch = "resnet50"
 head_channels = 512
 lr = 0.01
 weight_decay = 5e-4
-decay_norms = True  # there weight decay counts for every parameter
+no_weight_decay = "nothing"  # there weight decay counts for every parameter
 layer_decay = 1.0
 pixels = "imagenet"
 test_mode = "whole"
+precision = "fp32"
 optim_wrapper = dict(
     optimizer=dict(
         _delete_=True, type="SGD", lr="${lr}", momentum=0.9, weight_decay="${weight_decay}"
@@ -17,5 +18,11 @@ optim_wrapper = dict(
 )
 warmup_iters = 0
 param_scheduler = [  # schedule_160k.py
-    dict(type="PolyLR", power=0.9, eta_min=1e-4, by_epoch=False, begin=0, end="${forward_passes}")
+    dict(
+        type="WarmupPolyLR",
+        power=0.9,
+        min_lr=1e-4,
+        warmup="${warmup_passes}",
+        end="${forward_passes}",
+    )
 ]

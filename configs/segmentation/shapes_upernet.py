@@ -26,5 +26,5 @@ lr = 3e-3
 layer_decay = 1.0
 weight_decay = 0.05
 workers = 0
-log_interval = 20
-save_interval = 50
+log_steps = 20
+checkpoint_steps = 50

@@ -3,4 +3,4 @@
 _base_ = ["convnext_base_upernet_512.py"]
 
 arch = "convnext_large"
-amp = False  # as the supervised ConvNeXt-L at 640 px
+precision = "fp32"  # as the supervised ConvNeXt-L at 640 px

@@ -1,4 +1,4 @@
-"""Data problems with their fix.
+"""Data problems and their fixes.
 
 findings.py    one finding and how to mend it; refusing a run on errors
 images.py      can these files be read?

@@ -23,7 +23,7 @@ class Finding:
 
 
 class Findings:
-    """Collects findings, at most `limit` a code and level; the rest are counted in one line."""
+    """Collects findings, at most `limit` per code and level; the rest are counted in one line."""
 
     def __init__(self, limit: int = 20) -> None:
         self._limit = limit
@@ -31,11 +31,11 @@ class Findings:
         self._seen: Counter[tuple[Level, str]] = Counter()
 
     def error(self, code: str, where: object, message: str, fix: str) -> None:
-        """Note a problem that makes a run wrong or stops it."""
+        """Add a problem that makes a run wrong or stops it."""
         self._add(Finding("error", code, str(where), message, fix))
 
     def warning(self, code: str, where: object, message: str, fix: str) -> None:
-        """Note something a run survives, but its owner should know."""
+        """Add a problem that does not stop a run but that its owner should know."""
         self._add(Finding("warning", code, str(where), message, fix))
 
     def _add(self, finding: Finding) -> None:
@@ -48,7 +48,7 @@ class Findings:
         return sum(self._seen.values())
 
     def all(self) -> list[Finding]:
-        """The findings, errors first, each code together."""
+        """Return the findings, errors first, grouped by code."""
         rest = [
             Finding(level, code, f"{count - self._limit:,} more places", "the same", "as above")
             for (level, code), count in self._seen.items()
@@ -58,12 +58,12 @@ class Findings:
 
 
 def errors(findings: Iterable[Finding], allow: Collection[str] = ()) -> list[Finding]:
-    """The errors whose code is not in `allow`."""
+    """Return the errors whose code is not in `allow`."""
     return [f for f in findings if f.level == "error" and f.code not in allow]
 
 
 def refuse_errors(findings: Iterable[Finding], allow: Collection[str] = ()) -> None:
-    """ValueError that lists the errors left after `allow`; nothing when there are none."""
+    """Raise ValueError with a list of the errors whose code is not in `allow`, if there are any."""
     found = errors(findings, allow)
     if not found:
         return

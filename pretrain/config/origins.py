@@ -75,7 +75,7 @@ def _called(call: ast.Call) -> str:
 
 
 def _comments(source: str) -> dict[int, tuple[str, bool]]:
-    """Line -> (text, whether the line holds nothing else)."""
+    """Map each line number to its comment and whether the line holds nothing else."""
     found = {}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:

@@ -19,10 +19,7 @@ from pretrain.config.tokenizer import TokenizerSettings
 from pretrain.run.options import did_you_mean
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs" / "pretrain"
-
-
 FREE = ("run",)  # settings that a resumed run may change
-
 
 # former names of settings
 RENAMED = {
@@ -32,10 +29,7 @@ RENAMED = {
     "tokenizer_ema": "tokenizer_ema_decay",
 }
 
-
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-
-
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
@@ -48,7 +42,8 @@ class SparkSettings:
     decoder_width: int = 768  # channels at the smallest map; decoder.py
     # norm of the feature maps before the decoder; auto: the encoder's kind, as spark.py
     densify_norm: Literal["auto", "bn", "ln"] = "auto"
-    sparse: Literal["patches", "dense"] = "patches"  # same mathematics both ways; ours
+    # same mathematics both ways; auto: patches on the CPU, dense on CUDA until measured there; ours
+    sparse: Literal["auto", "patches", "dense"] = "auto"
 
     def __post_init__(self) -> None:
         _require(0 < self.mask_ratio < 1, f"mask_ratio={self.mask_ratio} is not between 0 and 1")
@@ -65,7 +60,8 @@ class FcmaeSettings:
     decoder_depth: int = 1  # ConvNeXt V2 blocks; models/fcmae.py
     # paper's JAX form; "release": std 1 on convolutions, as models/fcmae.py has it by oversight
     weight_init: Literal["std_0.02", "release"] = "std_0.02"
-    sparse: Literal["patches", "dense"] = "patches"  # same mathematics both ways; ours
+    # same mathematics both ways; auto: patches on the CPU, dense on CUDA until measured there; ours
+    sparse: Literal["auto", "patches", "dense"] = "auto"
 
     def __post_init__(self) -> None:
         _require(0 < self.mask_ratio < 1, f"mask_ratio={self.mask_ratio} is not between 0 and 1")
@@ -123,8 +119,8 @@ class Optimizer:
     """Which optimizer, and which parameters are decayed.
 
     The peak learning rate is base_lr * batch_size / lr_batch_size, or base_lr itself where
-    lr_batch_size is 0. Tensors of one dimension, biases and names holding a part of `never_decay`
-    are not decayed, names holding a part of `always_decay` always.
+    lr_batch_size is 0. Tensors of one dimension, biases and names that contain a part of
+    `never_decay` are not decayed, names that contain a part of `always_decay` always are.
     """
 
     optimizer: Literal["adamw", "lamb"] = "adamw"  # BEiT and FCMAE; SparK: lamb
@@ -144,7 +140,7 @@ class Optimizer:
         _require(all(0 <= b < 1 for b in self.betas), f"betas={self.betas} are not in [0, 1)")
 
     def peak_lr(self, batch_size: int) -> float:
-        """The learning rate after the warm-up, for `batch_size` images a step."""
+        """Return the learning rate after the warm-up, for `batch_size` images per step."""
         if not self.lr_batch_size:
             return self.base_lr
         return self.base_lr * batch_size / self.lr_batch_size
@@ -152,7 +148,7 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long, and how the learning rate moves from step to step.
+    """The length of training, and the learning rate from step to step.
 
     `curve` names whose code decides the ends: spark's cosine ends on the last step, mae's one
     step after it, beit's warm-up reaches the peak on its last step (see schedule.py).
@@ -160,8 +156,8 @@ class Schedule:
 
     epochs: float = 800  # FCMAE's and BEiT's code
     warmup_epochs: float = 40  # SparK's and FCMAE's code
-    steps: int | None = None  # optimizer steps in place of epochs; ours
-    warmup_steps: int | None = None  # in place of warmup_epochs; BEiT on ImageNet-22K
+    steps: int | None = None  # optimizer steps instead of epochs; ours
+    warmup_steps: int | None = None  # instead of warmup_epochs; BEiT on ImageNet-22K
     warmup_start: float = 0.0  # share of the peak at step 0; MAE's, FCMAE's, BEiT's
     final: float = 0.0  # share of the peak at the end; FCMAE's min_lr 0
     curve: Literal["spark", "mae", "beit"] = "mae"  # main_pretrain.py
@@ -177,10 +173,10 @@ class Schedule:
 class RunSettings:
     """What changes how a run is carried out; all of it ours, none of it part of the method."""
 
-    device_batch_size: int = 256  # most images a device takes at once; the rest is accumulated
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cuda where there is one
+    device_batch_size: int = 256  # most images per device at once; the rest is accumulated
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cuda if there is one
     compile: bool = False  # torch.compile the method
-    # data processes a device; 0: read in the training process; auto: by the machine's cores
+    # data processes per device; 0: read in the training process; auto: by the machine's cores
     workers: int | Literal["auto"] = "auto"
     log_steps: int = 10  # optimizer steps between lines of log.jsonl
     checkpoint_steps: int = 500  # optimizer steps between training states
@@ -207,7 +203,7 @@ class Recipe:
     arch_args: dict[str, Any] = field(default_factory=dict)  # as JSON on the command line
     image_size: int = 224  # pixels along a side; all three papers
     drop_path_rate: float = 0.0  # stochastic depth at the last block; FCMAE: none
-    batch_size: int = 4096  # images an optimizer step, over all devices; SparK, FCMAE
+    batch_size: int = 4096  # images per optimizer step, over all devices; SparK, FCMAE
     augmentation: Augmentation = field(default_factory=Augmentation)
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule = field(default_factory=Schedule)
@@ -223,11 +219,11 @@ class Recipe:
         _require(self.drop_path_rate < 1, f"drop_path_rate={self.drop_path_rate} must be below 1")
 
     def peak_lr(self) -> float:
-        """The learning rate after the warm-up, by the recipe's batch-size rule."""
+        """Return the learning rate after the warm-up, by the recipe's batch-size rule."""
         return self.optimizer.peak_lr(self.batch_size)
 
     def to_json(self) -> dict[str, Any]:
-        """Nested plain values; the method's name under "method"."""
+        """Return nested plain values, with the method's name under "method"."""
         return {**asdict(self), "method": {"name": self.method.name, **asdict(self.method)}}
 
 
@@ -264,9 +260,10 @@ def flat_settings(recipe: Any) -> dict[str, Any]:
 
 
 def load_recipe(path: Path | str) -> Recipe:
-    """The `recipe` that the Python file `path` defines; ValueError or FileNotFoundError if none.
+    """Return the `recipe` that the Python file `path` defines.
 
     A bare file name means a file in configs/pretrain, so that recipes can vary one another.
+    Raises FileNotFoundError if the file is missing, ValueError if it defines no valid recipe.
     """
     file = find_config(path)
     try:
@@ -281,7 +278,10 @@ def load_recipe(path: Path | str) -> Recipe:
 
 
 def find_config(path: Path | str) -> Path:
-    """`path`, or the shipped recipe of that name."""
+    """Return `path`, or the shipped recipe of that name.
+
+    Raises FileNotFoundError, with similar names, if there is neither.
+    """
     given = Path(path)
     for file in (given, CONFIG_FOLDER / given.name):
         if file.is_file() and (file == given or given.parent == Path()):
@@ -293,7 +293,7 @@ def find_config(path: Path | str) -> Path:
 
 
 def _nearest_field(error: str) -> str:
-    """What to write in place of an argument that the recipe's classes do not have."""
+    """Return what to write instead of an argument that the recipe's classes do not have."""
     found = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", error)
     owner = found and globals().get(found[1])
     if not found or not is_dataclass(owner):
@@ -302,7 +302,7 @@ def _nearest_field(error: str) -> str:
 
 
 def renamed(name: str, known: Iterable[str]) -> str:
-    """Return what to write in place of an unknown setting: its new name, or the nearest one."""
+    """Return what to write instead of an unknown setting: its new name, or the nearest one."""
     new = RENAMED.get(name.replace("-", "_"))
     return f": it is now {new}" if new else did_you_mean(name, known)
 

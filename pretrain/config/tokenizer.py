@@ -31,21 +31,21 @@ class VAESizes:
 
     @property
     def downsampling(self) -> int:
-        """Image pixels along a side of one token."""
+        """Side of a token, in image pixels."""
         return 2 ** (self.group_count - 1)
 
 
 @dataclass(frozen=True)
 class TokenizerSettings:
-    """Names carry a prefix, so that they can stand among a recipe's settings."""
+    """Settings of a tokenizer's training, prefixed so that they can be a recipe's settings."""
 
     tokenizer_vocab_size: int = 256  # codes; DALL-E 8192, here small; ours
     tokenizer_n_hid: int = 16  # channels at full resolution; DALL-E 256, here small; ours
-    tokenizer_n_blk_per_group: int = 1  # residual blocks a group; DALL-E 2, here small; ours
+    tokenizer_n_blk_per_group: int = 1  # residual blocks per group; DALL-E 2, here small; ours
     tokenizer_group_count: int = 4  # each but the last halves the resolution; dall_e/encoder.py
     tokenizer_n_init: int = 32  # channels at the decoder's input; DALL-E 128, here small; ours
     tokenizer_steps: int = 400  # optimizer steps; DALL-E 3,000,000; ours
-    tokenizer_batch_size: int = 16  # images a step, over all devices; DALL-E 512; ours
+    tokenizer_batch_size: int = 16  # images per step, over all devices; DALL-E 512; ours
     tokenizer_crop_px: int = 32  # side of the window of each image trained on, 0: all of it; ours
     tokenizer_lr: float = 4e-3  # peak; DALL-E 1e-4; ours
     tokenizer_lr_end: float = 4e-5  # reached by a cosine; DALL-E 1.25e-6; ours
@@ -88,7 +88,7 @@ class TokenizerSettings:
 
     @property
     def sizes(self) -> VAESizes:
-        """Of encoder and decoder."""
+        """Encoder and decoder sizes of these settings."""
         return VAESizes(
             vocab_size=self.tokenizer_vocab_size,
             n_hid=self.tokenizer_n_hid,
@@ -98,29 +98,28 @@ class TokenizerSettings:
         )
 
     def lr(self, step: int) -> float:
-        """The learning rate of step `step`, from 0: warm-up, then a cosine to `lr_end`."""
+        """Return the learning rate at `step` (from 0): warm-up, then a cosine to `lr_end`."""
         if step < self.tokenizer_warmup_steps:
             return self.tokenizer_lr * (step + 1) / self.tokenizer_warmup_steps
         steps = self.tokenizer_lr_steps or self.tokenizer_steps
         return _cosine(self.tokenizer_lr, self.tokenizer_lr_end, step / steps)
 
     def encoder_lr(self, step: int) -> float:
-        """The encoder's learning rate of step `step`."""
+        """Return the encoder's learning rate at `step` (from 0)."""
         waits = step < self.tokenizer_encoder_wait * self.tokenizer_steps
         return 0.0 if waits else self.lr(step) * self.tokenizer_encoder_lr
 
     def temperature(self, step: int) -> float:
-        """The temperature of the Gumbel relaxation."""
+        """Return the temperature of the Gumbel relaxation at `step` (from 0)."""
         steps = self.tokenizer_temperature_steps or 0.9 * self.tokenizer_steps
         return _cosine(1.0, self.tokenizer_temperature_end, step / steps)
 
     def beta(self, step: int) -> float:
-        """The weight of the KL term: DALL-E raises it from 0 by a cosine."""
+        """Return the weight of the KL term at `step`, raised from 0 by a cosine as in DALL-E."""
         return _cosine(0.0, self.tokenizer_beta, step / self.tokenizer_beta_steps)
 
 
 SMALL = TokenizerSettings()
-
 
 FULL = TokenizerSettings(
     tokenizer_vocab_size=8192,  # dall_e/encoder.py
@@ -143,10 +142,9 @@ FULL = TokenizerSettings(
     tokenizer_ema_decay=0.999,  # A.2
 )
 
-
 SIZES = {"small": SMALL, "full": FULL}
 
 
 def _cosine(start: float, end: float, progress: float) -> float:
-    """From `start` at progress 0 to `end` at 1, and `end` from there on."""
+    """Return a cosine from `start` (progress 0) to `end` (progress 1 and later)."""
     return end + (start - end) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, progress)))

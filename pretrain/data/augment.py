@@ -16,7 +16,7 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 def augment(
     rng: np.random.Generator, image: Image.Image, settings: Augmentation, sizes: tuple[int, ...]
 ) -> list[Image.Image]:
-    """One random crop of `image` (RGB), resized to squares of each of `sizes` pixels.
+    """Crop `image` (RGB) at random; return the crop as squares of each of `sizes` pixels.
 
     The first is resized bicubic, the others (BEiT's token images) with Lanczos, from the same box
     (unilm `beit/transforms.py`).
@@ -37,9 +37,10 @@ def random_box(
     scale: tuple[float, float],
     ratio: tuple[float, float],
 ) -> Box:
-    """A box of a share `scale` of an image of `size` (width, height) px, of log-uniform ratio.
+    """Draw a box with a share `scale` of an image's area and a log-uniform aspect ratio.
 
-    As torchvision's RandomResizedCrop: ten tries, then the largest central box of a fit ratio.
+    As torchvision's RandomResizedCrop: ten tries, then the largest central box of an allowed ratio.
+    `size` is the image's (width, height) in pixels.
     """
     width, height = size
     for _ in range(10):
@@ -57,9 +58,9 @@ def random_box(
 
 
 def jitter_colors(rng: np.random.Generator, image: Image.Image, strength: float) -> Image.Image:
-    """Brightness, contrast and saturation, each by a factor in 1 +- strength, in random order.
+    """Scale brightness, contrast and saturation by factors in 1 +- strength, in random order.
 
-    torchvision's ColorJitter, which BEiT applies to the whole image before the crop.
+    This is torchvision's ColorJitter, which BEiT applies to the whole image before the crop.
     """
     factors = rng.uniform(1 - strength, 1 + strength, size=3)
     kinds = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
@@ -69,7 +70,7 @@ def jitter_colors(rng: np.random.Generator, image: Image.Image, strength: float)
 
 
 def center_square(image: Image.Image, sizes: tuple[int, ...]) -> list[Image.Image]:
-    """The central square of `image`, resized as `augment` does: for pictures, nothing random."""
+    """Return the central square of `image`, resized as in `augment`: for pictures, not random."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     crop = image.crop((left, top, left + side, top + side))

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,32 +24,45 @@ from torch.utils.data import DataLoader, Dataset
 from pretrain.config import Augmentation
 from pretrain.data.augment import augment
 from pretrain.data.order import BatchShare, Order, StepSampler
-from pretrain.data.sources import Images, read_image
+from pretrain.data.reading import (
+    Failure,
+    FailureCount,
+    UnreadableImagesError,
+    read_or_replace,
+)
+from pretrain.data.sources import Images
 
+Sample = tuple[tuple[Tensor, ...], list[Failure]]
 DrawMask = Callable[[np.random.Generator], np.ndarray]  # -> visible (h, w) bool
 
 
 @dataclass
 class Batch:
-    """`token_images` only where the method reads tokens (BEiT)."""
+    """One batch on the host; `token_images` only if the method reads tokens (BEiT)."""
 
     images: Tensor  # (B, 3, H, W) uint8 RGB
     visible: Tensor  # (B, 1, h, w) bool, True = the encoder sees the patch
     token_images: Tensor | None  # (B, 3, H', W') uint8 RGB
+    failures: tuple[Failure, ...] = ()  # images that others were taken for
 
     def pin_memory(self) -> "Batch":
-        """Pinned for a copy to the device that does not wait; DataLoader calls it."""
+        """Return the batch in pinned memory, for asynchronous copies; DataLoader calls it."""
         tokens = self.token_images
         return Batch(
             self.images.pin_memory(),
             self.visible.pin_memory(),
             None if tokens is None else tokens.pin_memory(),
+            self.failures,
         )
 
     def inputs(
         self, device: torch.device, settings: Augmentation
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
-        """What the method's `forward` takes: normalised images, visible, token images in [0, 1]."""
+        """Return the arguments of the method's `forward`, on `device`.
+
+        They are the normalised images, the visible patches, and token images in [0, 1] if there are
+        any.
+        """
         images = normalise(self.images.to(device, non_blocking=True), settings)
         visible = self.visible.to(device, non_blocking=True)
         if self.token_images is None:
@@ -58,21 +71,28 @@ class Batch:
 
 
 def normalise(images: Tensor, settings: Augmentation) -> Tensor:
-    """(B, 3, H, W) uint8 -> float32, (x / 255 - mean) / std."""
-    mean = torch.tensor(settings.pixel_mean, device=images.device).view(3, 1, 1)
-    std = torch.tensor(settings.pixel_std, device=images.device).view(3, 1, 1)
+    """Convert (B, 3, H, W) uint8 to float32, as (x / 255 - mean) / std."""
+    mean, std = _pixel_statistics(settings, images.device)
     return (images.float() / 255 - mean) / std
 
 
 def unnormalise(images: Tensor, settings: Augmentation) -> Tensor:
-    """The inverse of `normalise`, in [0, 1] and clamped to it."""
-    mean = torch.tensor(settings.pixel_mean, device=images.device).view(3, 1, 1)
-    std = torch.tensor(settings.pixel_std, device=images.device).view(3, 1, 1)
+    """Invert `normalise`; return images clamped to [0, 1]."""
+    mean, std = _pixel_statistics(settings, images.device)
     return (images * std + mean).clamp(0, 1)
 
 
+def _pixel_statistics(settings: Augmentation, device: torch.device) -> Tensor:
+    """Return mean and standard deviation, (2, 3, 1, 1) on `device`, without waiting for it."""
+    both = torch.tensor((settings.pixel_mean, settings.pixel_std))
+    return both[..., None, None].to(device, non_blocking=True)
+
+
 class ImageSamples(Dataset[tuple[Tensor, ...]]):
-    """(epoch, image) -> its crops, uint8 (3, s, s) for each of `sizes`, and its mask (1, h, w)."""
+    """(epoch, image) -> its crops, uint8 (3, s, s) for each of `sizes`, and its mask (1, h, w).
+
+    An image that cannot be read is replaced by one drawn from (seed, epoch, image).
+    """
 
     def __init__(
         self,
@@ -86,32 +106,52 @@ class ImageSamples(Dataset[tuple[Tensor, ...]]):
         self.draw_mask, self.seed = draw_mask, seed
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
+        return self._sample(key)[0]
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> list[Sample] | str:
+        """Return the samples of a batch with what could not be read; DataLoader calls it.
+
+        Why nothing can be read is returned, not raised: DataLoader would add a traceback to it.
+        """
+        try:
+            return [self._sample(key) for key in keys]
+        except UnreadableImagesError as error:
+            return str(error)
+
+    def _sample(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         # the third number keeps these draws apart from the epochs' permutations
         rng = np.random.default_rng([self.seed, epoch, 1 + index])
-        crops = augment(rng, read_image(self.images, index), self.settings, self.sizes)
+        image, failures = read_or_replace(self.images, index, (self.seed, epoch))
+        crops = augment(rng, image, self.settings, self.sizes)
         visible = torch.from_numpy(self.draw_mask(rng))[None]
-        return (*(to_tensor(crop) for crop in crops), visible)
+        return (*(to_tensor(crop) for crop in crops), visible), failures
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """An RGB image -> (3, H, W) uint8."""
+    """Convert an RGB image to (3, H, W) uint8."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def collate(samples: list[tuple[Tensor, ...]]) -> Batch:
-    """Samples of (image, [token image], visible) -> a batch."""
-    columns = [torch.stack(column) for column in zip(*samples, strict=True)]
-    return Batch(columns[0], columns[-1], columns[1] if len(columns) == 3 else None)
+def collate(samples: list[Sample] | str) -> Batch | str:
+    """Return the batch of samples of (image, [token image], visible) and failures."""
+    if isinstance(samples, str):
+        return samples
+    columns = [torch.stack(column) for column in zip(*(s for s, _ in samples), strict=True)]
+    failures = tuple(failure for _, found in samples for failure in found)
+    return Batch(columns[0], columns[-1], columns[1] if len(columns) == 3 else None, failures)
 
 
 def loader(
     samples: ImageSamples, order: Order, share: BatchShare, steps: int, first: int, workers: int,
     pin: bool,
 ) -> Iterator[Batch]:  # fmt: skip
-    """One process's batches from optimizer step `first` on, read ahead by `workers` processes."""
+    """Return one process's batches from optimizer step `first` on, read ahead by `workers`.
+
+    Raises UnreadableImagesError at a batch where too many images have turned out unreadable.
+    """
     sampler = StepSampler(order, share, first, steps)
-    return iter(
+    batches = iter(
         DataLoader(
             samples,
             batch_sampler=sampler,
@@ -121,10 +161,19 @@ def loader(
             worker_init_fn=outlive_signals,
         )
     )
+    return _counting_failures(batches, FailureCount(len(samples.images)))
+
+
+def _counting_failures(batches: Iterable[Batch | str], count: FailureCount) -> Iterator[Batch]:
+    for batch in batches:
+        if isinstance(batch, str):
+            raise UnreadableImagesError(batch)
+        count.add(batch.failures)
+        yield batch
 
 
 def outlive_signals(_worker: int) -> None:
-    """Let a data process survive what asks the whole process group to end: the run saves first.
+    """Let a data process survive signals to its whole process group: the run saves first.
 
     It ends with its main process: when that one sends SIGTERM, as multiprocessing does at exit, or
     is gone, which torch's loop notices within seconds. On macOS, which does not tell who sent a

@@ -1,16 +1,17 @@
-"""The readable images of a run, found once and remembered in its data.json."""
+"""The images of a run, remembered in its data.json."""
 
 import json
 import logging
-import os
 from pathlib import Path
 
-import numpy as np
 from lightning_fabric import Fabric
 
-from pretrain.data.sources import Images, digest, open_images, readable
+from pretrain.data.readable import readable, without
+from pretrain.data.sources import Images, digest, open_images
+from pretrain.data.turns import Turns
 from pretrain.files.write import atomic_write, remove_unfinished
 from pretrain.run import folder
+from pretrain.run.processes import available_cores
 
 logger = logging.getLogger(__name__)
 
@@ -18,34 +19,47 @@ SHOW_PROGRESS_FROM = 10_000  # images
 
 
 def checked_images(
-    fabric: Fabric, data: Path, out: Path, resume: bool, skip_unreadable: bool
+    fabric: Fabric, data: Path, out: Path, resume: bool, skip_unreadable: bool, check: bool = False
 ) -> Images:
-    """The images, all of them readable. The first process checks; a resumed run trusts it.
+    """Return the images of the run in `out`; every process calls it.
 
-    Clears what a killed process left half-written in `out`: this is the first use of the folder.
+    With `check` or `skip_unreadable`, the first process reads all of them before, and refuses or
+    leaves out what cannot be read; a resumed run trusts that. Otherwise what cannot be read turns
+    up while training. Clears what a killed process left half-written in `out`: this is the first
+    use of the folder.
+    Raises ValueError if a resumed run finds other images than it began with.
     """
+    turns = Turns(fabric)
     if fabric.is_global_zero:
         remove_unfinished(out)
-    workers = max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-    images = open_images(data, workers)
+    cores = available_cores()  # the other processes wait
+    images = turns.in_order(lambda: open_images(data, cores))
     record = out / folder.DATA
-    if fabric.is_global_zero and not resume:
-        progress = "checking images" if len(images) > SHOW_PROGRESS_FROM else None
-        good, skipped = readable(images, skip=skip_unreadable, workers=workers, progress=progress)
-        for name in skipped[:10]:
-            logger.warning("left out, unreadable: %s", name)
-        if skipped:
-            logger.warning("%d of %d images left out", len(skipped), len(images))
-        facts = {"images": len(good), "names_sha256": digest(good), "skipped": skipped}
-        atomic_write(record, lambda p: p.write_text(json.dumps(facts)))
-    fabric.barrier()
+    begins = fabric.is_global_zero and not resume
+    turns.take(
+        begins,
+        lambda: _begin(images, record, skip_unreadable, check or skip_unreadable, cores),
+    )
     facts = json.loads(record.read_text())
-    if facts["skipped"]:
-        broken = set(facts["skipped"])
-        images = images.subset(np.array([images.name(i) not in broken for i in range(len(images))]))
+    images = without(images, facts["skipped"])
     if digest(images) != facts["names_sha256"]:
         raise ValueError(
             f"{data} holds other images than when the run in {out} began ({len(images)}, then "
             f"{facts['images']}): give back its data, or another --out"
         )
     return images
+
+
+def _begin(images: Images, record: Path, skip: bool, check: bool, workers: int) -> None:
+    """Read the images if that is asked for, and note which ones the run is of."""
+    skipped: list[str] = []
+    if check:
+        progress = "checking images" if len(images) > SHOW_PROGRESS_FROM else None
+        total = len(images)
+        images, skipped = readable(images, skip=skip, workers=workers, progress=progress)
+        for name in skipped[:10]:
+            logger.warning("left out, unreadable: %s", name)
+        if skipped:
+            logger.warning("%d of %d images left out", len(skipped), total)
+    facts = {"images": len(images), "names_sha256": digest(images), "skipped": skipped}
+    atomic_write(record, lambda path: path.write_text(json.dumps(facts)))

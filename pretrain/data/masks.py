@@ -1,4 +1,4 @@
-"""Which patches the encoder sees: `visible`, (h, w) bool, True = seen, one draw a sample.
+"""Which patches the encoder sees: `visible`, (h, w) bool, True = seen, one draw per sample.
 
 Every function takes a numpy Generator, so a data set can key it by (seed, epoch, sample) and the
 mask does not depend on workers, processes or a resumed run. All of them pickle.
@@ -12,17 +12,17 @@ BEIT_PATCHES = 14 * 14  # the grid for which BEiT's counts are published
 
 
 def spark_visible_count(patches: int, mask_ratio: float) -> int:
-    """Visible patches of `patches` as SparK counts them: round, 20 of 49 (SparK `spark.py`)."""
+    """Return the number of visible patches as SparK rounds it: 20 of 49 (SparK `spark.py`)."""
     return _checked_count(round(patches * (1 - mask_ratio)), patches, mask_ratio)
 
 
 def fcmae_visible_count(patches: int, mask_ratio: float) -> int:
-    """Visible patches of `patches` as FCMAE counts them: truncation, 19 of 49 (`fcmae.py`)."""
+    """Return the number of visible patches as FCMAE truncates it: 19 of 49 (`fcmae.py`)."""
     return _checked_count(int(patches * (1 - mask_ratio)), patches, mask_ratio)
 
 
 def beit_masked_count(patches: int, published: int = 75) -> int:
-    """A count published for BEiT's 14 x 14 grid, for a grid of `patches`: the same share, >= 1.
+    """Scale a count published for BEiT's 14 x 14 grid to a grid of `patches`; at least 1.
 
     Other grids are not in the paper; the share 75 of 196 is kept (ours).
     """
@@ -30,9 +30,10 @@ def beit_masked_count(patches: int, published: int = 75) -> int:
 
 
 def random_visible(rng: np.random.Generator, grid: tuple[int, int], n_visible: int) -> np.ndarray:
-    """Exactly `n_visible` patches, uniformly without replacement -> (h, w) bool.
+    """Choose `n_visible` patches uniformly without replacement; return (h, w) bool.
 
     SparK's and FCMAE's mask: the first `n_visible` of an argsort of noise is such a draw.
+    Raises ValueError unless at least one patch is visible and one is masked.
     """
     patches = grid[0] * grid[1]
     if not 0 < n_visible < patches:
@@ -53,11 +54,12 @@ def block_visible(
     max_per_block: int | None = None,
     aspect: float = 0.3,
 ) -> np.ndarray:
-    """BEiT's blockwise masking -> (h, w) bool, at most `total` masked (False) patches.
+    """Draw BEiT's blockwise mask: (h, w) bool, False for at most `total` masked patches.
 
     Blocks of `minimum` to `max_per_block` (None: `total`) patches with a log-uniform aspect ratio
     in [aspect, 1 / aspect] are masked until `total` is reached or ten tries add nothing, so a draw
     may stop short: 74.5 of 75 on average (unilm `beit/masking_generator.py`; Algorithm 1).
+    Raises ValueError if no block of `minimum` patches fits the grid.
     """
     largest = total if max_per_block is None else max_per_block
     _check_blocks(grid, total, minimum, largest, aspect)
@@ -86,7 +88,7 @@ def _mask_block(
     aspect: float,
     tries: int,
 ) -> int:
-    """Mask one block in place that adds 1 to `room` patches; how many it added, 0 if none fitted.
+    """Mask a block in place, adding 1 to `room` patches; return how many, 0 if no block fitted.
 
     `room` may be under `minimum` near the end: the area is then drawn between the two, as the
     official code does.

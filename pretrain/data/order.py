@@ -1,4 +1,4 @@
-"""Which images a step takes: a pure function of (seed, step), whatever the number of processes."""
+"""Which images belong to a step: a pure function of (seed, step), for any number of processes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,10 @@ class BatchShare:
 
     @classmethod
     def of(cls, batch_size: int, largest: int, world: int = 1, rank: int = 0) -> "BatchShare":
-        """Share a step of `batch_size` images among `world` devices that take `largest` at once."""
+        """Divide a step of `batch_size` images among `world` devices, `largest` at once on each.
+
+        Raises ValueError if `batch_size` is not a multiple of `world`.
+        """
         if batch_size % world:
             raise ValueError(
                 f"batch_size={batch_size} cannot be shared by {world} devices: choose a multiple"
@@ -33,7 +36,7 @@ class BatchShare:
         passes = self.accumulation_steps
         total = self.world * self.batch * passes
         devices = "device" if self.world == 1 else "devices"
-        text = f"{total} images a step = {self.world} {devices} x {self.batch}"
+        text = f"{total} images per step = {self.world} {devices} x {self.batch}"
         return text + (f" x {passes} accumulated" if passes > 1 else "")
 
 
@@ -50,7 +53,7 @@ class Order:
         self._epoch, self._permutation = -1, np.empty(0, dtype=np.int64)
 
     def epoch(self, step: int) -> int:
-        """The epoch of optimizer step `step`, both from 0."""
+        """Return the epoch of optimizer step `step`, both from 0."""
         return step // self.steps_per_epoch
 
     def images_of(self, step: int) -> np.ndarray:

@@ -1,26 +1,36 @@
 """Where the images lie: a folder at any depth, a text list, or tar shards; no classes needed.
 
-All three are the same to the rest: a fixed order of images, each read by its number. A shard is
-indexed once by its headers; after that an image is one read at a known offset.
+All three are the same to the rest: a fixed order of images, each read by its number. Large folders
+and shards are looked through once; index.py says where the result is kept.
 """
 
-import hashlib
-import io
+import logging
 import os
-import tarfile
-from dataclasses import dataclass, field
-from functools import partial
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image
 
-from pretrain.checks.findings import Findings, refuse_errors
-from pretrain.checks.images import IMAGE_SUFFIXES, read_images
-from pretrain.checks.parallel import parallel_map
+from pretrain.data.index import (
+    SETTLED_NS,
+    Columns,
+    changes,
+    index_file,
+    read_index,
+    recent,
+    unchanged,
+    write_index,
+)
+from pretrain.data.names import Names
+from pretrain.data.shards import Shards, index_shards
+from pretrain.files.find import find_files
+from pretrain.files.image import IMAGE_SUFFIXES, open_regular
 
-ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # other formats have to be decoded
+logger = logging.getLogger(__name__)
+
+KEPT_FROM = 10_000  # images; fewer are found again as fast
 
 
 @dataclass
@@ -28,208 +38,134 @@ class Files:
     """Image files below `root`, by relative name."""
 
     root: Path
-    names: np.ndarray  # bytes: no Python objects whose reference counts would copy worker memory
+    names: Names
 
     def __len__(self) -> int:
         return len(self.names)
 
+    def relative_name(self, index: int) -> str:
+        """Return the file's path relative to the root; as written in a list."""
+        return os.fsdecode(self.names[index])
+
     def name(self, index: int) -> str:
-        """The file's path."""
-        return str(self.root / os.fsdecode(self.names[index].item()))
+        """Return the file's path."""
+        return str(self.root / self.relative_name(index))
 
     def open(self, index: int) -> IO[bytes]:
-        """The file, to be closed by the caller."""
-        return Path(self.name(index)).open("rb")
+        """Return the open file, to be closed by the caller. Raises OSError."""
+        return open_regular(self.name(index))
 
     def subset(self, keep: np.ndarray) -> "Files":
-        """Only those of `keep`, (n,) bool."""
-        return Files(self.root, self.names[keep])
+        """Return only those of `keep`, (n,) bool."""
+        return Files(self.root, self.names.subset(keep))
 
-    def problems(self, decode: bool, workers: int, progress: str | None) -> dict[int, str]:
-        """What is wrong with which image."""
-        paths = [self.name(i) for i in range(len(self))]
-        facts = read_images(paths, decode=decode, workers=workers, progress=progress)
-        return {i: f.problem for i, f in enumerate(facts) if f.problem}
+    def columns(self) -> Columns:
+        """Return what `from_columns` takes."""
+        return {"names": self.names.buffer, "starts": self.names.starts}
 
-
-@dataclass
-class Shards:
-    """Images inside uncompressed tar files, in the order of shards and of members' names."""
-
-    shards: list[Path]
-    names: np.ndarray  # bytes, of the members
-    shard: np.ndarray  # (n,) which of `shards`
-    offset: np.ndarray  # (n,) bytes into the shard
-    size: np.ndarray  # (n,) bytes
-    _handles: dict[tuple[int, int], int] = field(default_factory=dict, repr=False)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def name(self, index: int) -> str:
-        """Shard and member."""
-        return f"{self.shards[self.shard[index]]}:{os.fsdecode(self.names[index].item())}"
-
-    def open(self, index: int) -> IO[bytes]:
-        """The member's bytes."""
-        key = (os.getpid(), int(self.shard[index]))
-        if key not in self._handles:
-            self._handles[key] = os.open(self.shards[key[1]], os.O_RDONLY)
-        size = int(self.size[index])
-        return io.BytesIO(os.pread(self._handles[key], size, int(self.offset[index])))
-
-    def subset(self, keep: np.ndarray) -> "Shards":
-        """Only those of `keep`, (n,) bool."""
-        columns = (self.names, self.shard, self.offset, self.size)
-        return Shards(self.shards, *(column[keep] for column in columns))
-
-    def problems(self, decode: bool, workers: int, progress: str | None) -> dict[int, str]:
-        """What is wrong with which image; truncated shards were found by indexing them."""
-        check = partial(_member_problem, self, decode)
-        found = parallel_map(check, range(len(self)), workers=workers, progress=progress)
-        return {i: problem for i, problem in enumerate(found) if problem}
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_handles": {}}
+    @classmethod
+    def from_columns(cls, root: Path, columns: Columns) -> "Files":
+        """Return the images of an index."""
+        return cls(root, Names(columns["names"], columns["starts"]))
 
 
 Images = Files | Shards
 
 
-def read_image(images: Images, index: int) -> Image.Image:
-    """Image `index` as RGB, as its pixels are stored (EXIF rotation is not applied: the papers').
-
-    ValueError names the file that cannot be decoded.
-    """
-    try:
-        with images.open(index) as stream, Image.open(stream) as image:
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"{images.name(index)} cannot be read ({error}); find all such files with "
-            "tools/check_data.py images DIR, or leave them out with --skip-unreadable"
-        ) from error
-
-
 def digest(images: Images) -> str:
-    """Of the names in their order: the same digest means the same data order."""
-    return hashlib.sha256(b"\0".join(images.names.tolist())).hexdigest()
+    """Hash the image names in their order; equal digests mean the same data order."""
+    return images.names.digest()
 
 
 def open_images(path: Path | str, workers: int = 1) -> Images:
-    """The images at `path`: a folder (of images or of .tar shards), a .tar, or a text list.
+    """Return the images at `path`: a folder (of images or of .tar shards), a .tar, or a text list.
 
-    Raises FileNotFoundError or ValueError where there is none.
+    `workers` processes look through shards that were not seen before. Raises FileNotFoundError or
+    ValueError if there is no image.
     """
+    if not str(path):
+        raise ValueError("the path of the images is empty: is a variable unset?")
     path = Path(path)
-    if path.is_dir():
-        return _folder(path, workers)
-    if not path.is_file():
+    if not path.is_dir() and not path.is_file():
         raise FileNotFoundError(
             f"no data at {path}: give a folder of images, a folder of .tar shards, a .tar file, "
             "or a text file with one image path a line"
         )
-    if path.suffix == ".tar":
-        return _shards([path], workers)
+    if path.is_dir() or path.suffix == ".tar":
+        return _kept(path) or _found(path, workers)
     return _list(path)
 
 
-def _folder(root: Path, workers: int) -> Images:
-    found: list[bytes] = []
-    shards: list[Path] = []
-    for folder, _, names in os.walk(root, followlinks=True):
-        prefix = os.path.relpath(folder, root)
-        for name in names:
-            suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a million names
-            if suffix in IMAGE_SUFFIXES:
-                found.append(os.fsencode(name if prefix == "." else f"{prefix}/{name}"))
-            elif suffix == ".tar":
-                shards.append(Path(folder, name))
-    if found and shards:
-        raise ValueError(f"{root} holds both images and .tar shards: keep one kind in the folder")
-    if shards:
-        return _shards(sorted(shards), workers)
-    if not found:
+def _kept(path: Path) -> Images | None:
+    """Return the images of an index made before; None if there is none or something changed."""
+    file = index_file(path)
+    columns = read_index(file)
+    root = path if path.is_dir() else path.parent
+    if columns is None or not unchanged(root, columns):
+        return None
+    logger.info("images as indexed in %s", file)
+    kind = Shards if "shards" in columns else Files
+    return kind.from_columns(root, columns)
+
+
+def _found(path: Path, workers: int) -> Images:
+    """Look through a folder or a shard, and keep what was found if it is much.
+
+    A folder that changed a moment ago is listed again later: a change within the same tick of the
+    file system's clock would never show.
+    """
+    root = path if path.is_dir() else path.parent
+    for _ in range(2):
+        files, watched, before = _look(path)
+        fresh = recent(before)
+        images = _shards_or_files(root, files, workers)
+        if len(images) < KEPT_FROM:
+            return images
+        if not fresh:
+            break
+        time.sleep(SETTLED_NS / 1e9)
+    if fresh or not np.array_equal(changes(root, watched), before):
+        logger.warning("%s changes while it is read: its index is not kept", path)
+        return images
+    names = Names.of(watched)
+    columns = {"watched": names.buffer, "watched_starts": names.starts, "changes": before}
+    file = index_file(path)
+    if not write_index(file, {**images.columns(), **columns}):
+        return images
+    logger.info("%d images indexed in %s", len(images), file)
+    return _kept(path) or images
+
+
+def _look(path: Path) -> tuple[list[bytes], list[bytes], np.ndarray]:
+    """Return images or shards, all that the index depends on, and the `changes` of the latter."""
+    if path.is_file():
+        shards = [os.fsencode(path.name)]
+        return shards, shards, changes(path.parent, shards)
+    found = find_files(path, {*IMAGE_SUFFIXES, ".tar"})
+    shards = sorted(found.files.pop(".tar"))
+    files = sorted(name for names in found.files.values() for name in names)
+    if files and shards:
+        raise ValueError(f"{path} holds both images and .tar shards: keep one kind in the folder")
+    if not files and not shards:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))
-        raise ValueError(f"{root} holds no image at any depth; expected {kinds} files, or .tar")
-    return Files(root, np.array(sorted(found)))
+        raise ValueError(f"{path} holds no image at any depth; expected {kinds} files, or .tar")
+    folders = np.array([(changed, 0) for _, changed in found.folders], dtype=np.int64)
+    watched = [name for name, _ in found.folders] + shards
+    return files or shards, watched, np.concatenate([folders, changes(path, shards)])
+
+
+def _shards_or_files(root: Path, files: list[bytes], workers: int) -> Images:
+    if files[0].lower().endswith(b".tar"):
+        return index_shards(root, files, workers)
+    return Files(root, Names.of(files))
 
 
 def _list(path: Path) -> Files:
     try:
         lines = [line.strip() for line in path.read_text().splitlines()]
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text file with one image path a line") from error
+        raise ValueError(f"{path} is not a text file with one image path a line") from error
     names = [line for line in lines if line and not line.startswith("#")]
     if not names:
         raise ValueError(f"{path} names no image: write one path a line, relative to its folder")
-    return Files(path.parent, np.array([os.fsencode(name) for name in names]))
-
-
-def _shards(shards: list[Path], workers: int) -> Shards:
-    members: list[list[tuple[bytes, int, int]]] = list(
-        parallel_map(_index_shard, shards, workers=workers)
-    )
-    rows = [(*member, i) for i, found in enumerate(members) for member in found]
-    if not rows:
-        raise ValueError(f"no image in {len(shards)} shards, the first of them {shards[0]}")
-    names, offsets, sizes, numbers = zip(*rows, strict=True)
-    columns = (np.array(numbers), np.array(offsets), np.array(sizes))
-    return Shards(shards, np.array(names), *columns)
-
-
-def _index_shard(path: Path) -> list[tuple[bytes, int, int]]:
-    """(name, offset, size) of every image in an uncompressed tar, by name."""
-    end = path.stat().st_size
-    try:
-        with tarfile.open(path, "r:") as archive:
-            found = [
-                (os.fsencode(member.name), member.offset_data, member.size)
-                for member in archive
-                if member.isfile() and Path(member.name).suffix.lower() in IMAGE_SUFFIXES
-            ]
-    except tarfile.TarError as error:
-        raise ValueError(f"{path} is no readable uncompressed tar ({error})") from error
-    for name, offset, size in found:
-        if offset + size > end:
-            raise ValueError(f"{path} is truncated: {os.fsdecode(name)} ends after the file does")
-    return sorted(found)
-
-
-def _member_problem(shards: Shards, decode: bool, index: int) -> str:
-    try:
-        with shards.open(index) as stream, Image.open(stream) as image:
-            stream.seek(0)
-            ending = ENDINGS.get(image.format or "")
-            if decode or ending is None:
-                image.load()
-            elif not stream.read(int(shards.size[index])).endswith(ending):
-                return "the image's end is missing"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return str(error)
-    return ""
-
-
-def readable(
-    images: Images, *, skip: bool, workers: int, progress: str | None = None
-) -> tuple[Images, list[str]]:
-    """The images that can be read, and the names of those left out.
-
-    Without `skip`, one ValueError names the unreadable ones, from headers and end markers (half a
-    millisecond each). With it every image is decoded once.
-    """
-    problems = images.problems(skip, workers, progress)
-    if not problems:
-        return images, []
-    names = [images.name(i) for i in problems]
-    if not skip:
-        findings = Findings()
-        for name, problem in zip(names, problems.values(), strict=True):
-            fix = "copy it again, delete it, or leave it out with --skip-unreadable"
-            findings.error("image-unreadable", name, problem, fix)
-        refuse_errors(findings.all())
-    if len(names) == len(images):
-        raise ValueError(f"not one of {len(names)} images can be read, e.g. {names[0]}")
-    keep = np.ones(len(images), dtype=bool)
-    keep[list(problems)] = False
-    return images.subset(keep), names
+    return Files(path.parent, Names.of([os.fsencode(name) for name in names]))

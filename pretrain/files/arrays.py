@@ -1,4 +1,4 @@
-"""Numpy arrays in plain containers out of a pickle, without running what else it may say.
+"""Numpy arrays from a pickle, without executing anything else the pickle contains.
 
 Detectron2's model zoo has the form {"model": {name: ndarray}, "__author__": ...}; torch archives
 hold numpy numbers beside their tensors. Only numpy's own constructors of arrays are admitted, each
@@ -17,11 +17,7 @@ import torch
 from torch import Tensor
 
 _KINDS = "biufc"  # bool, integers, floats, complex: never object, void or text
-
-
 _MAX_DIMENSIONS = 8
-
-
 _MAX_NESTING = 50
 
 
@@ -95,7 +91,7 @@ def _from_buffer(data: Any, dtype: Any, shape: Any, order: str) -> _Pending:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """What protocol 2 writes bytes with: _codecs.encode(text, "latin1")."""
+    """Replace _codecs.encode(text, "latin1"), with which protocol 2 writes bytes."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError("it asks for _codecs.encode with another encoding")
     return text.encode("latin1")
@@ -120,7 +116,7 @@ for _core in ("numpy.core", "numpy._core"):
 
 
 class History:
-    """In place of mmengine's HistoryBuffer, which its checkpoints hold: its values, no methods."""
+    """Stands in for mmengine's HistoryBuffer, found in its checkpoints: its values, no methods."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}  # max_length, _log_history, _count_history
@@ -133,13 +129,13 @@ class History:
 
 
 def _method_of_history(owner: Any, name: str) -> None:
-    """In place of getattr, by which a HistoryBuffer names its own four statistics; nothing else."""
+    """Replace getattr where it names a statistic of HistoryBuffer; refuse anything else."""
     if owner is not History or name not in ("min", "max", "current", "mean"):
         raise pickle.UnpicklingError("it asks to import builtins.getattr")
 
 
 class ModuleShell:
-    """In place of a pickled torch module: its attributes, none of its code."""
+    """Stands in for a pickled torch module: its attributes, none of its code."""
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}
@@ -171,15 +167,18 @@ TORCH_STAND_INS: list[Any] = [  # for torch.serialization.safe_globals: (stand-i
 
 
 def load_arrays(file: IO[bytes]) -> Any:
-    """The pickle's arrays in dicts, lists, tuples, strings and numbers.
+    """Read a pickle of arrays in dicts, lists, tuples, strings and numbers.
 
-    UnpicklingError names anything else that the file asks for.
+    Raises UnpicklingError, with its name, for anything else that the file asks for.
     """
     return plain_values(_ArrayUnpickler(file, encoding="latin1").load())
 
 
 def plain_values(value: Any) -> Any:
-    """The value with arrays in place of stand-ins; UnpicklingError where anything is not plain."""
+    """Return the value with arrays instead of stand-ins.
+
+    Raises UnpicklingError if it holds anything but plain containers, arrays and tensors.
+    """
     return _plain(value, {}, depth=0)
 
 
@@ -187,7 +186,7 @@ _LEAVES = (str, bytes, bool, int, float, complex, np.generic, torch.Size, torch.
 
 
 def _plain(value: Any, done: dict[int, Any], depth: int) -> Any:
-    """Every container once, however often it is referred to."""
+    """Convert a value, every container once however often it is referred to."""
     if depth > _MAX_NESTING:
         raise pickle.UnpicklingError("its containers are nested too deeply")
     if id(value) not in done:

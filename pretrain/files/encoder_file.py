@@ -5,7 +5,6 @@ optimizer live in the training state beside it, never in it.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -13,11 +12,20 @@ from typing import Any
 
 import torch
 
+from pretrain.files.lineage import (
+    METHOD_NAME,
+    Lineage,
+    method_of,
+    read_stages,
+    stages_of_method,
+    write_stages,
+)
 from pretrain.files.read import read_metadata, safe_read
 from pretrain.files.write import atomic_write, write_safetensors
 
-ENCODER_FORMAT = "mim-transfer-encoder/1"
-METHOD_NAME = re.compile(r"[a-z0-9_.+-]+")  # goes into tables, file names and web pages
+ENCODER_FORMAT = "mim-transfer-encoder/2"
+FIRST_FORMAT = "mim-transfer-encoder/1"  # without stages: they are those that the method tells
+READABLE_FORMATS = (ENCODER_FORMAT, FIRST_FORMAT)
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,7 @@ class EncoderIdentity:
 
     arch: str
     arch_args: dict[str, Any]
-    method: str  # "spark", "fcmae", "beit", ...: of METHOD_NAME's characters
+    method: str  # of all stages: "spark", "fcmae+supervised", ...
     input_size: int  # pixels along a side
     pixel_mean: tuple[float, float, float]
     pixel_std: tuple[float, float, float]
@@ -40,6 +48,7 @@ class EncoderIdentity:
     suite_version: str
     commit: str
     extra: dict[str, Any] = field(default_factory=dict)  # e.g. the source file's sha256
+    stages: Lineage = ()  # every training so far; () stands for what the method tells
 
     def __post_init__(self) -> None:
         if not isinstance(self.method, str) or not METHOD_NAME.fullmatch(self.method):
@@ -61,28 +70,41 @@ class EncoderIdentity:
             raise ValueError(f"color_order must be RGB or BGR, got {self.color_order!r}")
         if len(self.pixel_mean) != 3 or len(self.pixel_std) != 3:
             raise ValueError("pixel_mean and pixel_std need three values each")
+        if not self.stages:
+            steps = self.steps if isinstance(self.steps, int) and self.steps > 0 else None
+            object.__setattr__(self, "stages", stages_of_method(self.method, steps=steps))
+        if method_of(self.stages) != self.method:
+            raise ValueError(
+                f"method {self.method!r} is not that of the stages, {method_of(self.stages)!r}"
+            )
 
     def to_metadata(self) -> dict[str, str]:
-        """The safetensors header: every field as JSON text, and the format's name."""
-        return {"format": ENCODER_FORMAT, **{k: json.dumps(v) for k, v in asdict(self).items()}}
+        """Return the safetensors header: every field as JSON text, and the format's name."""
+        values = {**asdict(self), "stages": write_stages(self.stages)}
+        return {"format": ENCODER_FORMAT, **{k: json.dumps(v) for k, v in values.items()}}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str] | None, source: str) -> "EncoderIdentity":
-        """Return the identity in the header of `source`; ValueError names what is wrong in it."""
-        if not metadata or metadata.get("format") != ENCODER_FORMAT:
+        """Return the identity in the header of `source`.
+
+        Raises ValueError, with what is wrong, for a header that is not an encoder file's.
+        """
+        if not metadata or metadata.get("format") not in READABLE_FORMATS:
             found = (metadata or {}).get("format", "no format")
             raise ValueError(
                 f"{source}: not an encoder file (its header says {found!r}, expected "
                 f"{ENCODER_FORMAT!r}); convert it with tools/convert_weights.py"
             )
         names = [f.name for f in fields(cls)]
-        missing = [n for n in names if n not in metadata and n != "extra"]
+        optional = ("extra", "stages") if metadata["format"] == FIRST_FORMAT else ("extra",)
+        missing = [n for n in names if n not in metadata and n not in optional]
         if missing:
             raise ValueError(f"{source}: the encoder file's header lacks {', '.join(missing)}")
         try:
             values = {n: json.loads(metadata[n]) for n in names if n in metadata}
             for name in ("pixel_mean", "pixel_std"):
                 values[name] = tuple(values[name])
+            values["stages"] = read_stages(values.get("stages", ()))
             return cls(**values)
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{source}: the encoder file's header is wrong: {error}") from error

@@ -21,8 +21,6 @@ from safetensors import SafetensorError, safe_open
 from pretrain.files.arrays import TORCH_STAND_INS, ModuleShell, load_arrays, plain_values
 
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
-
-
 _LEGACY_TORCH = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)  # torch.save before the zip format
 
 
@@ -38,16 +36,16 @@ class WeightsError(ValueError):
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of the file's bytes."""
+    """Return the hex digest of the file's bytes."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_format(path: Path) -> str:
-    """ "safetensors", "torch" or "arrays", by the first bytes.
+    """Return "safetensors", "torch" or "arrays", by the first bytes.
 
-    FileNotFoundError where there is no file, WeightsError where it is not a regular file or of no
-    known format.
+    Raises FileNotFoundError if there is no file, WeightsError if it is not a regular file or its
+    format is unknown.
     """
     path = Path(path)
     try:
@@ -167,7 +165,7 @@ def _read_torch(path: Path, more_stand_ins: Sequence[Any] = ()) -> Any:
 
 
 def _require_no_larger_than_file(path: Path, content: Any) -> None:
-    """A tensor of more values than the file has bytes is a repeated view: it would fill memory."""
+    """Refuse a tensor with more values than the file has bytes: a view that would fill memory."""
     size, waiting = path.stat().st_size, [("", content)]
     while waiting:
         name, value = waiting.pop()
@@ -181,7 +179,7 @@ def _require_no_larger_than_file(path: Path, content: Any) -> None:
 
 
 def _require_plain_archive(path: Path) -> None:
-    """A zip as torch.save writes it: one data.pkl, nothing compressed, every entry whole."""
+    """Refuse any zip unlike torch.save's: one data.pkl, nothing compressed, entries complete."""
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             if file.read(2) == b"PK":

@@ -39,7 +39,10 @@ def remove_unfinished(folder: Path) -> None:
 def write_safetensors(
     path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write tensors, from any device, in the order of their names; equal content, equal bytes."""
+    """Write tensors, from any device, in the order of their names; equal content, equal bytes.
+
+    Raises ValueError if the header does not fit the space reserved for it.
+    """
     from safetensors.torch import save_file  # imports torch, which the folders of runs do not need
 
     plain = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}

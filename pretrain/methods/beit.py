@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pretrain.sparse.masked import require
+from pretrain.sparse.rows import select_rows
 from pretrain.tokenizer.vae import DiscreteVAE
 
 PRETRAINING_ARGS: dict[str, Any] = {
@@ -53,7 +55,7 @@ class BEiT(nn.Module):
     ) -> None:
         super().__init__()
         if not timm.models.is_model_in_modules(arch, ["beit"]):
-            raise ValueError(f"arch={arch!r} is no timm Beit: choose e.g. beit_base_patch16_224")
+            raise ValueError(f"arch={arch!r} is not a timm Beit: choose e.g. beit_base_patch16_224")
         self.arch = arch
         self.arch_args = {**PRETRAINING_ARGS, **(arch_args or {}), "img_size": image_size}
         encoder = timm.create_model(
@@ -61,10 +63,12 @@ class BEiT(nn.Module):
         )
         if not isinstance(encoder, timm.models.beit.Beit):
             raise ValueError(
-                f"arch={arch!r} is no timm Beit; BEiT needs e.g. beit_base_patch16_224"
+                f"arch={arch!r} is not a timm Beit; BEiT needs e.g. beit_base_patch16_224"
             )
         self.encoder = encoder
         self.grid: tuple[int, int] = encoder.patch_embed.grid_size
+        # Patches that a mask hides at most: the loss is computed for so many of every image.
+        self.most_masked = self.grid[0] * self.grid[1]
         self.mask_token = nn.Parameter(torch.zeros(1, 1, encoder.embed_dim))
         self.lm_head = nn.Linear(encoder.embed_dim, _vocabulary(tokenizer, vocab_size))
         # Frozen and kept in its own file: neither a parameter nor part of the training state.
@@ -73,27 +77,55 @@ class BEiT(nn.Module):
         self.pixel_mean, self.pixel_std = pixel_mean, pixel_std
         init_weights(self)
 
-    def forward(self, images: Tensor, visible: Tensor, token_images: Tensor) -> Tensor:
-        """The loss, a scalar.
+    def forward(self, images: Tensor, visible: Tensor, token_images: Tensor) -> dict[str, Tensor]:
+        """Return "loss" and "mlm_acc", scalars, as `score_tokens` does.
 
         images (B, 3, H, W) normalised; visible (B, 1, h, w) bool; token_images
         (B, 3, f h, f w) in [0, 1], the same crop at the tokenizer's downsampling factor f.
         """
-        return self.loss_from_tokens(images, visible, self.tokens(token_images))
+        return self.score_tokens(images, visible, self.tokens(token_images))
 
     def loss_from_tokens(self, images: Tensor, visible: Tensor, tokens: Tensor) -> Tensor:
-        """Cross entropy averaged over all masked patches of the batch; tokens (B, h*w) int64.
+        """Return the loss of `score_tokens`, a scalar."""
+        return self.score_tokens(images, visible, tokens)["loss"]
 
-        Block masks differ in size, so the mean of several processes' or accumulated losses is not
-        quite that of one; unilm beit `engine_for_pretraining.py` averages in the same way.
+    def score_tokens(self, images: Tensor, visible: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+        """Return the cross entropy and the share of tokens that are the likeliest, as scalars.
+
+        Both are means over all masked patches of the batch. tokens (B, h*w) int64. Block masks
+        differ in size, so the mean of several processes' or accumulated losses is not quite that of
+        one; unilm beit `engine_for_pretraining.py` averages in the same way. Raises ValueError if a
+        mask on the CPU hides more than `most_masked`.
         """
         masked = ~visible.flatten(1)  # (B, h*w)
-        return F.cross_entropy(self.logits(images, visible), tokens[masked])
+        require(masked.sum(1) <= self.most_masked, f"a mask hides more than {self.most_masked}")
+        # Masked patches first, then visible ones up to `most_masked`, which weigh nothing.
+        order = masked.byte().argsort(dim=1, descending=True, stable=True)[:, : self.most_masked]
+        logits = self.logits_at(images, visible, order)
+        targets = tokens.gather(1, order).flatten()
+        errors = F.cross_entropy(logits, targets, reduction="none")
+        correct = logits.detach().argmax(dim=1) == targets
+        weights = masked.gather(1, order).flatten()
+        count = weights.sum()
+        return {
+            "loss": (errors * weights).sum() / count,
+            "mlm_acc": (correct & weights).sum() / count,
+        }
 
     def logits(self, images: Tensor, visible: Tensor) -> Tensor:
-        """(m, vocab_size) for the m masked patches of the batch, in batch then raster order."""
+        """Return (m, vocab_size) for the m masked patches of the batch, in raster order.
+
+        Waits for the device, to know m: not for training.
+        """
         features = self.features(images, visible)[:, 1:]
         return self.lm_head(features[~visible.flatten(1)])
+
+    def logits_at(self, images: Tensor, visible: Tensor, patches: Tensor) -> Tensor:
+        """Return (B * k, vocab_size) at `patches` (B, k), k different numbers for each image."""
+        features = self.features(images, visible)  # (B, 1 + h*w, C), class token first
+        first = torch.arange(len(patches), device=patches.device) * features.shape[1] + 1
+        index = (patches + first[:, None]).flatten()
+        return self.lm_head(select_rows(features.flatten(0, 1), index))
 
     def features(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
         """After the final norm, (B, 1 + h*w, C), class token first; `visible` None = all."""
@@ -117,12 +149,17 @@ class BEiT(nn.Module):
                 f"token images of {tuple(token_images.shape[-2:])} px give {tokens.shape[1]} "
                 f"tokens for a grid of {self.grid} patches: resize them to {self.token_image_size}"
             )
-        return tokens.clone()  # an inference tensor cannot be saved for the backward pass
+        return tokens
 
     @property
     def token_image_size(self) -> int:
         """Pixels along a side of `token_images`."""
         return self.grid[0] * self._tokenizer().downsampling
+
+    @property
+    def can_decode(self) -> bool:
+        """Whether the tokenizer turns codes into images: DALL-E's encoder alone does not."""
+        return self.tokenizer is not None and self.tokenizer.decoder is not None
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor, visible: Tensor, token_images: Tensor) -> Tensor:

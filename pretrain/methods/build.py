@@ -1,9 +1,12 @@
 """A recipe -> its method: the module, what it reads, how its masks are drawn."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import torch
 
 from pretrain.config import BeitSettings, FcmaeSettings, Recipe, SparkSettings
 from pretrain.data.batches import DrawMask
@@ -11,7 +14,10 @@ from pretrain.data.masks import beit_masked_count, block_visible, random_visible
 from pretrain.methods.beit import BEiT
 from pretrain.methods.fcmae import FCMAE
 from pretrain.methods.spark import SparK
+from pretrain.sparse.masked import Sparse
 from pretrain.tokenizer.vae import read_tokenizer
+
+logger = logging.getLogger(__name__)
 
 
 def _encoder(recipe: Recipe) -> dict[str, Any]:
@@ -24,6 +30,27 @@ def _encoder(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def uses_cuda(device: str) -> bool:
+    """Return whether a run with the recipe's `device` ("auto", "cpu", "cuda") is on a GPU."""
+    return device != "cpu" and torch.cuda.is_available()
+
+
+def sparse_path(setting: str, device: str) -> Sparse:
+    """Return how masked convolutions are computed for `setting` and the recipe's `device`.
+
+    Both ways give the same numbers; "auto" is the one that was measured to be quicker.
+    """
+    if setting != "auto":
+        return cast("Sparse", setting)
+    if not uses_cuda(device):
+        return "patches"
+    logger.info(
+        "sparse=auto: dense on CUDA, where visible patches have not been measured to be quicker "
+        "(tools/benchmark.py pretrain --device cuda; --sparse patches)"
+    )
+    return "dense"
+
+
 def build_spark(recipe: Recipe, _tokenizer: Path | None) -> SparK:
     assert isinstance(recipe.method, SparkSettings)
     settings = recipe.method
@@ -32,7 +59,7 @@ def build_spark(recipe: Recipe, _tokenizer: Path | None) -> SparK:
         mask_ratio=settings.mask_ratio,
         decoder_width=settings.decoder_width,
         densify_norm=None if settings.densify_norm == "auto" else settings.densify_norm,
-        sparse=settings.sparse,
+        sparse=sparse_path(settings.sparse, recipe.run.device),
     )
 
 
@@ -45,19 +72,23 @@ def build_fcmae(recipe: Recipe, _tokenizer: Path | None) -> FCMAE:
         decoder_width=settings.decoder_width,
         decoder_depth=settings.decoder_depth,
         init=settings.weight_init,
-        sparse=settings.sparse,
+        sparse=sparse_path(settings.sparse, recipe.run.device),
     )
 
 
 def build_beit(recipe: Recipe, tokenizer: Path | None) -> BEiT:
     if tokenizer is None:
         raise ValueError("BEiT needs a tokenizer: give its file with --tokenizer")
-    return BEiT(
+    assert isinstance(recipe.method, BeitSettings)
+    method = BEiT(
         **_encoder(recipe),
         tokenizer=read_tokenizer(tokenizer),
         pixel_mean=recipe.augmentation.pixel_mean,
         pixel_std=recipe.augmentation.pixel_std,
     )
+    patches = method.grid[0] * method.grid[1]
+    method.most_masked = beit_masked_count(patches, recipe.method.masked_patches)
+    return method
 
 
 Method = SparK | FCMAE | BEiT
@@ -71,8 +102,14 @@ METHODS: dict[str, Callable[[Recipe, Path | None], Method]] = {
 
 
 def build_method(recipe: Recipe, tokenizer: Path | None = None) -> Method:
-    """The module of the recipe; ValueError if architecture, sizes or tokenizer do not fit."""
-    return METHODS[recipe.method.name](recipe, tokenizer)
+    """Return the module of the recipe, its weights channels last for a GPU.
+
+    Raises ValueError if architecture, sizes or tokenizer do not fit.
+    """
+    method = METHODS[recipe.method.name](recipe, tokenizer)
+    if uses_cuda(recipe.run.device):
+        method.to(memory_format=torch.channels_last)
+    return method
 
 
 def mask_drawer(recipe: Recipe, method: Method) -> DrawMask:
@@ -85,7 +122,7 @@ def mask_drawer(recipe: Recipe, method: Method) -> DrawMask:
     return partial(
         block_visible,
         grid=method.grid,
-        total=beit_masked_count(patches, settings.masked_patches),
+        total=method.most_masked,
         minimum=beit_masked_count(patches, settings.smallest_block),
     )
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from pretrain.kernels import on_cpu
 from pretrain.sparse import PatchView, View
 from pretrain.sparse.products import ScatterProduct
-from pretrain.sparse.view import as_rows
+from pretrain.sparse.rows import as_rows
 
 
 def densify(feature: Tensor, token: Tensor, proj: nn.Module, view: View) -> Tensor:
@@ -35,7 +35,7 @@ def _visible_projection(feature: Tensor, token: Tensor, conv: nn.Conv2d, view: P
     weight = conv.weight.permute(1, 2, 3, 0).flatten(1, 2)  # (C, 9, C')
     everywhere = _constant_map(token, conv, height, width)  # (H' * W', C')
     rows = as_rows(feature - token)
-    out = ScatterProduct.apply(rows, weight, view.places(size), everywhere, view.batch)
+    out = ScatterProduct.apply(rows, weight, view.cells_of_taps(size), everywhere, view.batch)
     return out.view(view.batch, height, width, -1).permute(0, 3, 1, 2)
 
 

@@ -15,17 +15,19 @@ class Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(_ctx: Any, x: Tensor) -> Tensor:
+        """Return the sum of `x` over all processes."""
         total = x.clone()
         torch.distributed.all_reduce(total)
         return total
 
     @staticmethod
     def backward(_ctx: Any, *grads: Tensor) -> Tensor:
+        """Return the sum of the gradient over all processes."""
         return Sum.forward(_ctx, grads[0])
 
 
 def has_batch_norm(module: nn.Module) -> bool:
-    """Whether any layer's statistics are those of a batch."""
+    """Return whether any layer normalises with statistics of the batch."""
     return any(isinstance(m, _BatchNorm) for m in module.modules())
 
 
@@ -33,7 +35,7 @@ class CPUSyncBatchNorm(_BatchNorm):
     """BatchNorm whose batch is that of all processes, whatever the share of each."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, ...) -> the same shape and type; statistics in the type of the weights."""
+        """Normalise (N, C, ...) over all processes; statistics have the weights' dtype."""
         if not self.training:
             return nn.functional.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
@@ -72,11 +74,12 @@ class CPUSyncBatchNormAct(CPUSyncBatchNorm):
     drop: nn.Module
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise (N, C, ...) over all processes, then apply dropout and activation."""
         return self.act(self.drop(super().forward(x)))
 
 
 def synchronised(method: M, device: torch.device) -> M:
-    """`method` with every BatchNorm synchronised over the processes; the same tensors and names."""
+    """Return `method` with every BatchNorm synchronised over the processes, names unchanged."""
     if device.type == "cuda":
         return convert_sync_batchnorm(method)
     for parent in list(method.modules()):
@@ -100,3 +103,15 @@ def _on_cpu(norm: _BatchNorm) -> CPUSyncBatchNorm:
     made.load_state_dict(norm.state_dict())
     made.train(norm.training)
     return made
+
+
+def images_per_statistic(module: nn.Module, device_batch: int, processes: int) -> int | None:
+    """Return how many images make a BatchNorm's statistics in training; None if there is none.
+
+    The least of all layers counts: synchronised ones see the images of all processes.
+    """
+    layers = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+    if not layers:
+        return None
+    shared = all("Sync" in type(layer).__name__ for layer in layers)
+    return device_batch * processes if shared else device_batch

@@ -39,13 +39,13 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the file that the run ends in is there and whole."""
+        """Whether the run's last file exists and is complete."""
         return is_whole(self.path / self.product)
 
     def lock(self, first: bool = True) -> AbstractContextManager[None]:
         """Hold the folder while this process writes in it; of several, the first holds it.
 
-        ValueError if another process does. A folder in which nothing was written vanishes again.
+        Raises ValueError if another process does. A folder that stays empty is removed again.
         """
         return lock.locked(self.path) if first else nullcontext()
 
@@ -72,9 +72,10 @@ class RunFolder:
             )
 
     def open(self, settings: Mapping[str, Any], resume: bool) -> Progress:
-        """Return whether the run of `settings` is to be begun, resumed, or finished already.
+        """Return "new", "resume" or "finished" for the run of `settings`.
 
-        Nothing is written. ValueError for a file, a folder in use without `resume`, another run.
+        Nothing is written. Raises ValueError for a file, a folder in use without `resume`, or
+        another run's folder.
         """
         self.require_free(resume)
         if not self._in_use():
@@ -85,7 +86,7 @@ class RunFolder:
         return "resume" if (self.path / STATE).is_file() else "new"
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Note which run the folder holds, once nothing about it can be refused any more.
+        """Record which run the folder holds, after all checks have passed.
 
         Removes what a killed process left half-written.
         """
@@ -94,18 +95,18 @@ class RunFolder:
         atomic_write(self.path / RUN, lambda path: path.write_text(text + "\n"))
 
     def settings(self) -> dict[str, Any]:
-        """Return what the run in the folder was begun with; ValueError if it cannot be read."""
+        """Return the settings the run began with. Raises ValueError if they cannot be read."""
         return read_json(self.path / RUN)
 
     def _in_use(self) -> bool:
-        """Whether anything was begun here; the check of the images comes before."""
+        """Return whether a run was begun here; the check of the images comes earlier."""
         if not self.path.is_dir():
             return False
         return any(entry.name not in (DATA, *lock.NAMES) for entry in self.path.iterdir())
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return a file's JSON object; ValueError with the file's name otherwise."""
+    """Return a file's JSON object. Raises ValueError with the file's name otherwise."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -116,7 +117,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file that a run ends in is there, and neither empty nor cut short."""
+    """Return whether a run's last file exists, and is neither empty nor cut short."""
     if not path.is_file():
         return False
     try:

@@ -47,19 +47,19 @@ class Holder:
             return None
 
     def write(self, folder: Path) -> None:
-        """Note it in the folder, whole at every moment."""
+        """Write the holder to the folder atomically."""
         new = folder / f"{HOLDER}.new"
         new.write_text(json.dumps(asdict(self)))
         new.replace(folder / HOLDER)
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether it runs, or ran, on another machine."""
+        """Whether the process runs, or ran, on another machine."""
         return self.host != socket.gethostname()
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process is there; on another machine, whether it was of late."""
+        """Whether the process runs; on another machine, whether it ran recently."""
         if self.is_elsewhere:
             return time.time() - self.heartbeat < ABANDONED_S
         try:
@@ -73,10 +73,10 @@ class Holder:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder`, made if missing, for this process alone; ValueError if another one does.
+    """Hold `folder`, made if missing, for this process alone.
 
-    What a dead process left is taken over. At the end nothing of the lock stays, nor the folder
-    if it was made here and nothing was written in it.
+    Raises ValueError if another process holds it. A dead process's lock is taken over. At the end
+    the lock is removed, and the folder too if it was made here and is empty.
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """What a run says: log files, TensorBoard curves, a progress bar or lines of text.
 
-    log.jsonl      one JSON object a line: the step and its values
+    log.jsonl      one JSON object per line: the step and its values
     log.txt        the same lines for people, among the messages of the run
     tensorboard/   the same values as curves
 
@@ -81,6 +81,15 @@ class RunLog:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
         self._show(step, values)
+
+    def write_figures(self, step: int, figures: Mapping[str, float]) -> None:
+        """Write a line of figures of the state after `step`, as an evaluation gives them."""
+        self._lines.write(json.dumps({"step": step, **figures}) + "\n")
+        self._lines.flush()
+        if self._board:
+            for name, value in figures.items():
+                self._board.add_scalar(name, value, step)
+        logger.info("step %d of %d  %s", step, self._steps, _text(figures))
 
     def note(self, text: str) -> None:
         """Write a message to log.txt alone."""
@@ -166,7 +175,7 @@ def _board(folder: Path, first: int) -> Any:
 
 
 def _line(step: int, steps: int, values: Mapping[str, float], left_s: float) -> str:
-    """step 20 of 160  loss 5.12  lr 0.0015  [57 images/s, 2 % waiting for data, ...]."""
+    """Format "step 20 of 160  loss 5.12  lr 0.0015  [57 images/s, 2 % waiting for data, ...]"."""
     rate, share, memory = (values[name] for name in TIMED)
     own = {name: value for name, value in values.items() if name not in TIMED}
     return (

@@ -100,7 +100,10 @@ class Loop:
                 self.log.close()
 
     def train_from(self, first: int, stop: StopRequest) -> None:
-        """Train from step `first` on."""
+        """Train from step `first` on.
+
+        Raises Stopped after a signal, once the state is saved.
+        """
         self.model.train()
         batches = self.trainee.batches(first)
         self.clock.restart()
@@ -173,9 +176,10 @@ class Loop:
         return stop
 
     def read_values(self, asked: bool) -> bool:
-        """Bring the unread values to the host, averaged over the processes; return whether to stop.
+        """Copy the unread values to the host, averaged over the processes; return whether to stop.
 
-        Any process that is asked stops all. Raises NotFiniteError.
+        All processes stop if one of them is asked to. Raises NotFiniteError for a loss that is not
+        finite.
         """
         steps, width = len(self.unread), len(self.names)
         numbers = torch.cat([*self.unread, self.unread[0].new_tensor([float(asked)])])
@@ -308,7 +312,7 @@ class Clock:
         self.waited += time.perf_counter() - before
 
     def read(self) -> tuple[float, float]:
-        """Return the seconds since the last reading and those waited, and count anew."""
+        """Return the seconds since the last reading and those waited, and reset both."""
         seconds = time.perf_counter() - self.since, self.waited
         self.restart()
         return seconds

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def parse_key_value(text: str) -> tuple[str, Any]:
-    """Return key and value of "key=value"; ValueError for another form."""
+    """Return key and value of "key=value". Raises ValueError for another form."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ValueError(f"{text!r} is not of the form key=value")
@@ -26,10 +26,11 @@ def parse_value(text: str) -> Any:
 
 
 def coerce_like(value: Any, old: Any) -> Any:
-    """Return `value` as the kind of value that `old` is; ValueError where that changes its sense.
+    """Convert `value` to the type of `old`.
 
     An integer may stand for a float and 1e5 for an integer, "a,b" for a list, a number for text.
-    None switches a setting off, and may be replaced by anything.
+    None switches a setting off, and may be replaced by anything. Raises ValueError if the
+    conversion would change the meaning.
     """
     if old is None or value is None:
         return value

@@ -26,7 +26,7 @@ def is_first_process() -> bool:
 
 
 def log_to_stdout() -> None:
-    """What the first process says; of the others only errors."""
+    """Log messages of the first process to standard output, and only errors of the others."""
     level = logging.INFO if is_first_process() else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
 
@@ -87,9 +87,9 @@ def available_cores() -> int:
 
 
 def cluster_environment() -> "ClusterEnvironment":
-    """Who started this process. torchrun first: it may itself be a task of Slurm's.
+    """Detect the launcher. torchrun is tried before Slurm because srun may have started torchrun.
 
-    Raises ValueError where srun's tasks are not counted by node.
+    Raises ValueError if Slurm was given --ntasks instead of --ntasks-per-node.
     """
     from lightning_fabric.plugins.environments import (
         LightningEnvironment,

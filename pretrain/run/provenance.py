@@ -67,6 +67,6 @@ def peak_memory_mib(device: torch.device) -> float:
 
 
 def suite_commit() -> str:
-    """The commit of the checkout this code runs from, "+changes" if files differ from it."""
+    """Return the commit of this code's checkout, with "+changes" if files differ from it."""
     commit, dirty = git_state()
     return commit + ("+changes" if dirty else "")

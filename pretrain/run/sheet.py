@@ -32,7 +32,7 @@ def sheet_of_columns(columns: Sequence[Tensor]) -> Image.Image:
 
 
 def to_picture(image: Tensor) -> Image.Image:
-    """(3, H, W) in [0, 1] -> a picture of eight bits a colour."""
+    """Convert (3, H, W) in [0, 1] to an image with 8 bits per channel."""
     return to_pil_image((image * 255).round().byte().cpu())
 
 

@@ -15,8 +15,8 @@ class LoopSettings:
 
     steps: int
     seed: int
-    batch_size: int  # images a step, over all processes
-    accumulation_steps: int = 1  # forward and backward passes a step
+    batch_size: int  # images per step, over all processes
+    accumulation_steps: int = 1  # forward and backward passes per step
     clip_norm: float | None = None  # largest norm of all gradients together; None: not clipped
     ema_decay: float | None = None  # average = decay * average + (1 - decay) * weights, each step
     compile: bool = False

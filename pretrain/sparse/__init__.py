@@ -2,13 +2,15 @@
 
 Two ways to compute the same features and gradients:
 
-    patches.py   the visible patches are the batch: (B, 3, H, W) -> (n, 3, p, p); the default
+    patches.py   the visible patches are the batch: (B, 3, H, W) -> (n, 3, p, p)
     dense.py     the whole map, multiplied by the mask after each layer; the reference
 
     masked.py          a timm convnet under one of them; refuses a layer that cannot run on patches
-    view.py            index tables between a map and its visible patches
-    halo.py            windows that reach past a patch; depthwise.py: depthwise convolutions
-    products.py        convolutions as matrix products
+    view.py            index tables between a map and its visible patches, with a picture
+    rows.py            cells read and written at indices that are all different
+    halo.py            windows that reach past a patch, gathered on the CPU;
+    canvas.py          elsewhere cut out of the whole map
+    depthwise.py, products.py   convolutions by the C kernel and as matrix products, on the CPU
     response_norm.py   GRN over the visible positions of an image
 """
 

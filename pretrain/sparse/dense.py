@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pretrain.run.batch_norm import synchronised
+from pretrain.sparse.rows import select_rows
 from pretrain.sparse.view import DenseView, MaskSlot
 
 M = TypeVar("M", bound=nn.Module)
@@ -59,8 +60,8 @@ class OverVisible(DenseLayer):
         if view is None:
             return self.plain(x)
         last = x if self.channels_last else x.permute(0, 2, 3, 1)  # (B, H, W, C)
-        positions = view.positions_of(last.shape[1])
-        rows = self.rows(last.reshape(-1, last.shape[3])[positions])
+        positions = view.cell_of_row(last.shape[1] // view.h)
+        rows = self.rows(select_rows(last.reshape(-1, last.shape[3]), positions))
         out = rows.new_zeros(last[..., 0].numel(), last.shape[3])
         out = out.index_copy_(0, positions, rows).view(last.shape)
         return out if self.channels_last else out.permute(0, 3, 1, 2)
@@ -112,7 +113,10 @@ class DenseGrnMlp(MaskedOutput, GlobalResponseNormMlp):
 
 
 class DenseGlobalResponseNorm(DenseLayer, GlobalResponseNorm):
-    """The norm over an image's visible positions (ConvNeXt-V2 TRAINING.md, the JAX snippet)."""
+    """The norm over an image's visible positions (ConvNeXt-V2 TRAINING.md, the JAX snippet).
+
+    In the type of its input: under CUDA's autocast timm's own returns float32.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         view = self.view()
@@ -121,7 +125,7 @@ class DenseGlobalResponseNorm(DenseLayer, GlobalResponseNorm):
         mask = view.mask_like(x, x.shape[self.spatial_dim[0]])
         if self.channel_dim == -1:
             mask = mask.permute(0, 2, 3, 1)
-        return self.plain(x * mask)
+        return self.plain(x * mask).to(x.dtype)
 
 
 DENSE_LAYERS: dict[type[nn.Module], Any] = {

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pretrain.kernels import depthwise, depthwise_weight_grad
-from pretrain.sparse.view import as_rows
+from pretrain.sparse.rows import as_rows
 
 Entries = tuple[Tensor, Tensor, Tensor]  # as `kernels.window_entries` gives them
 

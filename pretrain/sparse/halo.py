@@ -1,42 +1,42 @@
 """Windows that reach past a patch: the patch with a halo of its neighbours' cells around it.
 
-On the CPU the copies with the halo, half as large again at 8 x 8 cells, are made anew for the
-backward pass instead of being kept.
+On the CPU they are gathered, and the copies with the halo, half as large again at 8 x 8 cells, are
+made again for the backward pass instead of being kept. Elsewhere they come from canvas.py.
 """
 
 from typing import Any
 
 import torch
+from timm.layers import to_2tuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretrain.kernels.convolution import own_backward
-from pretrain.sparse.view import Halo, PatchView, as_rows
-
-Reach = tuple[Halo, Halo]  # vertical, horizontal
-
-
-def with_halo(x: Tensor, view: PatchView, reach: Reach, outside: float = 0.0) -> Tensor:
-    """(n, C, P, P) -> (n, C, P + before + after, ...); 0 where masked, `outside` off the image."""
-    return _gather(x, view.windows(x.shape[2], *reach), outside)
+from pretrain.sparse.canvas import canvas_conv, visible_windows
+from pretrain.sparse.rows import as_rows
+from pretrain.sparse.view import PatchView, Reach
 
 
 def halo_conv(x: Tensor, conv: nn.Conv2d, view: PatchView, reach: Reach) -> Tensor:
-    """The convolution `conv`, whatever its padding: the halo is that."""
-    options = (conv.stride, conv.dilation, conv.groups)
+    """Convolve x (n, C, P, P) by `conv`, whatever its padding: the halo takes its place."""
     if not own_backward(x):
-        x = with_halo(x, view, reach)
-        return F.conv2d(x, conv.weight, conv.bias, options[0], 0, *options[1:])
-    windows = view.windows(x.shape[2], *reach)
+        return canvas_conv(x, conv, view, reach)
+    options = (conv.stride, conv.dilation, conv.groups)
+    windows = view.rows_of_window(x.shape[2], *reach)
     return HaloConv.apply(x, conv.weight, conv.bias, windows, reach, options)
 
 
 def halo_max_pool(x: Tensor, pool: nn.MaxPool2d, view: PatchView, reach: Reach) -> Tensor:
-    """The pooling `pool`: masked cells compete as zeros, the border does not."""
+    """Pool x (n, C, P, P) by `pool`: masked cells compete as zeros, the border does not."""
     options = (pool.kernel_size, pool.stride, 0, pool.dilation)
     if not own_backward(x):
-        return F.max_pool2d(with_halo(x, view, reach, float("-inf")), *options)
-    return HaloMaxPool.apply(x, view.windows(x.shape[2], *reach), reach, options)
+        return F.max_pool2d(visible_windows(x, view, reach, float("-inf")), *options)
+    return HaloMaxPool.apply(x, view.rows_of_window(x.shape[2], *reach), reach, options)
+
+
+def halo_avg_pool(x: Tensor, pool: nn.AvgPool2d, view: PatchView, reach: Reach) -> Tensor:
+    """Pool x (n, C, P, P) by `pool`: masked cells and the border count as zeros."""
+    return F.avg_pool2d(visible_windows(x, view, reach), pool.kernel_size, pool.stride, 0)
 
 
 class HaloConv(torch.autograd.Function):
@@ -104,7 +104,7 @@ class HaloMaxPool(torch.autograd.Function):
         n, channels = grads[0].shape[:2]
         padded = grads[0].new_empty(n, *windows.shape[1:], channels).permute(0, 3, 1, 2)
         grad = torch.ops.aten.max_pool2d_with_indices_backward(
-            grads[0], padded, *map(_two, ctx.options), False, largest.long()
+            grads[0], padded, *map(to_2tuple, ctx.options), False, largest.long()
         )
         return _return(grad, windows, ctx.reach, ctx.size), None, None, None
 
@@ -127,7 +127,3 @@ def _return(grad: Tensor, windows: Tensor, reach: Reach, size: int) -> Tensor:
     rows = own.view(-1, own.shape[3])
     rows.index_add_(0, halo[known], cells[:, ~inside][known])
     return own.permute(0, 3, 1, 2)
-
-
-def _two(value: int | tuple[int, ...]) -> list[int]:
-    return [value, value] if isinstance(value, int) else list(value)

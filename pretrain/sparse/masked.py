@@ -62,13 +62,15 @@ class MaskedEncoder:
 
 
 def visible_count(visible: Tensor, expected: int) -> int:
-    """Visible patches an image; under torch.compile `expected` is believed, for static shapes.
+    """Return the number of visible patches per image, which a mask on a GPU does not tell.
 
-    Raises ValueError where images differ in it, or nothing or everything is visible.
+    There and under torch.compile it is `expected`, so that shapes are static and the host does not
+    wait. Raises ValueError where images differ in it, or nothing or everything is visible.
     """
-    if torch.compiler.is_compiling():
-        return expected
     counts = visible.flatten(1).sum(1)
+    if torch.compiler.is_compiling() or not visible.is_cpu:
+        require(counts == expected, f"every image needs {expected} visible patches")
+        return expected
     count, least = int(counts.max()), int(counts.min())
     if count != least or not 0 < count < visible[0].numel():
         raise ValueError(
@@ -76,6 +78,20 @@ def visible_count(visible: Tensor, expected: int) -> int:
             f"{visible[0].numel() - 1}; got {least} to {count}"
         )
     return count
+
+
+def require(holds: Tensor, message: str) -> None:
+    """Raise ValueError unless `holds` everywhere.
+
+    On a GPU the device checks it in its own time: the host does not wait, and a later call fails
+    with a device-side assertion. Nothing is checked under torch.compile.
+    """
+    if torch.compiler.is_compiling():
+        return
+    if not holds.is_cpu:
+        torch._assert_async(holds.all(), message)
+    elif not bool(holds.all()):
+        raise ValueError(message)
 
 
 def _all_visible(patch: int) -> PatchView:

@@ -6,7 +6,7 @@ the patch gets a halo of neighbouring cells, zero where masked or outside of the
 
 from typing import Any
 
-from timm.layers import DropPath
+from timm.layers import DropPath, to_2tuple
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, nn
@@ -15,12 +15,10 @@ from torch.nn import functional as F
 from pretrain.kernels import on_cpu, supports
 from pretrain.kernels.ops import MAX_TAPS
 from pretrain.sparse.depthwise import visible_depthwise
-from pretrain.sparse.halo import halo_conv, halo_max_pool, with_halo
+from pretrain.sparse.halo import halo_avg_pool, halo_conv, halo_max_pool
 from pretrain.sparse.products import pointwise, window_product
 from pretrain.sparse.response_norm import ResponseNorm
-from pretrain.sparse.view import Halo, MaskSlot, PatchView
-
-NO_HALO = ((0, 0), (0, 0))
+from pretrain.sparse.view import NO_HALO, Halo, MaskSlot, PatchView, Reach
 
 
 def window_halo(kernel: int, stride: int, padding: int, dilation: int) -> Halo:
@@ -32,7 +30,7 @@ class PatchLayer:
     """What the swapped layers share: `slot` holds the mask of the running forward pass."""
 
     slot: MaskSlot
-    halo: tuple[Halo, Halo]
+    halo: Reach
 
     def view(self) -> PatchView | None:
         return self.slot.view  # type: ignore[return-value]
@@ -60,10 +58,10 @@ class PatchConvolution(PatchLayer):
                 return pointwise(x, self.weight, self.bias, stride)
             small = size // stride[0] <= 2 and max(kernel) > 1 and stride[0] == stride[1]
             if small and self.dilation == (1, 1):
-                taps = view.taps(size, self.halo[0], self.halo[1], kernel, stride[0])
+                taps = view.rows_of_taps(size, self.halo[0], self.halo[1], kernel, stride[0])
                 return window_product(x, self.weight, self.bias, taps)
         if self.centred_depthwise and supports(x) and size == x.shape[3]:
-            entries = view.entries(size, self.halo[0])
+            entries = view.visible_entries(size, self.halo[0])
             return visible_depthwise(x, self.weight, self.bias, entries)
         if self.halo != NO_HALO:
             return halo_conv(x, self, view, self.halo)
@@ -103,8 +101,7 @@ class PatchAvgPool2d(PatchLayer, nn.AvgPool2d):
         view = self.view()
         if view is None:
             return super().forward(x)
-        x = with_halo(x, view, self.halo)
-        return F.avg_pool2d(x, self.kernel_size, self.stride, 0)
+        return halo_avg_pool(x, self, view, self.halo)
 
 
 class PatchGlobalResponseNorm(PatchLayer, GlobalResponseNorm):
@@ -134,14 +131,10 @@ class PatchDropPath(PatchLayer, DropPath):
         return x * scale.repeat_interleave(view.count)[:, None, None, None]
 
 
-def pair(value: int | tuple[int, ...]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[-1])
-
-
-def layer_halo(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> tuple[Halo, Halo]:
+def layer_halo(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> Reach:
     """The halo of a layer's windows, (vertical, horizontal)."""
-    kernel, stride = pair(module.kernel_size), pair(module.stride)
-    dilation = pair(getattr(module, "dilation", 1))
+    kernel, stride = to_2tuple(module.kernel_size), to_2tuple(module.stride)
+    dilation = to_2tuple(getattr(module, "dilation", 1))
     if isinstance(module, Conv2dSame):
         reach = [
             max(0, d * (k - 1) + 1 - s) for k, s, d in zip(kernel, stride, dilation, strict=True)
@@ -154,7 +147,7 @@ def layer_halo(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> tuple[Halo, H
             for k, d in zip(kernel, dilation, strict=True)
         )
     else:
-        padding = pair(module.padding)
+        padding = to_2tuple(module.padding)
     vertical, horizontal = (
         window_halo(k, s, p, d)
         for k, s, p, d in zip(kernel, stride, padding, dilation, strict=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pretrain.sparse.view import as_rows
+from pretrain.sparse.rows import as_rows
 
 
 class WindowProduct(torch.autograd.Function):
@@ -45,29 +45,29 @@ class WindowProduct(torch.autograd.Function):
 
 
 class ScatterProduct(torch.autograd.Function):
-    """out = base; out[places[r, t]] += rows[r] @ weight[:, t] for each row r and tap t.
+    """out = base; out[output_rows[r, t]] += rows[r] @ weight[:, t] for each row r and tap t.
 
-    rows (R, C); weight (C, k k, C'); places (R, k k), indices into out, len(out) for nowhere;
+    rows (R, C); weight (C, k k, C'); output_rows (R, k k), indices into out, len(out) for nowhere;
     base (O / repeats, C'), repeated along the rows of out.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, weight: Tensor, places: Tensor, base: Tensor, repeats: int
+        ctx: Any, rows: Tensor, weight: Tensor, output_rows: Tensor, base: Tensor, repeats: int
     ) -> Tensor:
-        ctx.save_for_backward(rows, weight, places)
+        ctx.save_for_backward(rows, weight, output_rows)
         ctx.repeats = repeats
         parts = (rows @ weight.flatten(1)).unflatten(1, weight.shape[1:])  # (R, k k, C')
         out = torch.cat((base.repeat(repeats, 1), base.new_empty(1, base.shape[1])))
-        for tap in range(places.shape[1]):
-            out.index_add_(0, places[:, tap], parts[:, tap])
+        for tap in range(output_rows.shape[1]):
+            out.index_add_(0, output_rows[:, tap], parts[:, tap])
         return out[:-1]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad = grads[0]
-        rows, weight, places = ctx.saved_tensors
-        parts = _windows(grad, places)  # (R, k k C')
+        rows, weight, output_rows = ctx.saved_tensors
+        parts = _windows(grad, output_rows)  # (R, k k C')
         grad_rows = grad_weight = grad_base = None
         if ctx.needs_input_grad[0]:
             grad_rows = parts @ weight.flatten(1).t()
@@ -87,14 +87,14 @@ def transposed_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     taps = torch.arange(4, device=x.device)
     y = 2 * torch.arange(height, device=x.device)[:, None] - 1 + taps  # (H, 4) of the output
     x_ = 2 * torch.arange(width, device=x.device)[:, None] - 1 + taps
-    places = _places(batch, (y, x_), (2 * height, 2 * width)).flatten(0, 2)
+    output_rows = _output_rows(batch, (y, x_), (2 * height, 2 * width)).flatten(0, 2)
     matrix = weight.permute(0, 2, 3, 1).flatten(1, 2)
     base = bias.expand(4 * height * width, -1)
-    out = ScatterProduct.apply(as_rows(x), matrix, places, base, batch)
+    out = ScatterProduct.apply(as_rows(x), matrix, output_rows, base, batch)
     return out.view(batch, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
 
 
-def _places(batch: int, cells: tuple[Tensor, Tensor], size: tuple[int, int]) -> Tensor:
+def _output_rows(batch: int, cells: tuple[Tensor, Tensor], size: tuple[int, int]) -> Tensor:
     """Rows (B, H, W, k k) of a map of `size` from its coordinates y (H, k) and x (W, k)."""
     (y, x), (height, width) = cells, size
     inside_y, inside_x = (y >= 0) & (y < height), (x >= 0) & (x < width)

@@ -10,28 +10,25 @@ from torch import Tensor
 
 from pretrain.data.augment import center_square
 from pretrain.data.batches import to_tensor
-from pretrain.data.sources import Images, read_image
+from pretrain.data.reading import read_or_replace
+from pretrain.data.sources import Images
 from pretrain.run.sheet import sheet_of_columns, spread
 from pretrain.tokenizer.vae import DiscreteVAE
 
 log = logging.getLogger(__name__)
-
-
 MEASURED_IMAGES = 512  # at most
-
-
 SHOWN_IMAGES = 8
-
-
 FEW_CODES = 0.1  # share of the codebook in use below which the user is told
-
-
 BATCH = 32
 
 
 @dataclass(frozen=True)
 class CodebookUse:
-    """How evenly images use the codes: `perplexity` codes would be as uncertain if used alike."""
+    """How evenly images use the codes.
+
+    `perplexity` is exp of the entropy of code use: the number of equally used codes with the same
+    entropy.
+    """
 
     perplexity: float
     used: int
@@ -39,12 +36,12 @@ class CodebookUse:
 
     @staticmethod
     def count(tokens: Tensor, vocab_size: int) -> Tensor:
-        """How often each code occurs in `tokens`, int64 of any shape -> (vocab_size,)."""
+        """Count how often each code occurs in `tokens`, int64 of any shape -> (vocab_size,)."""
         return torch.bincount(tokens.flatten(), minlength=vocab_size)
 
     @classmethod
     def of(cls, counts: Tensor) -> "CodebookUse":
-        """From how often each code occurred, (vocab_size,)."""
+        """Summarise code counts (vocab_size,) int."""
         shares = counts[counts > 0].double() / counts.sum()
         perplexity = torch.exp(-(shares * shares.log()).sum()).item()
         return cls(perplexity, len(shares), len(counts) - len(shares))
@@ -52,9 +49,10 @@ class CodebookUse:
 
 @torch.inference_mode()
 def measure(vae: DiscreteVAE, images: Images, side: int) -> tuple[dict[str, Any], Image.Image]:
-    """Codes in use and mean absolute pixel error in [0, 1] over central squares of `side` px.
+    """Measure code use and mean absolute pixel error in [0, 1] on squares of `side` pixels.
 
-    And a picture: each image beside its decoded tokens. Says so where few codes are in use.
+    Returns the figures and a picture of each image beside its decoded tokens. Logs a warning if
+    few codes are in use.
     """
     device = next(vae.parameters()).device
     squares = central_squares(images, MEASURED_IMAGES, side).to(device)
@@ -75,6 +73,8 @@ def measure(vae: DiscreteVAE, images: Images, side: int) -> tuple[dict[str, Any]
 
 
 def central_squares(images: Images, count: int, side: int) -> Tensor:
-    """Central squares of `count` images spread over the data, (n, 3, side, side) in [0, 1]."""
-    crops = [center_square(read_image(images, i), (side,))[0] for i in spread(len(images), count)]
+    """Return (n, 3, side, side) in [0, 1]: central squares of images spread over the data."""
+    numbers = spread(len(images), count)
+    squares = [center_square(read_or_replace(images, i, (0, 0))[0], (side,)) for i in numbers]
+    crops = [square for (square,) in squares]
     return torch.stack([to_tensor(crop) for crop in crops]).float() / 255

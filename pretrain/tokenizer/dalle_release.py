@@ -1,4 +1,4 @@
-"""DALL-E's released files -> a tokenizer file, without running what a pickle asks for.
+"""DALL-E's released files -> a tokenizer file, without executing a pickle.
 
 encoder.pkl and decoder.pkl are whole pickled modules; only their tensors are read.
 """

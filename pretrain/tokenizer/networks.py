@@ -23,7 +23,7 @@ class Conv(nn.Module):
         self.b = nn.Parameter(torch.zeros(n_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, n_in, H, W) -> (B, n_out, H, W)."""
+        """Map (B, n_in, H, W) to (B, n_out, H, W)."""
         return F.conv2d(x, self.w, self.b, padding=(self.w.shape[-1] - 1) // 2)
 
 
@@ -48,14 +48,14 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, n_in, H, W) -> (B, n_out, H, W)."""
+        """Map (B, n_in, H, W) to (B, n_out, H, W)."""
         return self.id_path(x) + self.gain * self.res_path(x)
 
 
 def _groups(
     sizes: VAESizes, channels: list[int], widths: tuple[int, ...], resize: nn.Module
 ) -> list[tuple[str, nn.Module]]:
-    """Groups of blocks from channels[i] to channels[i + 1], `resize` after all but the last."""
+    """Build groups of blocks from channels[i] to channels[i + 1], all but the last resized."""
     gain = 1 / (sizes.group_count * sizes.n_blk_per_group) ** 2
     groups: list[tuple[str, nn.Module]] = []
     for i in range(sizes.group_count):

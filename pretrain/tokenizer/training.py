@@ -183,7 +183,7 @@ def _no_mask(_rng: np.random.Generator) -> np.ndarray:
 
 
 def _window(images: Tensor, side: int) -> Tensor:
-    """uint8 (B, 3, H, W) -> [0, 1], one random window of `side` px for all; 0: the whole."""
+    """Cut one random window of `side` px (0: no crop) from uint8 (B, 3, H, W); return [0, 1]."""
     height, width = images.shape[-2:]
     if side and side < min(height, width):
         top = int(torch.randint(height - side + 1, (1,)))

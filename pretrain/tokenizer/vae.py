@@ -1,11 +1,11 @@
 """The discrete VAE behind BEiT's tokens, in DALL-E's form (Ramesh et al. 2021, arXiv 2102.12092).
 
     logits = encoder(map_pixels(image))                    (B, vocab_size, H/8, W/8)
-    y = Gumbel-softmax(logits, temperature)                a relaxed one-hot code a position
+    y = Gumbel-softmax(logits, temperature)                a relaxed one-hot code per position
     mean, log_scale = decoder(y)                           of a Laplace distribution of logits
     loss = - log p(image | y) + beta * KL(softmax(logits) || uniform)      per pixel value
 
-The networks are in dalle.py; tools/train_tokenizer.py trains one.
+The networks are in networks.py; tools/train_tokenizer.py trains one.
 """
 
 import hashlib
@@ -26,18 +26,16 @@ from pretrain.files.write import atomic_write, write_safetensors
 from pretrain.tokenizer.networks import Decoder, Encoder
 
 TOKENIZER_FORMAT = "mim-transfer-tokenizer/1"
-
-
 PIXEL_MARGIN = 0.1  # keeps the logit of a pixel finite (DALL-E A.3)
 
 
 def map_pixels(images: Tensor) -> Tensor:
-    """[0, 1] -> [0.1, 0.9]."""
+    """Map [0, 1] to [0.1, 0.9]."""
     return (1 - 2 * PIXEL_MARGIN) * images + PIXEL_MARGIN
 
 
 def unmap_pixels(images: Tensor) -> Tensor:
-    """The inverse of `map_pixels`, clamped to [0, 1]."""
+    """Invert `map_pixels`, clamped to [0, 1]."""
     return ((images - PIXEL_MARGIN) / (1 - 2 * PIXEL_MARGIN)).clamp(0, 1)
 
 
@@ -52,18 +50,18 @@ class DiscreteVAE(nn.Module):
 
     @property
     def vocab_size(self) -> int:
-        """How many codes there are."""
+        """Number of codes."""
         return self.sizes.vocab_size
 
     @property
     def downsampling(self) -> int:
-        """Image pixels along a side of one token."""
+        """Side of a token, in image pixels."""
         return self.sizes.downsampling
 
     def forward(self, images: Tensor, temperature: float, beta: float) -> dict[str, Tensor]:
-        """Loss and its parts for images (B, 3, H, W) in [0, 1], and the likeliest `tokens`.
+        """Return the losses for images (B, 3, H, W) in [0, 1], and the most likely `tokens`.
 
-        `loss` and `reconstruction` are per pixel value, `kl` in nats a token:
+        `loss` and `reconstruction` are per pixel value, `kl` in nats per token:
         loss = reconstruction + beta / (3 f^2) kl    (DALL-E A.2: beta / 192 at f = 8).
         """
         self._check(images)
@@ -76,11 +74,11 @@ class DiscreteVAE(nn.Module):
         tokens = logits.detach().argmax(dim=1)
         return {"loss": loss, "reconstruction": reconstruction, "kl": kl, "tokens": tokens}
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """(B, vocab_size, h, w) for images in [0, 1]; half precision inside on a CUDA device.
+        """Return (B, vocab_size, h, w) for images in [0, 1]; computed in float16 on a CUDA device.
 
-        float16, for its longer mantissa, and a float32 output layer, as DALL-E's encoder has it.
+        float16 has the longer mantissa; the output layer is float32, as in DALL-E's encoder.
         """
         self._check(images)
         device = images.device.type
@@ -89,20 +87,20 @@ class DiscreteVAE(nn.Module):
         with torch.autocast(device, enabled=False):
             return self.encoder.blocks[-1](x.float())
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [0, 1] -> the likeliest codes (B, h*w) int64, in raster order."""
+        """Return the most likely codes (B, h*w) int64 of images in [0, 1], in raster order."""
         return self.logits(images).argmax(dim=1).flatten(1)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(self, tokens: Tensor) -> Tensor:
-        """Codes (B, h, w) int64 -> images (B, 3, f h, f w) in [0, 1]."""
+        """Decode codes (B, h, w) int64 to images (B, 3, f h, f w) in [0, 1]."""
         codes = F.one_hot(tokens, self.vocab_size).permute(0, 3, 1, 2).float()
         means = self._decoder()(codes)[:, :3]
         return unmap_pixels(torch.sigmoid(means.float()))
 
     def digest(self) -> str:
-        """sha256 of the encoder's tensors: two tokenizers of one digest give the same tokens."""
+        """Return the sha256 of the encoder's tensors: equal digests mean equal tokens."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.encoder.state_dict().items()):
             digest.update(name.encode())
@@ -144,7 +142,7 @@ def place_codes(vae: DiscreteVAE, images: Tensor, sharpness: float = 10.0) -> No
 
 
 def logit_laplace_nll(mapped: Tensor, parameters: Tensor) -> Tensor:
-    """- log density of mapped pixels (B, 3, H, W) in (0, 1), each; parameters (B, 6, H, W).
+    """Return -log density of mapped pixels (B, 3, H, W) in (0, 1); parameters (B, 6, H, W).
 
     density(x) = exp(-|logit(x) - mean| / scale) / (2 scale x (1 - x))    (DALL-E A.3)
     """
@@ -154,7 +152,7 @@ def logit_laplace_nll(mapped: Tensor, parameters: Tensor) -> Tensor:
 
 
 def kl_to_uniform(logits: Tensor) -> Tensor:
-    """KL(softmax(logits) || uniform) in nats: (B, vocab_size, h, w) -> (B, h, w)."""
+    """Return KL(softmax(logits) || uniform) in nats: (B, vocab_size, h, w) -> (B, h, w)."""
     log_q = F.log_softmax(logits, dim=1)
     return (log_q.exp() * log_q).sum(dim=1) + math.log(logits.shape[1])
 
@@ -170,7 +168,10 @@ def write_tokenizer(path: Path, vae: DiscreteVAE, about: Mapping[str, Any]) -> N
 
 
 def read_tokenizer(path: Path) -> DiscreteVAE:
-    """The tokenizer in `path`, in evaluation mode and frozen; ValueError unless all fits."""
+    """Load the tokenizer in `path`, frozen and in evaluation mode.
+
+    Raises FileNotFoundError if there is no file, ValueError if it is not a complete tokenizer file.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no tokenizer file at {path}: train one, tools/train_tokenizer.py")
     metadata = read_metadata(path)

@@ -68,8 +68,8 @@ COMMANDS = {
     "segmentation": """tools/train_seg.py configs/segmentation/shapes_upernet.py --work-dir $out
         --cfg-options weights=$beit/encoder.safetensors data_root=$data/ADEChallengeData2016
         seed=3 max_iters=6 warmup_iters=2 lr=3e-3 weight_decay=5.0 layer_decay=0.7
-        drop_path=0.2 'clip_grad={"max_norm": 3.0}' accumulation=2 ema=0.5
-        log_interval=1 save_interval=4""",
+        drop_path_rate=0.2 clip_norm=3.0 accumulation_steps=2 ema_decay=0.5
+        log_steps=1 checkpoint_steps=4""",
 }
 PACKAGES = {
     "detection": ("detectron2", "faster-coco-eval"),
@@ -113,7 +113,7 @@ def read_detection(out: Path) -> Outcome:
 def read_segmentation(out: Path) -> Outcome:
     """Read the folder of tools/train_seg.py."""
     names = ("step", "loss", "decode.loss_ce", "aux.loss_ce", "lr")
-    trained = torch.load(out / "last.pth", weights_only=True)["state_dict"]
+    trained = torch.load(out / "state.pt", weights_only=True)["values"]["average"]
     return Outcome(columns(out / "log.jsonl", names), trained, metrics(out))
 
 

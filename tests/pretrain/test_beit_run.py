@@ -1,5 +1,6 @@
 """A BEiT run that trains its tokenizer first: broken off in either stage it ends bit-identical."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,9 @@ def test_broken_off_in_either_stage_it_ends_the_same(
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert "rel_pos_bias.relative_position_bias_table" in first
+    lines = [json.loads(line) for line in (whole / folder.LOG).read_text().splitlines()]
+    assert all(0 <= line["mlm_acc"] <= 1 for line in lines)
+    assert any(line["mlm_acc"] > 0 for line in lines)
     assert identity.arch_args["img_size"] == 64
     assert (broken / folder.PICTURE).is_file()
 

@@ -276,7 +276,7 @@ def test_two_processes_compute_what_one_does(
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=2e-4)
     one, two = (read_encoder(tmp_path / name / folder.ENCODER)[0] for name in ("one", "two"))
     assert one.keys() == two.keys()
-    assert "8 images a step = 2 devices x 4" in said
+    assert "8 images per step = 2 devices x 4" in said
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "regnety_002"])

@@ -1,6 +1,8 @@
 """The tool's exit codes: 0 clean, 1 for errors in the data, 2 for a wrong command line."""
 
+import os
 import sys
+import tarfile
 
 import numpy as np
 import pytest
@@ -55,3 +57,36 @@ def test_half_a_pair_is_refused(run, arguments):
     code, output = run(*arguments)
     assert code == 2
     assert output.err.startswith("error: ")
+
+
+def test_shards_and_lists_are_checked_as_training_reads_them(run, images, tmp_path_factory):
+    (images / "b.jpg").write_bytes(b"x")
+    place = tmp_path_factory.mktemp("other")
+    with tarfile.open(place / "0.tar", "w") as archive:
+        archive.add(images / "a.png", "a.png")
+        archive.add(images / "b.jpg", "b.jpg")
+    (place / "list.txt").write_text(f"{images / 'a.png'}\n{images / 'b.jpg'}\n")
+    for given, where in ((place / "0.tar", "0.tar:b.jpg"), (place / "list.txt", "b.jpg")):
+        code, output = run("images", given)
+        assert code == 1
+        assert output.out.count("[image-unreadable]") == 1
+        assert where in output.out
+
+
+def test_links_and_fifos_among_the_images_are_errors(run, images):
+    os.mkfifo(images / "b.jpg")
+    (images / "c.jpg").symlink_to("nowhere.jpg")
+    (images / "up").symlink_to(images)
+    code, output = run("images", images)
+    assert code == 1
+    assert "b.jpg is not a regular file" in output.out
+    assert "the file does not exist" in output.out
+    assert output.out.count("[image-unreadable]") == 2
+
+
+def test_an_empty_path_is_refused(run, images, monkeypatch, capsys):
+    monkeypatch.chdir(images)
+    with pytest.raises(SystemExit) as exit_:
+        run("images", "")
+    assert exit_.value.code == 2
+    assert "the path is empty" in capsys.readouterr().err

@@ -128,7 +128,7 @@ def test_resume_with_nothing_to_resume_starts(recipe: str, data: str, tmp_path: 
 
 
 BAD = {
-    "unreadable": ([], "broken.png"),
+    "unreadable": (["--check-images"], "broken.png"),
     "unknown arch": (["--arch", "convnextv3"], "convnextv3"),
     "image size": (["--image-size", "50"], "image_size=50"),
     "batch": (["--batch-size", "64"], "4 images do not fill one step of 64"),

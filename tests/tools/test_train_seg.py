@@ -1,10 +1,10 @@
 """The command: user errors are one line and status 2, a finished run is left alone."""
 
 import runpy
+import subprocess
 import sys
 
 import pytest
-import torch
 
 from tests.transfer.segmentation.conftest import TINY_NET, write_scenes
 
@@ -36,7 +36,7 @@ def test_an_occupied_folder_is_refused(call, tmp_path):
 
 
 def test_a_finished_run_is_left_alone(call, tmp_path):
-    (tmp_path / "result.json").write_text("{}")
+    (tmp_path / "result.json").write_text('{"metrics": {}}')
     status, out, _ = call(CUSTOM, "--work-dir", tmp_path, "--resume")
     assert (status, out.count("\n")) == (0, 1)
     assert "nothing to do" in out
@@ -75,30 +75,51 @@ def test_a_yaml_config_is_refused_unrun(call, tmp_path):
 def test_evaluation_needs_a_trained_net(call, tmp_path):
     status, _, err = call(CUSTOM, "--work-dir", tmp_path, "--eval-only")
     assert status == 2
-    assert "last.pth" in err
+    assert "state.pt" in err
 
 
-def test_evaluation_says_that_a_run_is_unfinished(call, tmp_path):
+def test_evaluation_says_that_a_run_is_unfinished(call, tmp_path, caplog):
     write_scenes(tmp_path / "scenes", 2, seed=0)
     write_scenes(tmp_path / "scenes", 2, seed=1)
     options = [
-        f"data_root={tmp_path / 'scenes'}", "classes=noise,square,stripe", "arch=convnext_atto",
-        TINY_NET, "crop_size=(64, 64)", "scale=(256, 64)", "head_channels=8", "aux_channels=8",
-        "batch_size=2", "max_iters=2", "warmup_iters=1",
-    ]  # fmt: skip
+        f"data_root={tmp_path / 'scenes'}",
+        "classes=noise,square,stripe",
+        "arch=convnext_atto",
+        TINY_NET,
+        "crop_size=(64, 64)",
+        "scale=(256, 64)",
+        "head_channels=8",
+        "aux_channels=8",
+        "batch_size=2",
+        "max_iters=2",
+        "warmup_iters=1",
+    ]
     out = tmp_path / "run"
     arguments = (CUSTOM, "--work-dir", out, "--cfg-options", *options)
     assert call(*arguments)[0] == 0
     finished = (out / "result.json").read_bytes()
     status, said, _ = call(*arguments, "--eval-only")
     assert (status, (out / "result.json").read_bytes()) == (0, finished)
-    assert "unfinished" not in said
-    state = torch.load(out / "last.pth", weights_only=True)
-    state["meta"]["iter"] = 0
-    torch.save(state, out / "last.pth")
+    assert "mIoU" in said
+    assert "unfinished" not in caplog.text
+    from transfer.segmentation.state import load, save
+
+    earlier = tmp_path / "earlier.pt"
+    save(earlier, {**load(out / "state.pt"), "step": 1})
     (out / "result.json").unlink()
-    status, said, _ = call(*arguments, "--eval-only")
+    status, said, _ = call(*arguments, "--eval-only", "--checkpoint", earlier)
     assert status == 0
-    assert "unfinished: 0 of 2 steps" in said
+    assert "unfinished: 1 of 2 steps" in caplog.text
     assert "mIoU" in said
     assert not (out / "result.json").exists()
+
+
+def test_importing_it_says_nothing():
+    """MMSegmentation prints a line for each optional part that is not installed."""
+    said = subprocess.run(
+        [sys.executable, "-c", "import transfer.segmentation.native"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (said.stdout, said.stderr) == ("", "")

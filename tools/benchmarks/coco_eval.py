@@ -16,7 +16,7 @@ TASKS = {"box": "bbox", "mask": "segm"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Size of the problem; the defaults are COCO val2017 with 100 detections an image."""
+    """Add the size of the problem; the defaults are COCO val2017, 100 detections per image."""
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--detections", type=int, default=500_000)
     parser.add_argument("--side", type=int, default=480, help="pixels along an image's side")
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """CPU seconds of both engines for boxes and masks, and that their figures agree.
+    """Return CPU seconds of both engines for boxes and masks, and whether their figures agree.
 
     CPU seconds of all threads, so that neither a busy machine nor a second core counts.
     """
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def problem(
     images: int, detections: int, side: int, seed: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Ground truth of ellipses, and detections: those moved a little, and false ones."""
+    """Return ground truth of ellipses, and detections: some shifted, some false."""
     rng = np.random.default_rng(seed)
     objects = round(images * OBJECTS_AN_IMAGE)
     truth = _things(rng, objects, rng.integers(0, images, objects), side)
@@ -73,7 +73,7 @@ def problem(
 def _things(
     rng: np.random.Generator, count: int, image_ids: np.ndarray, side: int
 ) -> list[dict[str, Any]]:
-    """`count` objects: a box and one of 200 ellipses in it as its mask."""
+    """Draw `count` objects: a box each, with one of 200 ellipses as its mask."""
     stencils = [_ellipse(rng, side) for _ in range(200)]
     chosen = rng.integers(0, len(stencils), count)
     classes = rng.integers(1, CLASSES + 1, count)

@@ -20,7 +20,7 @@ PIXELS = {"pixel_mean": [123.675, 116.28, 103.53], "pixel_std": [58.395, 57.12, 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Size of the batches; the defaults suit a GPU."""
+    """Add the size of the batches; the defaults suit a GPU."""
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--height", type=int, default=800)
     parser.add_argument("--width", type=int, default=1216)
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Images a second of both, training and inference, and the ratios."""
+    """Return images per second of both, in training and inference, and their ratios."""
     from detectron2.utils.events import EventStorage
 
     torch.manual_seed(0)
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     nets = {"ours": ours, "detectron2": _theirs(args.arch, ours)}
     for net in nets.values():
         net.to(device)
-    batch = _batch(args.batch, args.height, args.width)
+    batch = random_batch(args.batch, args.height, args.width)
     optimizers = {n: torch.optim.SGD(m.parameters(), lr=1e-5) for n, m in nets.items()}
     result: dict[str, Any] = {"device": str(device), "batch": args.batch}
 
@@ -81,7 +81,7 @@ def _ours(arch: str) -> nn.Module:
 
 
 def _theirs(arch: str, ours: nn.Module) -> nn.Module:
-    """The same detector over Detectron2's ResNet, strides in the 3x3 convolution as timm's."""
+    """Build the same detector over Detectron2's ResNet, with timm's strides (3x3 convolution)."""
     from detectron2.modeling.backbone.resnet import BasicStem, ResNet
 
     bottom_up = ResNet(
@@ -103,7 +103,7 @@ def _theirs(arch: str, ours: nn.Module) -> nn.Module:
 
 
 def _detectron2_name(name: str) -> str:
-    """timm's name of a ResNet's tensor in Detectron2's words."""
+    """Translate timm's name of a ResNet's tensor to Detectron2's."""
     name = re.sub(r"^layer(\d)", lambda m: f"res{int(m[1]) + 1}", name)
     name = re.sub(r"downsample\.0", "shortcut", name)
     name = re.sub(r"downsample\.1", "shortcut.norm", name)
@@ -111,8 +111,10 @@ def _detectron2_name(name: str) -> str:
     return f"stem.{name}" if name.startswith("conv") else name
 
 
-def _batch(size: int, height: int, width: int) -> list[dict[str, Any]]:
-    """Noise with seven boxes of mixed sizes an image."""
+def random_batch(
+    size: int, height: int, width: int, classes: int = CLASSES
+) -> list[dict[str, Any]]:
+    """Return `size` images of noise, each with seven boxes of mixed sizes."""
     from detectron2.structures import BitMasks, Boxes, Instances
 
     images = []
@@ -126,7 +128,7 @@ def _batch(size: int, height: int, width: int) -> list[dict[str, Any]]:
         for mask, (x0, y0, x1, y1) in zip(masks, boxes.int().tolist(), strict=True):
             mask[y0:y1, x0:x1] = True
         truth.gt_boxes, truth.gt_masks = Boxes(boxes), BitMasks(masks)
-        truth.gt_classes = torch.randint(0, CLASSES, (7,))
+        truth.gt_classes = torch.randint(0, classes, (7,))
         pixels = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
         images.append({"image": pixels, "instances": truth, "height": height, "width": width})
     return images

@@ -12,7 +12,7 @@ Seconds = dict[str, list[float]]
 def interleave(
     calls: Mapping[str, Callable[[], object]], rounds: int, warmup: int, device: torch.device
 ) -> Seconds:
-    """Seconds of each call in each of `rounds`, after `warmup` rounds that are not counted.
+    """Time each call in each of `rounds`, in seconds, after `warmup` rounds not counted.
 
     CPU seconds on one CPU thread, so that waiting for other programs does not count; else wall
     clock, a GPU's queue emptied first.
@@ -32,7 +32,7 @@ def interleave(
 
 
 def median_ratio(seconds: Seconds, slow: str, fast: str) -> float:
-    """How many times quicker `fast` is than `slow`: the median over the rounds."""
+    """Return how many times faster `fast` is than `slow`: the median over the rounds."""
     return statistics.median(a / b for a, b in zip(seconds[slow], seconds[fast], strict=True))
 
 
@@ -46,7 +46,7 @@ def beside(
     warmup: int,
     device: torch.device,
 ) -> dict[str, object]:
-    """Images a second of both and their ratio (above 1: ours is quicker); prints a line."""
+    """Return images per second of both and their ratio (above 1: ours is faster); print a line."""
     seconds = interleave({"ours": ours, name: theirs}, rounds, warmup, device)
     speed = {side: images / statistics.median(times) for side, times in seconds.items()}
     ratio = median_ratio(seconds, name, "ours")
@@ -56,5 +56,6 @@ def beside(
 
 
 def synchronize(device: torch.device) -> None:
+    """Wait for a GPU to finish its queue; do nothing on the CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -28,6 +28,7 @@ VARIANTS = {"ours": "patches", "dense_masked": "dense", "dense": "dense"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the method, the size of the batches and how they are run."""
     parser.add_argument("--method", choices=list(METHODS), required=True)
     parser.add_argument("--arch", help="a timm convnet; default: resnet50 or convnextv2_tiny")
     parser.add_argument("--image-size", type=int, default=224)
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Print and return images a second, ratios, memory, FLOPs."""
+    """Print and return images per second, ratios, memory and FLOPs."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     device, arch = torch.device(args.device), args.arch or ARCHS[args.method]
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def activation_bytes(call: Callable[[], Tensor], model: nn.Module) -> int:
-    """Bytes that a forward pass keeps for its backward pass, parameters and buffers excluded."""
+    """Count the bytes a forward pass keeps for backward, without parameters and buffers."""
     kept = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
     sizes: dict[int, int] = {}
 
@@ -126,7 +127,7 @@ def _loss(
 
 
 def _plain_loss(model: Any, images: Tensor, visible: Tensor) -> Tensor:
-    """The same network and loss with every patch seen; the masked layers are then timm's own."""
+    """Compute the loss of the same network with every patch visible, in timm's own layers."""
     features = run_encoder(model.encoder, images, model.masked.maps)
     if isinstance(model, FCMAE):
         prediction = model.decode(model.proj(features[-1]))
@@ -194,7 +195,7 @@ class _Encoder(nn.Module):
 
 
 def _flops(model: nn.Module, image: Tensor, visible: Tensor) -> dict[str, float]:
-    """fvcore's count (one a multiply-add) for one image, plain network, forward only."""
+    """Count FLOPs of one image with fvcore (a multiply-add is one): plain network, forward only."""
     counts = {}
     for name, module, inputs in (
         ("whole", _Whole(model), (image, visible)),

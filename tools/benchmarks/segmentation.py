@@ -27,10 +27,10 @@ OUTPUT_NORMS = tuple((rf"^norm{i}\.", f"res{i + 2}.") for i in range(4))  # of t
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Size of the batches; the defaults suit a GPU."""
+    """Add the size of the batches; the defaults suit a GPU."""
     parser.add_argument("--arch", default="beit", choices=CONFIGS)
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--crop", type=int, default=512, help="pixels a side")
+    parser.add_argument("--crop", type=int, default=512, help="pixels per side")
     parser.add_argument("--steps", type=int, default=20, help="rounds that are timed")
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--amp", action="store_true", help="bfloat16")
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Images a second of both, training and inference, the ratios, and that the nets agree."""
+    """Return images per second of both, their ratios, and how closely the networks agree."""
     from transfer.segmentation.estimate import random_batch
 
     torch.manual_seed(0)
@@ -83,20 +83,25 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def segmentors(arch: str, crop: int) -> tuple[nn.Module, nn.Module]:
-    """Ours as its config builds it, and the same over their backbone with our weights."""
+def our_segmentor(config: str, options: list[str]) -> tuple[Any, Any]:
+    """Return the segmentor of a config file with `options`, and the filled-in config."""
     from mmengine.registry import DefaultScope
     from mmseg.registry import MODELS
 
     from transfer.segmentation import runner  # noqa: F401  registers what the config names
     from transfer.segmentation.config import fill_in, load_config
 
-    options = [f"crop_size=({crop}, {crop})", f"image_size={crop}", "data_root=unused"]
-    config = fill_in(load_config(CONFIGS[arch], options))
+    settings = fill_in(load_config(config, options))
     with DefaultScope.overwrite_default_scope("mmseg"):
-        ours = MODELS.build(config.model)
+        return MODELS.build(settings.model), settings
+
+
+def segmentors(arch: str, crop: int) -> tuple[nn.Module, nn.Module]:
+    """Return ours as its config builds it, and the same over their backbone with our weights."""
+    options = [f"crop_size=({crop}, {crop})", f"image_size={crop}", "data_root=unused"]
+    ours, settings = our_segmentor(CONFIGS[arch], options)
     theirs = copy.deepcopy(ours)
-    theirs.backbone = their_backbone(arch, config.drop_path, crop)
+    theirs.backbone = their_backbone(arch, settings.drop_path_rate, crop)
     take_weights(theirs.backbone, ours.backbone.features)
     if arch == "beit":
         theirs.neck = their_pyramid(ours.backbone.features.pyramid)
@@ -104,7 +109,10 @@ def segmentors(arch: str, crop: int) -> tuple[nn.Module, nn.Module]:
 
 
 def their_backbone(arch: str, drop_path: float, crop: int) -> nn.Module:
-    """With random weights; ValueError where mmpretrain is needed and missing."""
+    """Build OpenMMLab's backbone with random weights.
+
+    Raises ValueError if mmpretrain is needed and missing.
+    """
     from mmseg.models.backbones import BEiT, ResNet
 
     if arch == "beit":
@@ -129,7 +137,7 @@ def their_backbone(arch: str, drop_path: float, crop: int) -> nn.Module:
 
 
 def their_pyramid(ours: nn.Module) -> nn.Module:
-    """MMSegmentation's neck of BEiT, which our backbone holds itself, with the same weights."""
+    """Build MMSegmentation's neck for BEiT with the weights of our backbone's pyramid."""
     from mmseg.models.necks import Feature2Pyramid
 
     neck = Feature2Pyramid(768, rescales=[4, 2, 1, 0.5], norm_cfg={"type": "BN"})
@@ -149,14 +157,14 @@ def take_weights(theirs: nn.Module, ours: nn.Module) -> None:
 
 
 def our_name(name: str) -> str:
-    """Their name of a tensor in timm's words."""
+    """Translate MMSegmentation's name of a tensor to timm's."""
     for pattern, new in (*openmmlab.NAMES, *convnext.NAMES, *OUTPUT_NORMS):
         name = re.sub(pattern, new, name)
     return name
 
 
 def largest_difference(ours: nn.Module, theirs: nn.Module, crop: int) -> float:
-    """Of the maps of both for one random image, relative to each map's largest value."""
+    """Return the largest difference of both networks' maps, relative to the largest value."""
     image = torch.randn(1, 3, crop, crop)
     ours.eval()
     theirs.eval()

@@ -26,12 +26,12 @@ class Case:
 
     @property
     def tolerance(self) -> float:
-        """What case.json allows, at most TOLERANCE."""
+        """Tolerance of case.json, at most TOLERANCE."""
         stated = re.search(r"\d+(\.\d+)?e-\d+", str(self.spec.get("tolerance", "")))
         return min(TOLERANCE, float(stated.group())) if stated else TOLERANCE
 
     def numbers(self, name: str) -> Tensor:
-        """A recorded tensor in the precision the case is recomputed in."""
+        """Return a recorded tensor in the precision in which the case is recomputed."""
         return self.tensors[name].to(self.dtype)
 
 
@@ -46,6 +46,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
+        """Whether the error is within the tolerance; False for NaN."""
         return self.error <= self.tolerance  # False for NaN
 
 
@@ -58,16 +59,17 @@ class Checks:
     used: set[str] = field(default_factory=set)
 
     def inputs(self, *names: str) -> None:
+        """Mark recorded tensors as inputs, which need no comparison."""
         self.used |= set(names)
 
     def compare(self, name: str, ours: Tensor, note: str = "") -> None:
-        """Ours against the recorded tensor `name`; equal for integers."""
+        """Compare ours with the recorded tensor `name`; integers must be equal."""
         self.used.add(name)
         error = relative_error(ours.detach(), self.case.tensors[name])
         self.done.append(Check(name, error, self.case.tolerance, note))
 
     def finish(self) -> list[Check]:
-        """The checks; ValueError if a recorded tensor was looked at by none of them."""
+        """Return the checks. Raises ValueError if a recorded tensor was never compared."""
         left = sorted(self.case.tensors.keys() - self.used)
         if left:
             raise ValueError(f"{self.case.path}: no check knows what to do with {', '.join(left)}")
@@ -75,7 +77,7 @@ class Checks:
 
 
 def relative_error(ours: Tensor, recorded: Tensor) -> float:
-    """Largest difference over the recorded tensor's largest absolute value; integers: 0 or inf."""
+    """Return the largest difference over the largest recorded value; integers: 0 or inf."""
     if ours.numel() != recorded.numel():
         return float("inf")
     ours = ours.reshape(recorded.shape)
@@ -86,10 +88,10 @@ def relative_error(ours: Tensor, recorded: Tensor) -> float:
 
 
 def read_case(path: Path, *, sparse: str = "patches", dtype: torch.dtype = torch.float64) -> Case:
-    """The case in `path`; ValueError if the folder is none."""
+    """Read the case in `path`. Raises ValueError if the folder is not a golden case."""
     for name in ("case.json", "case.safetensors"):
         if not (path / name).is_file():
-            raise ValueError(f"{path} is no golden case: it has no {name}")
+            raise ValueError(f"{path} is not a golden case: it has no {name}")
     weights = path / "weights.safetensors"
     return Case(
         path=path,
@@ -102,7 +104,10 @@ def read_case(path: Path, *, sparse: str = "patches", dtype: torch.dtype = torch
 
 
 def kind_of(case: Case) -> str:
-    """spark, fcmae, minkowski, beit, dalle, lamb or resize; ValueError if it is none of them."""
+    """Return spark, fcmae, minkowski, beit, dalle, lamb or resize.
+
+    Raises ValueError for a case of another kind.
+    """
     weights, tensors = case.weights.keys(), case.tensors.keys()
     marks: dict[str, bool] = {
         "spark": any(n.startswith("sparse_encoder.") for n in weights),

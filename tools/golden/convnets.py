@@ -15,7 +15,7 @@ from .kinks import Kinks, watch_kinks
 
 
 def check_spark(case: Case) -> list[Check]:
-    """keyu-tian/SparK, one forward and backward in train mode."""
+    """Check keyu-tian/SparK: one forward and backward pass in training mode."""
     renamed = spark_from_official(
         case.weights, image_size=case.tensors["images"].shape[2], sparse=case.sparse
     )
@@ -37,7 +37,7 @@ def check_spark(case: Case) -> list[Check]:
 
 
 def check_fcmae(case: Case) -> list[Check]:
-    """facebookresearch/ConvNeXt-V2: masked and plain features, prediction, loss, gradients."""
+    """Check facebookresearch/ConvNeXt-V2: features, prediction, loss, gradients."""
     renamed = fcmae_from_official(
         case.weights, image_size=case.tensors["images"].shape[2], sparse=case.sparse
     )
@@ -62,7 +62,7 @@ def check_fcmae(case: Case) -> list[Check]:
 
 
 def check_minkowski(case: Case) -> list[Check]:
-    """`remap_checkpoint_keys`: every dense tensor, by name, and none besides."""
+    """Check `remap_checkpoint_keys`: every dense tensor by name, and no others."""
     ours = convnext.to_timm(Raw("weights", dict(case.weights))).tensors
     official = convnext.to_timm(Raw("official result", dict(case.tensors)))
     checks = Checks(case)
@@ -77,7 +77,7 @@ def check_minkowski(case: Case) -> list[Check]:
 
 
 def _train(case: Case, renamed: Renamed, checks: Checks) -> list[Check]:
-    """Loss, gradients under official names, their norm, buffers after the forward pass."""
+    """Check loss, gradients under official names, their norm, and buffers after the pass."""
     model = renamed.model
     with watch_kinks(model) as kinks:
         loss = model(case.numbers("images"), case.tensors["visible"].bool())
@@ -110,7 +110,7 @@ def _gradient(checks: Checks, name: str, parameter: nn.Parameter, kinks: Kinks) 
 
 
 def _classifier(case: Case) -> nn.Module:
-    """The plain network with its head, from the same weights."""
+    """Build the plain network with its head from the same weights."""
     encoder = convnext.to_timm(Raw("weights", dict(case.weights))).tensors
     head = {
         f"head.fc.{name}": case.weights[f"encoder.head.{name}"].reshape(shape)

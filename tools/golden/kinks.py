@@ -25,7 +25,7 @@ class Kinks:
     calls: list[tuple[Tensor, Tensor, float]] = field(default_factory=list)  # x, relu(x), upper
 
     def candidates(self) -> list[tuple[Tensor, float]]:
-        """(pre-activation of a unit at a kink, what its other side adds to its gradient)."""
+        """Return, per unit at a kink, its pre-activation and its other side's gradient."""
         found: list[tuple[float, Tensor, float]] = []
         for x, y, upper in self.calls:
             flat, slope = x.flatten(), y.grad.flatten() if y.grad is not None else None
@@ -44,7 +44,7 @@ class Kinks:
         return [(unit, weight) for _, unit, weight in found[:CANDIDATES]]
 
     def explain(self, parameter: Tensor, recorded: Tensor) -> tuple[Tensor, int]:
-        """The gradient of `parameter` nearest to `recorded`, and how many units it takes over."""
+        """Return the gradient of `parameter` nearest to `recorded`, and its changed units."""
         own = parameter.grad
         if own is None:
             raise ValueError("no gradient to explain: run backward first")

@@ -14,7 +14,7 @@ from .cases import Case, Check, Checks
 
 
 def check_beit(case: Case) -> list[Check]:
-    """unilm `beit/`: features with and without masks, logits, loss, gradients."""
+    """Check unilm `beit/`: features with and without masks, logits, loss, gradients."""
     size = case.tensors["images"].shape[2]
     model = beit_from_official(
         case.weights, image_size=size, num_heads=case.spec["heads"], drop_path_rate=0.0
@@ -48,7 +48,7 @@ def check_beit(case: Case) -> list[Check]:
 
 
 def check_dalle(case: Case) -> list[Check]:
-    """DALL-E's encoder: logits, and the tokens exactly."""
+    """Check DALL-E's encoder: logits, and tokens, which must be equal."""
     names = {"n_hid", "n_blk_per_group", "group_count", "vocab_size"}
     sizes: dict[str, Any] = {k: v for k, v in case.spec.items() if k in names}
     vae = DiscreteVAE(VAESizes(**sizes), with_decoder=False).eval()
@@ -62,7 +62,7 @@ def check_dalle(case: Case) -> list[Check]:
 
 
 def check_lamb(case: Case) -> list[Check]:
-    """SparK's LAMB: the parameters after each step with the recorded gradients."""
+    """Check SparK's LAMB: the parameters after each step with the recorded gradients."""
     spec = case.spec
     checks = Checks(case)
     parameters = {
@@ -97,7 +97,7 @@ def check_lamb(case: Case) -> list[Check]:
 
 
 def check_resize(case: Case) -> list[Check]:
-    """BEiT's relative position tables at other window sizes, the official spline."""
+    """Check BEiT's relative position tables at other window sizes (the official spline)."""
     checks = Checks(case)
     checks.inputs(*(n for n in case.tensors if n.startswith("table:")))
     for name in case.tensors:

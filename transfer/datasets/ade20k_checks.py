@@ -47,7 +47,7 @@ class LabelFacts:
 
 
 def ade20k(root: Path | str) -> list[FolderPair]:
-    """The splits below `root` or `root`/ADEChallengeData2016."""
+    """Return the splits below `root` or `root`/ADEChallengeData2016."""
     root = Path(root)
     if not (root / "images").is_dir() and (root / "ADEChallengeData2016").is_dir():
         root = root / "ADEChallengeData2016"
@@ -55,7 +55,7 @@ def ade20k(root: Path | str) -> list[FolderPair]:
 
 
 def class_count(root: Path | str) -> int:
-    """Lines of classes.txt beside ADE20K's folders; 150 where there is none."""
+    """Count the lines of classes.txt beside ADE20K's folders; 150 if there is no such file."""
     path = ade20k(root)[0].images.parent.parent / "classes.txt"
     return len(path.read_text().split("\n")) - 1 if path.is_file() else ADE20K_CLASSES
 
@@ -70,7 +70,7 @@ def check_ade20k(
     progress: bool = False,
     histograms: dict[str, Counter[int]] | None = None,
 ) -> list[Finding]:
-    """Everything found wrong with `splits` (the first is trained on), errors first.
+    """Return everything wrong with `splits` (training split first), errors first.
 
     `histograms` receives the pixels by label of each split, over the label maps that were read.
     Valid labels are 1..classes and 0 = other with `zero_is_other`, else 0..classes-1;
@@ -91,6 +91,7 @@ def check_ade20k(
         images = read_images(paths, decode=full, workers=workers, progress=title)
         valid = range(classes + 1) if zero_is_other else range(classes)
         _check_labels(split, labels, valid, findings, whole=full)
+        _check_something_counts(split, labels, zero_is_other, findings)
         _check_images(images, labels, findings)
         facts.append(images)
         if histograms is not None:
@@ -122,7 +123,8 @@ def _pair(split: FolderPair, findings: Findings) -> list[tuple[str, str]]:
         if not folder.is_dir():
             findings.error("folder-missing", folder, "no such folder", "unpack the data there")
             return []
-        stems.append({_stem(p, folder, suffix) for p in folder.rglob(f"*{suffix}")})
+        files = (path for path in folder.rglob(f"*{suffix}") if path.is_file())
+        stems.append({_stem(path, folder, suffix) for path in files})
     images, labels = stems
     if not images | labels:
         message = f"no {split.image_suffix} file in it"
@@ -181,6 +183,18 @@ def _check_labels(
             findings.warning("label-palette", label.path, "a palette PNG", fix)
     if whole and labels:
         _check_use(split, seen, valid, findings)
+
+
+def _check_something_counts(
+    split: FolderPair, labels: list[LabelFacts], zero_is_other: bool, findings: Findings
+) -> None:
+    """Find a split in which every pixel that was read is ignored: there is nothing to learn."""
+    ignored = {IGNORED, 0} if zero_is_other else {IGNORED}
+    readable = [label for label in labels if label.counts]
+    if readable and all(value in ignored for label in readable for value, _ in label.counts):
+        message = f"every pixel of {len(readable):,} label maps is ignored"
+        fix = "export the labels again, or correct reduce_zero_label"
+        findings.error("labels-ignored", split.labels, message, fix)
 
 
 def _check_use(split: FolderPair, seen: set[int], valid: range, findings: Findings) -> None:

@@ -43,7 +43,7 @@ class _Loaded:
 
 
 def coco2017(root: Path | str) -> list[CocoSplit]:
-    """The splits below `root` or `root`/coco: annotations/instances_{train,val}2017.json."""
+    """Return the splits below `root` or `root`/coco: annotations/instances_{train,val}2017.json."""
     root = Path(root)
     if not (root / "annotations").is_dir() and (root / "coco").is_dir():
         root = root / "coco"
@@ -61,7 +61,7 @@ def check_coco(
     progress: bool = False,
     contents: dict[str, Contents] | None = None,
 ) -> list[Finding]:
-    """Everything found wrong with `splits` (the first is trained on), errors first.
+    """Return everything wrong with `splits` (training split first), errors first.
 
     `contents` is filled with what was read, by the split's name: each file is read only once.
     """
@@ -125,7 +125,7 @@ def _load(split: CocoSplit, findings: Findings) -> _Loaded | None:
 
 
 def _check_ids(contents: Contents, findings: Findings) -> bool:
-    """Whether every id, and everything that names one, can be used as an id."""
+    """Return whether every id, and every reference to one, is usable."""
     problems = contents.id_problems()
     own = id_problem(contents.ids)
     if own:

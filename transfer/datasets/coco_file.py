@@ -2,7 +2,7 @@
 
 COCO 2017's training file is 450 MB of text and 2 GB as Python objects, which every process and
 every data worker of a machine would hold. Here a process holds where the records stand (20 MB), and
-the file itself is held once a machine, by the operating system.
+the file itself is held once per machine, by the operating system.
 """
 
 import json
@@ -44,7 +44,7 @@ class Mask(IntEnum):
 class Places(Sequence[dict[str, Any]]):
     """Records at known bytes of a JSON file; only the one asked for is read.
 
-    ValueError where the file is not the one any more that was read before.
+    Raises ValueError if the file has changed since it was indexed.
     """
 
     def __init__(self, path: Path, starts: np.ndarray, ends: np.ndarray) -> None:
@@ -68,7 +68,7 @@ class Places(Sequence[dict[str, Any]]):
         return {**self.__dict__, "_file": None}
 
     def taken(self, order: np.ndarray) -> "Places":
-        """The records at `order`, in that order."""
+        """Return the records at `order`, in that order."""
         return Places(self.path, self.starts[order], self.ends[order])
 
 
@@ -88,12 +88,12 @@ class CocoFile:
     is_lvis: bool
 
     def annotations_of(self, image: int) -> list[dict[str, Any]]:
-        """The annotations of the image at this place, as in the file, without broken ones."""
+        """Read the annotations of the image at this place, without broken ones."""
         numbers = range(self.first[image], self.first[image + 1])
         return [self.annotations[n] for n in numbers if self.masks[n] != Mask.BROKEN]
 
     def trainable(self) -> np.ndarray:
-        """The places of images with an object that is neither a crowd nor broken."""
+        """Return the places of images with an object that is neither a crowd nor broken."""
         usable = ~self.crowd & (self.masks != Mask.BROKEN)
         before = np.concatenate([[0], np.cumsum(usable)])
         return np.flatnonzero(before[self.first[1:]] > before[self.first[:-1]])
@@ -119,7 +119,7 @@ class Contents:
     is_lvis: bool = False
 
     def packed(self) -> CocoFile:
-        """Sort by image. NotCocoError for ids that cannot be used, or that name nothing."""
+        """Sort by image. Raises NotCocoError for ids that are unusable or refer to nothing."""
         for name, key, problem in self.id_problems():
             raise NotCocoError(
                 f"{self.path}: {key} of {name}: {problem}; number them, COCO's ids are integers"
@@ -170,14 +170,15 @@ class Contents:
         return [(name, key, problem) for name, key, problem in found if problem]
 
     def annotations(self) -> Places:
-        """The annotations in the file's order."""
+        """Return the annotations in the file's order."""
         return _places(self.path, self.places)
 
 
 def read_contents(path: Path, inspect: Inspect | None = None) -> Contents:
     """Read a file once; `inspect` sees every annotation of a known image.
 
-    FileNotFoundError; ValueError where it is not JSON, NotCocoError where it is not COCO's format.
+    Raises FileNotFoundError if it is missing, ValueError if it is not JSON, NotCocoError if it is
+    not in COCO's format.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no annotation file at {path}")
@@ -212,7 +213,7 @@ def read_contents(path: Path, inspect: Inspect | None = None) -> Contents:
 
 
 def mask_kind(annotation: dict[str, Any]) -> Mask:
-    """What its segmentation is."""
+    """Return the kind of an annotation's segmentation."""
     mask = annotation.get("segmentation")
     if not mask:
         return Mask.NONE
@@ -222,12 +223,12 @@ def mask_kind(annotation: dict[str, Any]) -> Mask:
 
 
 def is_polygon(numbers: Any) -> bool:
-    """Whether x1, y1, x2, y2, ... are three points or more."""
+    """Return whether x1, y1, x2, y2, ... are three points or more."""
     return isinstance(numbers, list) and len(numbers) >= 6 and len(numbers) % 2 == 0
 
 
 def _checked(path: Path, piece: Piece, contents: Contents) -> dict[str, Any]:
-    """The record; NotCocoError where it lacks a key that everybody needs."""
+    """Return the record. Raises NotCocoError if it lacks a required key."""
     record, name = piece.value, piece.key
     counted = {"images": contents.images, "categories": contents.categories}
     number = len(counted.get(name, contents.ids))
@@ -263,7 +264,7 @@ def _add_annotation(contents: Contents, record: dict[str, Any], piece: Piece) ->
 
 
 def _key(identifier: Any) -> Any:
-    """Something to look the id up by, also where it cannot be used as one."""
+    """Return a lookup key for an id, also for an unusable one."""
     return identifier if isinstance(identifier, int | float | str) else repr(identifier)
 
 

@@ -60,7 +60,7 @@ def _check_edges(
     where: str,
     findings: Findings,
 ) -> None:
-    """Far outside of the image is an error; training clips the rest.
+    """Report an error for edges far outside the image; training clips small excesses.
 
     edges: left, top, right, bottom; size: the image's width and height; all in pixels.
     """
@@ -118,11 +118,12 @@ def _check_run_lengths(
 
 
 def run_lengths(counts: Any) -> list[int]:
-    """The runs of a COCO mask, zeros first; a list as it is, a string decoded.
+    """Return the run lengths of a COCO mask, zeros first; a list unchanged, a string decoded.
 
     Six bits a character from "0" on: five of the number, lowest first, and whether more follow;
     from the fourth run on the number is the difference from the run two before (cocoapi,
     common/maskApi.c). pycocotools decodes a cut-off string to whatever was in memory.
+    Raises ValueError if the string is cut off or has a character that does not belong there.
     """
     if isinstance(counts, list):
         return [int(run) for run in counts]

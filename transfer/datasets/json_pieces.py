@@ -27,8 +27,8 @@ class JsonPieces:
     """Iterate once over the pieces of a file that holds one JSON object.
 
     Only a chunk of the file and one element are in memory. After the iteration `lists` has the keys
-    of lists, `others` the values that are not lists, and `sha256` the file's digest. ValueError
-    names the byte at which the file is not such an object.
+    of lists, `others` the values that are not lists, and `sha256` the file's digest. Raises
+    ValueError with the byte at which the file is not such an object.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +41,7 @@ class JsonPieces:
 
     @property
     def sha256(self) -> str:
-        """The digest of what was read."""
+        """Digest of the bytes read."""
         return self._hash.hexdigest()
 
     def __iter__(self) -> Iterator[Piece]:

@@ -9,6 +9,8 @@ precision.py     what stays in float32 under autocast
 build.py         config -> detector with its weights and norms
 optimizer.py     parameter groups with layer decay; the schedule
 trainer.py       what the training loop trains; checkpoint.py: trained detectors
+protocol.py      what a number depends on: the protocols of training and evaluation
+record.py        what the record says of training and evaluation
 prepare.py       everything a run needs, checked and built; folder.py: its folder
 run.py           check, build, train, evaluate, record
 launch.py        the command line -> run, evaluation or estimate, on every process

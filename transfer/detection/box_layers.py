@@ -58,7 +58,7 @@ class SoftNMSOutputLayers(BoxOutputLayers):
     def _one(
         self, boxes: Tensor, scores: Tensor, size: tuple[int, int]
     ) -> tuple[Instances, Tensor]:
-        """boxes (R, 4K) or (R, 4), scores (R, K + 1), the last column the background."""
+        """Boxes (R, 4K) or (R, 4), scores (R, K + 1), the last column the background."""
         scores = scores[:, :-1]
         clipped = Boxes(boxes.reshape(-1, 4))
         clipped.clip(size)

@@ -13,6 +13,7 @@ import torch
 from pretrain.files.training_state import STATE_FORMAT, read_state
 from pretrain.files.write import atomic_write
 from pretrain.run.folder import STATE
+from transfer.results.record import Training
 from transfer.weights import safe_read
 
 KIND = "detection"  # of the training state
@@ -55,6 +56,12 @@ def newest(folder: Path) -> Path:
 def protocol_of_run(trained: dict[str, Any]) -> dict[str, Any] | None:
     """Return the settings a checkpoint was trained with; None where it does not say."""
     return json.loads(trained["identity"])["protocol"] if "identity" in trained else None
+
+
+def training_of(trained: dict[str, Any]) -> Training | None:
+    """Return what a trained detector's record says of its training; None where it does not say."""
+    text = trained.get("training")
+    return None if text is None else Training.model_validate_json(text)
 
 
 def load_model(model: torch.nn.Module, tensors: dict[str, torch.Tensor], source: Path) -> None:

@@ -35,6 +35,7 @@ NOT_PROTOCOL = (
     "data",
     "checkpoint",
     "allow_findings",
+    "config_file",
 )
 NOT_PROTOCOL_TRAIN = (
     "workers",
@@ -119,6 +120,7 @@ def load_config(
         raise ConfigError(f"{path}: config.{key} is named {RENAMED[key]} now")
     for override in overrides or []:
         apply_override(config, override)
+    config.config_file = str(path)
     return resolve(config, training=training)
 
 

@@ -172,6 +172,7 @@ def norm(name: str, *, empty: bool = False) -> Norm:
 
 
 def pooler(size: int) -> Float32ROIPooler:
+    """Return RoI pooling of p2 to p5 to maps of size x size."""
     scales = tuple(1 / 2 ** int(level[1]) for level in LEVELS)
     return Float32ROIPooler(
         output_size=size, scales=scales, sampling_ratio=0, pooler_type="ROIAlignV2"

@@ -3,6 +3,7 @@
 import logging
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.utils import comm
@@ -12,25 +13,25 @@ from omegaconf import DictConfig
 from pretrain.run.folder import RECORD, RunFolder
 from pretrain.run.lock import locked
 from pretrain.run.loop import Loop
-from pretrain.run.provenance import peak_memory_mib
 from pretrain.run.stop import Stopped
 from transfer.detection import checkpoint
 from transfer.detection.build import Detector, has_frozen_norm, place, precise_bn
-from transfer.detection.config import ConfigError, protocol_of
+from transfer.detection.config import ConfigError
 from transfer.detection.evaluation.evaluate import evaluate
 from transfer.detection.evaluation.evaluator import CocoEvaluator
 from transfer.detection.evaluation.pictures import write_pictures
-from transfer.detection.folder import PATHS, about_run, backbone_args, identity_of, logged_to
+from transfer.detection.folder import PATHS, about_run, identity_of, logged_to
 from transfer.detection.prepare import Run, prepare, training_batches
 from transfer.detection.processes import start_processes
+from transfer.detection.protocol import protocols, require_same_network
+from transfer.detection.record import made_from, measured, record, training_of
 from transfer.detection.trainer import DetectorTraining
+from transfer.results.protocol import protocol_hash
 from transfer.results.record import (
-    Cost,
-    Dataset,
     Result,
-    changed_settings,
-    describe_environment,
-    protocol_hash,
+    Training,
+    evaluation_path,
+    origin_of_evaluation,
     write_evaluation,
     write_result,
 )
@@ -94,10 +95,11 @@ def refuse_empty_statistics(detector: Detector) -> None:
 
 
 def eval_only(config: DictConfig) -> dict[str, float]:
-    """Evaluate the detector of `config.checkpoint` (default: the folder's own); never a record.
+    """Evaluate the detector of `config.checkpoint` (default: the folder's own).
 
-    Of an unfinished run nothing is written; of a finished one predictions and figures, into a
-    folder of their own, where the settings are not the run's. A run at work is not touched.
+    A finished run gets a record of its own for each other evaluation, evals/HASH.json; what trained
+    it is told by the checkpoint. Of an unfinished run nothing is written, a run at work is not
+    touched.
     """
     start_processes(config.train.device, "fp32")
     out = Path(config.output_dir)
@@ -111,56 +113,37 @@ def eval_only(config: DictConfig) -> dict[str, float]:
     setup = prepare(config, pixels, training=False)
     checkpoint.load_model(setup.detector.model, trained["model"], path)
     place(setup.detector.model, setup.device)
-    now, former = protocol_of(config), checkpoint.protocol_of_run(trained)
-    changed = None if former is None else changed_settings(former, now)
+    former = checkpoint.protocol_of_run(trained)
     steps = former["schedule"]["steps"] if former else 0
     unfinished = trained.get("step", steps) < steps
-    folder = None if unfinished or changed == {} else out / f"eval-{protocol_hash(now)}"
+    training = None if unfinished else checkpoint.training_of(trained)
+    if training is not None:
+        require_same_network(setup, training.train)
+    folder = None if unfinished else _folder_of_evaluation(setup, trained)
     with locked(folder) if folder and comm.is_main_process() else nullcontext():
         evaluator, _ = evaluate(setup, setup.detector.model, folder)
         figures = evaluator.metrics
-        if folder is not None and figures is not None:
-            write_evaluation(
-                folder, metrics=figures.metrics, per_class=figures.per_class,
-                evaluator=figures.evaluator, changed=changed,
-            )  # fmt: skip
+        if folder is not None and training is not None and figures is not None:
+            _write_evaluation(setup, training, evaluator)
     if unfinished:
         logger.warning("unfinished: %d of %d steps; nothing is written", trained["step"], steps)
+    elif training is None:
+        logger.warning("%s does not say how it was trained; there is no record", path)
     return figures.metrics if figures else {}
 
 
-def record(setup: Run, evaluator: CocoEvaluator, loop: Loop) -> Result:
-    """The run's result; what it cost counts all resumed parts."""
-    config, detector, metrics = setup.config, setup.detector, evaluator.metrics
-    assert metrics is not None  # evaluated on this process
-    protocol = protocol_of(config)
-    images = loop.done * config.train.batch_size
-    return Result(
-        task="detection",
-        method=_method(detector),
-        backbone=detector.features.arch,
-        backbone_args=backbone_args(setup),
-        weights=detector.report.to_json() if detector.report else None,
-        dataset=Dataset(
-            name=config.data.name,
-            train_images=len(setup.train.records.trainable()),
-            val_images=len(setup.val.records),
-            classes=setup.val.classes,
-        ),
-        protocol=protocol,
-        protocol_hash=protocol_hash(protocol),
-        seed=config.seed,
-        metrics=metrics.metrics,
-        per_class=metrics.per_class,
-        evaluator=metrics.evaluator,
-        cost=Cost(
-            hours=loop.seconds / 3600,
-            images_per_second=images / loop.seconds if loop.seconds else None,
-            peak_memory_mib=peak_memory_mib(setup.device),
-        ),
-        environment=describe_environment(setup.device),
-        notes=list(detector.notes),
-    )
+def _folder_of_evaluation(setup: Run, trained: dict[str, Any]) -> Path | None:
+    """Return where predictions go; None if the run has this evaluation already."""
+    own = protocol_hash(protocols(setup).eval)
+    if trained.get("eval_hash") == own:
+        return None
+    return evaluation_path(setup.out, own).with_suffix("")
+
+
+def _write_evaluation(setup: Run, training: Training, evaluator: CocoEvaluator) -> None:
+    config = origin_of_evaluation(training, made_from(setup))
+    fields = {**measured(setup, evaluator), "config": config}
+    logger.info("record: %s", write_evaluation(training, setup.out, **fields))
 
 
 def _refresh_batchnorm(setup: Run, loop: Loop) -> None:
@@ -174,9 +157,11 @@ def _refresh_batchnorm(setup: Run, loop: Loop) -> None:
 
 def _save_final(setup: Run, loop: Loop) -> None:
     """Save the trained detector, which stands alone."""
-    final = {"model": loop.trained.state_dict(), "step": loop.done, **about_run(setup)}
+    final = {
+        "model": loop.trained.state_dict(),
+        "step": loop.done,
+        **about_run(setup),
+        "training": training_of(setup, loop).model_dump_json(),
+        "eval_hash": protocol_hash(protocols(setup).eval),
+    }
     checkpoint.save(final, setup.out / checkpoint.FINAL_NAME)
-
-
-def _method(detector: Detector) -> str:
-    return detector.report.identity["method"] if detector.report else "scratch"

@@ -17,42 +17,26 @@ import re
 from collections.abc import Callable, Iterable
 
 Layer = Callable[[str, int], int]  # encoder's parameter name, number of the last layer -> layer
-
-
 _RESNET = re.compile(r"layer(\d)\.(\d+)\.")
-
-
 _RESNET_STEM = re.compile(r"(conv1|bn1)\.")
-
-
 _CONVNEXT = re.compile(r"stages\.(\d)\.(?:(downsample)|blocks\.(\d+))\.")
-
-
 _CONVNEXT_STEM = re.compile(r"stem\.")
-
-
 _VIT_BLOCK = re.compile(r"blocks\.(\d+)\.")
-
-
 _VIT_STEM = re.compile(r"(cls_token|dist_token|reg_token|pos_embed|mask_token)$|patch_embed\.|norm_pre\.")  # fmt: skip  # noqa: E501
-
-
 _VIT_END = re.compile(r"(norm|fc_norm)\.|rel_pos_bias\.")
-
-
 _CONVNEXT_END = re.compile(r"(head\.norm|norm_pre)\.")
 
 
 def layer_decay_factors(
     names: Iterable[str], *, rule: str, decay: float, num_layers: int | None = None
 ) -> dict[str, float]:
-    """Factor in (0, ...) for each of `names`, in their order.
+    """Return the learning-rate factor for each of `names`, in their order.
 
     names        of the whole model; the encoder's contain `encoder.` after any prefix
     rule         see the module; rule_for(arch) gives the family's
-    num_layers   layers of the encoder; None: counted from the names
-    ValueError on an unknown rule, a name of the encoder that the rule does not know, or names
-    among which there is no encoder at all.
+    num_layers   layers of the encoder; None: count them from the names
+    Raises ValueError for an unknown rule, an encoder name that the rule does not know, or names
+    without an encoder.
     """
     names = list(names)
     if rule != "none" and rule not in RULES:
@@ -77,7 +61,10 @@ def layer_decay_factors(
 
 
 def rule_for(arch: str) -> str:
-    """The rule of an architecture's family; ValueError where the papers have none for it."""
+    """Return the layer-decay rule of an architecture's family.
+
+    Raises ValueError for a family for which the papers have no rule.
+    """
     families = {
         "resnet": r"(wide_)?resnet|resnext",
         "convnext_layer_wise": r"convnext",
@@ -90,7 +77,7 @@ def rule_for(arch: str) -> str:
 
 
 def _encoder_name(name: str) -> str | None:
-    """What follows the first path component `encoder`, or None outside an encoder."""
+    """Return what follows the first path component `encoder`; None outside an encoder."""
     match = re.match(r"(?:.*?\.)?encoder\.(.+)", name)
     return match.group(1) if match else None
 
@@ -145,14 +132,14 @@ def _vit_layer(name: str, layers: int) -> int:
 
 
 def _blocks(names: list[str], pattern: re.Pattern[str], stage: str, group: int) -> int:
-    """Blocks of a stage: one more than the highest index in `group` of the pattern."""
+    """Count the blocks of a stage: the highest index in `group` of the pattern, plus one."""
     matches = (pattern.match(name) for name in names)
     found = [m.group(group) for m in matches if m and m.group(1) == stage and m.group(group)]
     return max(map(int, found), default=-1) + 1
 
 
 def _resnet_layers(names: list[str]) -> int:
-    """The third stage counts one layer for three blocks: 5 for ResNet-50, 11 for ResNet-101."""
+    """Count layers, three blocks of the third stage as one: 5 for ResNet-50, 11 for ResNet-101."""
     return 3 + -(-_blocks(names, _RESNET, "3", 2) // 3)
 
 
@@ -161,7 +148,7 @@ def _resnet_layers_official(names: list[str]) -> int:
 
 
 def _convnext_layers(names: list[str]) -> int:
-    """6 for ConvNeXt-T, 12 for S and larger."""
+    """Count layers: 6 for ConvNeXt-T, 12 for S and larger."""
     return 3 + -(-_blocks(names, _CONVNEXT, "2", 3) // 3)
 
 

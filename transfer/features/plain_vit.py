@@ -10,21 +10,21 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.layers import Attention
 from timm.models.beit import Beit
 from timm.models.vision_transformer import Block as ViTBlock
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from timm.models.vision_transformer import LayerScale, VisionTransformer
+from torch import Tensor, nn
 
 from transfer.features.position import CLASS_ROWS, resize_offsets, resize_position_embedding
 
 PLAIN_VITS = (VisionTransformer, Beit)
-
-
+TABLE = "relative_position_bias_table"  # of an attention, timm's name
 EXTRA_TOKENS = ("cls_token", "dist_token", "reg_token")  # in the order timm puts them
 
 
 def extra_tokens(encoder: Any) -> list[Tensor]:
-    """The learned tokens before the patches, each (1, n, C)."""
+    """Return the learned tokens before the patches, each (1, n, C)."""
     tokens = (getattr(encoder, name, None) for name in EXTRA_TOKENS)
     return [token for token in tokens if token is not None]
 
@@ -37,15 +37,50 @@ def drop_extra_tokens(encoder: Any) -> None:
 
 
 def require_windows_possible(encoder: Any, arch: str) -> None:
-    """ValueError where the blocks are of a kind that cannot be cut into windows."""
+    """Raise ValueError if the blocks cannot work on windows."""
     if isinstance(encoder, VisionTransformer):
         odd = {type(block).__name__ for block in encoder.blocks if type(block) is not ViTBlock}
         if odd:
             raise ValueError(f"window_size > 0: {arch} has {', '.join(odd)}, only Block is known")
 
 
+def add_relative_position(encoder: Any, arch: str) -> None:
+    """Add BEiT's relative position table (rows, heads), all zeros, to each block of a ViT.
+
+    Zeros change nothing until trained; the published UperNet runs of MAE start like this
+    (mmseg/models/backbones/mae.py). Raises ValueError if the blocks have tables or cannot take
+    one.
+    """
+    _require_plain_blocks(encoder, arch, "relative_position=True")
+    h, w = encoder.patch_embed.grid_size
+    rows = (2 * h - 1) * (2 * w - 1) + CLASS_ROWS
+    for block in encoder.blocks:
+        table = nn.Parameter(torch.zeros(rows, block.attn.num_heads))
+        block.attn.register_parameter(TABLE, table)
+
+
+def add_layer_scale(encoder: Any, arch: str, value: float) -> None:
+    """Give each block of a ViT layer scales that begin at `value`; 1.0 changes nothing at first.
+
+    Raises ValueError if the blocks already have layer scales, or cannot take any.
+    """
+    _require_plain_blocks(encoder, arch, f"layer_scale={value}")
+    for block in encoder.blocks:
+        for name in ("ls1", "ls2"):
+            if not isinstance(getattr(block, name), nn.Identity):
+                raise ValueError(f"layer_scale={value}: {arch} has layer scales of its own")
+            setattr(block, name, LayerScale(encoder.embed_dim, init_values=value))
+
+
+def _require_plain_blocks(encoder: Any, arch: str, option: str) -> None:
+    blocks: Any = encoder.blocks if isinstance(encoder, VisionTransformer) else []
+    known = all(type(block) is ViTBlock and type(block.attn) is Attention for block in blocks)
+    if not len(blocks) or not known:
+        raise ValueError(f"{option} is for ViTs of timm's own Block and Attention, not for {arch}")
+
+
 def embed(encoder: Any, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """(B, 3, H, W), sides multiples of the patch -> tokens (B, extra + h w, C) and (h, w)."""
+    """Embed (B, 3, H, W), sides multiples of the patch: tokens (B, extra + h w, C) and (h, w)."""
     patch_h, patch_w = encoder.patch_embed.patch_size
     grid = images.shape[2] // patch_h, images.shape[3] // patch_w
     patches = encoder.patch_embed(images)
@@ -78,11 +113,11 @@ def run_block(
     stored_grid: tuple[int, int],
     window: int = 0,
 ) -> Tensor:
-    """One block on (B, extra + h w, C); `window` patches a side, 0 = global attention.
+    """Run a block on (B, extra + h w, C); `window` is in patches, 0 = global attention.
 
     `stored_grid` is the grid of the block's relative position table.
     """
-    relative = getattr(block.attn, "relative_position_bias_table", None) is not None
+    relative = getattr(block.attn, TABLE, None) is not None
     if not window and not relative:
         return block(tokens)
     if window:
@@ -106,11 +141,14 @@ def _layer_scale(block: Any, which: int, x: Tensor) -> Tensor:
 def _attend(
     attention: Any, x: Tensor, grid: tuple[int, int], stored_grid: tuple[int, int]
 ) -> Tensor:
-    """Self-attention over (B, n, C) with BEiT's relative position bias where there is one."""
-    if getattr(attention, "relative_position_bias_table", None) is None:
+    """Compute self-attention over (B, n, C), with a relative position bias if it has a table."""
+    table = getattr(attention, TABLE, None)
+    if table is None:
         return attention(x)
     extra = x.shape[1] - grid[0] * grid[1]
-    bias = relative_bias(attention.relative_position_bias_table, stored_grid, grid, bool(extra))
+    bias = relative_bias(table, stored_grid, grid, bool(extra))
+    if isinstance(attention, Attention):
+        return attention(x, attn_mask=bias.to(x.dtype))
     qkv_bias = None
     if attention.q_bias is not None:
         qkv_bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
@@ -124,7 +162,7 @@ def _attend(
 def relative_bias(
     table: Tensor, stored_grid: tuple[int, int], grid: tuple[int, int], class_token: bool
 ) -> Tensor:
-    """(rows, heads) of `stored_grid` -> (1, heads, n, n) for `grid`; n counts the class token."""
+    """Expand (rows, heads) of `stored_grid` to (1, heads, n, n); n counts the class token."""
     stored_h, stored_w = stored_grid
     (h, w), heads = grid, table.shape[1]
     offsets = table[:-CLASS_ROWS].reshape(2 * stored_h - 1, 2 * stored_w - 1, heads)
@@ -142,7 +180,7 @@ def relative_bias(
 
 
 def _cut(x: Tensor, grid: tuple[int, int], window: int) -> tuple[Tensor, tuple[int, int]]:
-    """(B, h w, C) -> (B windows, window^2, C), zeros at the far edges, and windows per side."""
+    """Cut (B, h w, C) to (B windows, window^2, C), zero-padded, and count windows per side."""
     (h, w), (batch, _, channels) = grid, x.shape
     rows, columns = -(-h // window), -(-w // window)
     x = x.reshape(batch, h, w, channels)
@@ -152,7 +190,7 @@ def _cut(x: Tensor, grid: tuple[int, int], window: int) -> tuple[Tensor, tuple[i
 
 
 def _join(x: Tensor, cut: tuple[int, int], grid: tuple[int, int], window: int) -> Tensor:
-    """The inverse of _cut: (B windows, window^2, C) -> (B, h w, C)."""
+    """Invert _cut: (B windows, window^2, C) -> (B, h w, C)."""
     (rows, columns), (h, w) = cut, grid
     x = x.reshape(-1, rows, columns, window, window, x.shape[2]).transpose(2, 3)
     x = x.reshape(-1, rows * window, columns * window, x.shape[5])

@@ -21,7 +21,7 @@ CLASS_ROWS = 3  # class token to patch, patch to class token, class token to its
 
 @lru_cache(maxsize=512)
 def spline_matrix(old_window: int, new_window: int) -> NDArray[np.float64]:
-    """(2 new - 1, 2 old - 1): offsets of the new window as a spline of the old window's offsets."""
+    """Return (2 new - 1, 2 old - 1): new offsets as a spline of the old window's offsets."""
     old, new = 2 * old_window - 1, 2 * new_window - 1
     if old == new:
         return np.eye(old)
@@ -34,7 +34,7 @@ def spline_matrix(old_window: int, new_window: int) -> NDArray[np.float64]:
 
 
 def _geometric_grid(old: int, new: int) -> NDArray[np.float64]:
-    """Where the `old` table entries lie among the new integer offsets: steps 1, q, q^2, ..."""
+    """Place the `old` table entries among the new integer offsets: steps 1, q, q^2, ..."""
     left, right, half = 1.01, 1.5, old // 2
     while right - left > 1e-6:
         q = (left + right) / 2
@@ -51,8 +51,8 @@ def resize_relative_position(
 ) -> Tensor:
     """Resize ((2h-1)(2w-1) + 3, heads) from `old_window` to `new_window`, both in patches.
 
-    The last three rows belong to the class token and stay as they are. ValueError where the
-    table is not that of `old_window`.
+    The last three rows belong to the class token and stay as they are. Raises ValueError if the
+    table does not fit `old_window`.
     """
     (old_h, old_w), (new_h, new_w) = to_2tuple(old_window), to_2tuple(new_window)
     rows = (2 * old_h - 1) * (2 * old_w - 1) + CLASS_ROWS
@@ -69,7 +69,7 @@ def resize_relative_position(
 
 
 def resize_offsets(offsets: Tensor, new_window: tuple[int, int]) -> Tensor:
-    """(2h-1, 2w-1, heads) -> (2h'-1, 2w'-1, heads) by the separable spline; differentiable."""
+    """Resize (2h-1, 2w-1, heads) to (2h'-1, 2w'-1, heads) by a separable spline; differentiable."""
     old_h, old_w = (offsets.shape[0] + 1) // 2, (offsets.shape[1] + 1) // 2
     rows, columns = (
         torch.from_numpy(spline_matrix(old, new)).to(offsets.device, torch.float32)
@@ -86,7 +86,10 @@ def resize_position_embedding(
     new_grid: tuple[int, int],
     prefix_tokens: int,
 ) -> Tensor:
-    """(1, prefix + h w, C) to another grid: bicubic, align_corners off, as MAE and BEiT do it."""
+    """Resize (1, prefix + h w, C): bicubic, align_corners off, as in MAE and BEiT.
+
+    Raises ValueError if the embedding does not have prefix + h w rows.
+    """
     old_h, old_w = old_grid
     if embedding.shape[1] != prefix_tokens + old_h * old_w:
         raise ValueError(
@@ -104,6 +107,6 @@ def resize_position_embedding(
 
 
 def square_window(rows: int) -> int | None:
-    """The side, in patches, of the square window whose table has `rows` rows; None if none has."""
+    """Return the side in patches of the square window whose table has `rows` rows, or None."""
     side = round((rows - CLASS_ROWS) ** 0.5) if rows > CLASS_ROWS else 0
     return (side + 1) // 2 if side % 2 and side * side == rows - CLASS_ROWS else None

@@ -32,12 +32,16 @@ class SimplePyramid(nn.Module):
             )
 
     def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return {name: map} of all levels from one map (B, C, h, w)."""
         (last,) = maps
         return {name: level(last) for name, level in self.named_children()}
 
 
 def _rescale(channels: int, scale: float) -> tuple[nn.Module, int]:
-    """A module that scales a map, halving the channels with each doubling; its output channels."""
+    """Build a module that scales a map, and return it with its output channels.
+
+    Each doubling halves the channels.
+    """
     half, quarter = channels // 2, channels // 4
     if scale == 4:
         up = nn.Sequential(
@@ -53,9 +57,9 @@ def _rescale(channels: int, scale: float) -> tuple[nn.Module, int]:
 
 
 class BlockPyramid(nn.Module):
-    """Raw maps of one block a level, each (B, C, h, w) -> {name: (B, C, ...)}; no final norm.
+    """Raw maps of one block per level, each (B, C, h, w) -> {name: (B, C, ...)}; no norm.
 
-    The BatchNorm is a SyncBatchNorm in the official code: convert it where there are processes.
+    The official code has a SyncBatchNorm here: convert the BatchNorm if there are several processes.
     """
 
     def __init__(self, channels: int, patch_px: int, strides: Mapping[str, int]) -> None:
@@ -64,6 +68,7 @@ class BlockPyramid(nn.Module):
             self.add_module(name, _rescale_in_place(channels, patch_px / stride))
 
     def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return {name: map}, level by level, from as many maps (B, C, h, w)."""
         levels = zip(self.named_children(), maps, strict=True)
         return {name: level(m) for (name, level), m in levels}
 

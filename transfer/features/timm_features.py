@@ -2,7 +2,7 @@
 
 The wrapped encoder keeps timm's parameter names under `encoder.` and returns timm's tensors bit for
 bit; what dense tasks have no use for (head, pooling, final norm) is removed, so that every
-parameter takes part in every step. Added on top: one fresh norm an output for the ConvNeXt
+parameter takes part in every step. Added on top: one new norm per output for the ConvNeXt
 families (norm0-3 of the official detection and segmentation backbones), a pyramid for plain ViTs.
 """
 
@@ -14,7 +14,6 @@ import timm
 import torch
 import torch.nn.functional as F
 from timm.layers import LayerNorm2d
-from timm.models.beit import Beit
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -25,20 +24,22 @@ from transfer.features.pyramid import BlockPyramid, SimplePyramid
 
 OUT_FEATURES = ("res2", "res3", "res4", "res5")
 
-
 # arguments by which timm would read a file or ask the network: an architecture has none of them
 _NO_ARCHITECTURE = ("pretrained", "checkpoint_path", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay")  # fmt: skip  # noqa: E501
 
 
 def build_encoder(arch: str, arch_args: Mapping[str, Any] | None = None, **more: Any) -> Any:
-    """The timm module without a classifier; ValueError on a name or argument timm lacks."""
+    """Build the timm module without a classifier.
+
+    Raises ValueError for a name or argument that timm does not have.
+    """
     if not timm.is_model(arch):
         near = did_you_mean(arch, timm.list_models(), count=3)
         raise ValueError(f"timm has no architecture {arch!r}{near}")
     wrong = [name for name in (arch_args or {}) if name in _NO_ARCHITECTURE]
     if wrong:
         raise ValueError(
-            f"{wrong[0]!r} is no argument of an architecture: weights come by `weights`"
+            f"{wrong[0]!r} is not an argument of an architecture: set weights=FILE instead"
         )
     try:
         return timm.create_model(
@@ -51,7 +52,7 @@ def build_encoder(arch: str, arch_args: Mapping[str, Any] | None = None, **more:
 
 
 def dense_arch_args(arch_args: Mapping[str, Any] | None) -> dict[str, Any]:
-    """BEiT's one shared table (pretraining) -> a table a block (fine-tuning), as unilm does."""
+    """Replace BEiT's shared position table (pretraining) by one per block, as unilm does."""
     args = dict(arch_args or {})
     if args.pop("use_shared_rel_pos_bias", False):
         args["use_rel_pos_bias"] = True
@@ -59,13 +60,13 @@ def dense_arch_args(arch_args: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def is_plain_vit(arch: str, arch_args: Mapping[str, Any] | None = None) -> bool:
-    """Whether the architecture has one stride and so needs a pyramid."""
+    """Return whether the architecture has only one stride and so needs a pyramid."""
     with torch.device("meta"):
         return isinstance(build_encoder(arch, dense_arch_args(arch_args)), plain_vit.PLAIN_VITS)
 
 
 def spread_blocks(depth: int) -> tuple[int, ...]:
-    """Four block indices for a pyramid: 3 5 7 11 of 12, 7 11 15 23 of 24 (BEiT), else quarters."""
+    """Return four blocks for a pyramid: 3 5 7 11 of 12, 7 11 15 23 of 24 (BEiT), else quarters."""
     if depth == 12:
         return (3, 5, 7, 11)
     if depth == 24:
@@ -76,20 +77,23 @@ def spread_blocks(depth: int) -> tuple[int, ...]:
 class TimmFeatures(nn.Module):
     """Maps of a timm encoder at the strides that `out_features` name (resK: stride 2^K).
 
-    arch_args      of timm.create_model; BEiT's shared table becomes a table a block
-    norm_outputs   a fresh LayerNorm an output; None: ConvNeXt families only
+    arch_args      of timm.create_model; BEiT's shared table becomes a table per block
+    norm_outputs   a new LayerNorm per output; None: ConvNeXt families only
     pyramid        for plain ViTs. "simple": ViTDet's, from the last block, `pyramid_channels`
                    wide; "blocks": BEiT's, from four `blocks`, embedding width; None: the raw maps
                    of `blocks`, all at the patch's stride; "auto": "simple" for plain ViTs
     image_size     plain ViTs only: pixels along a side at which position parameters are stored
                    (default: the architecture's); any size runs, resized within the forward pass
+    relative_position  ViTs without one: add a relative position table per block, initially zero
+    layer_scale    ViTs without one: add layer scales, initially of this value
     window_size    plain ViTs only: patches along a window's side, 0 = global attention everywhere
     global_blocks  the blocks that stay global with windows; (): four spread evenly, as ViTDet
     freeze         "backbone": the encoder is fixed and in evaluation mode
     checkpointing  recompute the encoder's activations in the backward pass
 
     Attributes: encoder, norms, pyramid, channels, strides, and `removed`: the names of the timm
-    tensors that this net leaves out. ValueError on an argument the architecture cannot honour.
+    tensors that this net leaves out, and `added`: those of the encoder that no file of the
+    architecture has. Raises ValueError for an argument the architecture cannot honour.
     """
 
     def __init__(
@@ -103,6 +107,8 @@ class TimmFeatures(nn.Module):
         pyramid: Literal["auto", "simple", "blocks"] | None = None,
         blocks: Sequence[int] | None = None,
         image_size: int | None = None,
+        relative_position: bool = False,
+        layer_scale: float | None = None,
         window_size: int = 0,
         global_blocks: Sequence[int] = (),
         pyramid_channels: int = 256,
@@ -129,7 +135,12 @@ class TimmFeatures(nn.Module):
             self._set_up_vit(wanted, pyramid, blocks, window_size, global_blocks, pyramid_channels)
         else:
             self._set_up_stages(wanted, pyramid, blocks, window_size)
-        self.removed = frozenset(everything - set(self.encoder.state_dict()))
+        if relative_position:
+            plain_vit.add_relative_position(self.encoder, arch)
+        if layer_scale is not None:
+            plain_vit.add_layer_scale(self.encoder, arch, layer_scale)
+        here = set(self.encoder.state_dict())
+        self.removed, self.added = frozenset(everything - here), frozenset(here - everything)
         self.norms = self._output_norms(norm_outputs)
         if freeze == "backbone":
             self.encoder.requires_grad_(False)
@@ -138,7 +149,7 @@ class TimmFeatures(nn.Module):
     def _set_up_stages(
         self, wanted: dict[str, int], pyramid: str | None, blocks: Any, window_size: int
     ) -> None:
-        """A hierarchical net: pick the stages that have the wanted strides."""
+        """Choose the stages of a hierarchical network that have the wanted strides."""
         if pyramid or blocks or window_size:
             raise ValueError(
                 f"{self.arch} has stages of its own: pyramid, blocks and window_size are for plain "
@@ -170,7 +181,7 @@ class TimmFeatures(nn.Module):
         global_blocks: Sequence[int],
         pyramid_channels: int,
     ) -> None:
-        """A plain ViT: pick the blocks, and put the pyramid on them."""
+        """Choose the blocks of a plain ViT, and put the pyramid on them."""
         encoder, depth = self.encoder, len(self.encoder.blocks)
         self.patch_px, width = int(encoder.patch_embed.patch_size[0]), int(encoder.embed_dim)
         encoder.patch_embed.strict_img_size = False
@@ -209,19 +220,19 @@ class TimmFeatures(nn.Module):
 
     @property
     def has_relative_position(self) -> bool:
-        """Whether the blocks carry BEiT's relative position tables."""
-        blocks: Any = self.encoder.blocks if isinstance(self.encoder, Beit) else []
-        return any(block.attn.relative_position_bias_table is not None for block in blocks)
+        """Whether the blocks have relative position tables, as in BEiT."""
+        blocks: Any = self.encoder.blocks if self.plain else []
+        return any(getattr(block.attn, plain_vit.TABLE, None) is not None for block in blocks)
 
     def train(self, mode: bool = True) -> "TimmFeatures":
-        """As nn.Module.train; a frozen encoder stays in evaluation mode."""
+        """Set the mode as nn.Module.train does; a frozen encoder stays in evaluation mode."""
         super().train(mode)
         if self.freeze == "backbone":
             self.encoder.eval()
         return self
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) of any size -> {name: (B, channels[name], ~H/stride, ~W/stride)}.
+        """Map (B, 3, H, W) to {name: (B, channels[name], ~H/stride, ~W/stride)}.
 
         Plain ViTs: the images are padded with zeros to whole patches, the maps cut back to
         ceil(H / stride), ceil(W / stride).

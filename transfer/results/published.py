@@ -1,66 +1,153 @@
-"""Published figures beside the suite's own."""
+"""Published figures beside the suite's own: exact counterparts, and near ones with what differs.
 
-from collections.abc import Mapping, Sequence
+Each figure of configs/published.json has a `match` (the task, dataset, shipped config, timm
+architecture, lineage, metric and evaluation that it belongs to; `differs` where the shipped config
+is known not to be the source's), or `unmatched`, the reason why no run can stand beside it.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tabulate import tabulate
 
-from transfer.results.table import METHODS, Column, Row, Table
+from pretrain.files.lineage import Lineage, Stage, method_of, read_stages
+from transfer.results.cells import METHODS, Cell, Row, Table
+from transfer.results.groups import describe_evaluation
+from transfer.results.record import Result
 
-# timm architecture -> its name in configs/published.json
-PUBLISHED_BACKBONES = {
-    "convnextv2_base": "ConvNeXt V2-B",
-    "convnextv2_large": "ConvNeXt V2-L",
-    "convnextv2_huge": "ConvNeXt V2-H",
-    "convnext_tiny": "ConvNeXt-T",
-    "convnext_base": "ConvNeXt-B",
-    "convnext_large": "ConvNeXt-L",
-    "beit_base_patch16_224": "ViT-B",
-    "beit_large_patch16_224": "ViT-L",
-    "vit_base_patch16_224": "ViT-B",
-    "vit_large_patch16_224": "ViT-L",
+Figure = Mapping[str, Any]
+# dataset of a figure -> names that records give it, and its images (training, evaluation)
+DATASETS: dict[str, tuple[tuple[str, ...], tuple[int, int]]] = {
+    "coco_2017": (("coco", "coco2017"), (117_266, 5_000)),
+    "ade20k": (("ade20k", "adechallengedata2016"), (20_210, 2_000)),
+    "imagenet_1k": (("imagenet", "imagenet1k", "in1k"), (1_281_167, 50_000)),
+    "cifar100": (("cifar100",), (50_000, 10_000)),
 }
 
 
-PUBLISHED_TASKS = {
-    ("detection", "coco_2017"): "coco_mask_rcnn",
-    ("segmentation", "ade20k"): "ade20k_upernet",
-}
+@dataclass(frozen=True)
+class Match:
+    """A cell of the table and a figure; `differs` is empty where they should agree."""
+
+    row: Row
+    ours: float
+    figure: Figure
+    differs: tuple[str, ...]
+
+    @property
+    def points(self) -> float:
+        """Return our figure minus the published one."""
+        return self.ours - float(self.figure["value"])
 
 
-def beside_published(table: Table, published: Sequence[Mapping[str, Any]]) -> str:
-    """Each cell that has a published counterpart, with value, difference, setting and source.
+def matches(table: Table, published: Sequence[Figure]) -> list[Match]:
+    """Return every figure that belongs beside a run of the table, exact ones first."""
+    by_key: dict[tuple[str, str, str], list[Figure]] = {}
+    for figure in published:
+        match = figure.get("match")
+        if match is not None:
+            key = (match["task"], match["arch"], method_of(read_stages(match["stages"])))
+            by_key.setdefault(key, []).append(figure)
+    found = []
+    for row, cell, record in _measured(table):
+        key = (record.task, record.backbone.partition(".")[0], record.method)
+        for figure in by_key.get(key, ()):
+            if figure["match"]["metric"] in cell.means and is_comparable(record, figure["match"]):
+                ours = cell.means[figure["match"]["metric"]]
+                found.append(Match(row, ours, figure, differences(record, figure["match"])))
+    return sorted(found, key=lambda match: bool(match.differs))
 
-    Only COCO and ADE20K runs of stock backbones have one; "" where there is none.
-    """
-    lines = []
+
+def _measured(table: Table) -> Iterator[tuple[Row, Cell, Result]]:
+    """Yield one cell for each task, dataset and evaluation of a row: it knows all metrics."""
     for row in table.rows:
+        seen = set()
         for column, cell in row.cells.items():
-            for figure in published:
-                if _counterpart(row, column, figure):
-                    lines.append(
-                        [METHODS.get(row.method, row.method), figure["backbone"], figure["metric"],
-                         f"{cell.mean:.1f}", f"{figure['value']:.1f}",
-                         f"{cell.mean - figure['value']:+.1f}", figure["schedule"],
-                         figure["source"]]
-                    )  # fmt: skip
-    header = [
-        "Method",
-        "Backbone",
-        "Metric",
-        "Ours",
-        "Published",
-        "Δ",
-        "Published setting",
-        "Source",
+            place = (column.task, column.dataset, column.eval_hash)
+            if cell.example is not None and place not in seen:
+                seen.add(place)
+                yield row, cell, cell.example
+
+
+def is_comparable(record: Result, match: Mapping[str, Any]) -> bool:
+    """Return whether dataset and number of views are the figure's: else nothing is comparable."""
+    names, _ = DATASETS[match["dataset"]]
+    own = re.sub(r"[^a-z0-9]", "", record.dataset.name.lower())
+    return own in names and evaluation_of(record) == match["evaluation"]
+
+
+def evaluation_of(record: Result) -> str:
+    """Return a record's evaluation in the words of a match."""
+    if "input_size" in record.eval:
+        return f"{record.eval['input_size']} px"
+    return describe_evaluation({"tta": record.eval.get("tta")})
+
+
+def differences(record: Result, match: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a run differs in from what the figure was made with, as far as it is stated."""
+    counts = (record.dataset.train_images, record.dataset.val_images)
+    found = list(match.get("differs", ()))
+    if counts != DATASETS[match["dataset"]][1]:
+        found.append(f"images ({counts[0]:,} and {counts[1]:,})")
+    found += _of_lineage(tuple(record.stages), read_stages(match["stages"]))
+    if record.backbone_args:
+        found.append("arguments of the backbone")
+    if "config" not in match:
+        return tuple(found)
+    if record.config is None or record.config.name != match["config"]:
+        made_from = record.config.name if record.config else "one of your own"
+        return (*found, f"config ({made_from}, not {match['config']})")
+    changed = [*record.config.train, *(k for k in record.config.eval if k not in _OF_VIEWS)]
+    return (*found, *changed)
+
+
+# settings of an evaluation that the number of views changes
+_OF_VIEWS = ("tta", "pipeline", "mode", "crop_size", "stride")
+
+
+def _of_lineage(ours: Lineage, theirs: Lineage) -> list[str]:
+    """Return the settings of the stages that both state and that differ."""
+    found = []
+    for own, other in zip(ours, theirs, strict=True):
+        for name in ("data", "epochs", "input_size"):
+            mine, stated = getattr(own, name), getattr(other, name)
+            if stated is not None and mine != stated and not _unknown(own, name):
+                found.append(f"{name} of {own.method} ({mine}, not {stated})")
+    return found
+
+
+def _unknown(stage: Stage, name: str) -> bool:
+    """Return whether a release leaves a stage's length open, as their sources do."""
+    return name in ("epochs", "input_size") and getattr(stage, name) is None and stage.steps is None
+
+
+def beside_published(table: Table, published: Sequence[Figure]) -> str:
+    """Return a Markdown table of the matches; "" where there is none."""
+    lines = [
+        [
+            METHODS.get(match.row.method, match.row.method),
+            match.figure["backbone"],
+            match.figure["metric"],
+            f"{match.ours:.1f}",
+            f"{match.figure['value']:.1f}",
+            f"{match.points:+.1f}",
+            _one_line(", ".join(match.differs)),
+            match.figure["schedule"],
+            _source(match.figure),
+        ]
+        for match in matches(table, published)
     ]
+    header = ["Method", "Backbone", "Metric", "Ours", "Published", "Δ", "Differs in"]
+    header += ["Published setting", "Source"]
     return tabulate(lines, header, tablefmt="github", disable_numparse=True) if lines else ""
 
 
-def _counterpart(row: Row, column: Column, figure: Mapping[str, Any]) -> bool:
-    return (
-        figure["task"] == PUBLISHED_TASKS.get((column.task, column.dataset))
-        and figure["method"] == METHODS.get(row.method, row.method)
-        and figure["backbone"] == PUBLISHED_BACKBONES.get(row.backbone)
-        and figure["metric"] in (column.metric, f"{column.metric}_ss")
-    )
+def _one_line(text: str) -> str:
+    return " ".join(text.replace("|", "/").replace("<", "&lt;").split())
+
+
+def _source(figure: Figure) -> str:
+    secondary = figure.get("confidence") not in (None, "read")
+    return figure["source"] + (f" ({figure['confidence']})" if secondary else "")

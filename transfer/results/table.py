@@ -1,251 +1,268 @@
-"""Records -> one comparison table, and the published figures beside it. Pure functions.
+"""Records -> one comparison table. Pure functions.
 
-One row a method and backbone; one column a task, dataset and metric. A cell is the mean over
-seeds; its difference is taken from the same backbone trained from scratch under the same protocol
-(equal `protocol_hash`), and is left out, with a note, where no such run is there.
+A cell is the mean over seeds. Its differences are taken from baselines of the same backbone that
+were trained and evaluated alike: scratch (with the best learning rate and layer decay that it was
+given), training on labels, and the control with shuffled weights.
 """
 
-import csv
-import html
-import io
-import json
-import re
-import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from tabulate import tabulate
-
+from pretrain.files.lineage import CONTROL
+from transfer.results.cells import COLUMNS, METHODS, Cell, Column, Row, Table
+from transfer.results.formats import to_csv, to_html, to_latex, to_markdown
+from transfer.results.groups import (
+    Runs,
+    backbone_name,
+    by_seed,
+    columns_of,
+    comparable,
+    differing_keys,
+    layer_decay_of,
+    place_of,
+    rows_of,
+)
 from transfer.results.record import Result
+from transfer.results.statistics import RULE, difference, summary
 
-COLUMNS = {"detection": ("AP_box", "AP_mask"), "segmentation": ("mIoU",)}
-
-
-METHODS = {"spark": "SparK", "fcmae": "FCMAE", "beit": "BEiT", "mae": "MAE", "scratch": "Scratch"}
-
-
-@dataclass(frozen=True)
-class Column:
-    """A metric of a task on a dataset; `title` names the dataset where there are several."""
-
-    task: str
-    dataset: str
-    metric: str
-    title: str
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Mean over `n` seeds in percent, standard deviation (n > 1), difference from scratch."""
-
-    mean: float
-    sd: float | None
-    n: int
-    delta: float | None
-    protocol: str  # protocol_hash
-
-
-@dataclass(frozen=True)
-class Row:
-    """A method on a backbone; `cells` lacks the columns that it has no run for."""
-
-    method: str
-    backbone: str
-    label: str  # the backbone's name in the table
-    cells: dict[Column, Cell]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows, columns and the notes that belong under them."""
-
-    columns: list[Column]
-    rows: list[Row]
-    notes: list[str]
+__all__ = [
+    "COLUMNS",
+    "METHODS",
+    "Cell",
+    "Column",
+    "Row",
+    "Table",
+    "backbone_name",
+    "build_table",
+    "to_csv",
+    "to_html",
+    "to_latex",
+    "to_markdown",
+]
+BASELINES = ("scratch", "supervised", "control")
+MOST_KEYS = 8  # settings named in a note
 
 
 def build_table(records: Sequence[Result]) -> Table:
-    """Group records into a table; ValueError where there is none or a cell mixes protocols."""
+    """Group records into a table. Raises ValueError if there are no records."""
     if not records:
         raise ValueError("no records: give folders that hold finished runs (result.json)")
-    columns = _columns(records)
-    groups: dict[tuple[str, str], list[Result]] = {}
-    for record in records:
-        groups.setdefault((record.method, backbone_name(record)), []).append(record)
-    order = sorted(groups, key=lambda key: (key[1], key[0] != "scratch", key[0]))
-    labels = _labels(backbone for _, backbone in order)
-    rows = [Row(m, b, labels[b], _cells(groups, (m, b), columns)) for m, b in order]
-    return Table(columns, rows, _notes(rows, columns, records))
+    columns = columns_of(records)
+    found = rows_of(records)
+    labels = _labels(found)
+    alike = comparable(records)
+    rows, notes = [], []
+    for runs in found:
+        cells = {}
+        for column in columns:
+            made = _cell(runs, column, found, alike)
+            if made is not None:
+                cells[column] = made[0]
+                notes += [f"{_named(runs)}, {column.title}: {note}" for note in made[1]]
+        lineage = ", then ".join(map(str, runs.lineage.kind)) or "random weights"
+        label = labels[id(runs)]
+        rows.append(
+            Row(runs.method, runs.lineage.backbone, label, cells, lineage, runs.variant)
+        )  # fmt: skip
+    return Table(columns, rows, [*_notes(rows, columns, records), *dict.fromkeys(notes)])
 
 
-def backbone_name(record: Result) -> str:
-    """The timm name, with its arguments where the architecture is not the stock one."""
-    args = (f"{k}={json.dumps(v)}" for k, v in sorted(record.backbone_args.items()))
-    return f"{record.backbone}({', '.join(args)})" if record.backbone_args else record.backbone
+def _named(runs: Runs) -> str:
+    return f"{METHODS.get(runs.method, runs.method)} {runs.lineage.backbone}"
 
 
-def _columns(records: Iterable[Result]) -> list[Column]:
-    seen = sorted({(r.task, r.dataset.name) for r in records})
-    tasks = [task for task, _ in seen]
+def _of(records: Sequence[Result], column: Column) -> list[Result]:
     return [
-        Column(task, name, metric, metric if tasks.count(task) == 1 else f"{metric} ({name})")
-        for task, name in seen
-        for metric in COLUMNS[task]
+        record
+        for record in records
+        if record.eval_hash == column.eval_hash
+        and place_of(record) == (column.task, column.dataset)
+        and column.metric in record.metrics
     ]
 
 
-def _cells(
-    groups: Mapping[tuple[str, str], list[Result]], key: tuple[str, str], columns: list[Column]
-) -> dict[Column, Cell]:
-    method, backbone = key
-    scratch = groups.get(("scratch", backbone), [])
-    cells = {}
-    for column in columns:
-        runs = _of(groups[key], column)
-        if not runs:
+def _cell(
+    runs: Runs, column: Column, rows: Sequence[Runs], alike: Mapping[str, str]
+) -> tuple[Cell, list[str]] | None:
+    records = _of(runs.records, column)
+    if not records:
+        return None
+    values, notes = by_seed(records, column.metric)
+    whole = summary(list(values.values()))
+    differences = {}
+    for kind in BASELINES:
+        chosen, more = _baseline(kind, runs, column, rows, alike)
+        if chosen:
+            differences[kind] = difference(values, by_seed(chosen, column.metric)[0])
+            notes += more
+    scratch = differences.get("scratch")
+    delta = scratch.points if scratch else None
+    said = tuple(dict.fromkeys(note for record in records for note in run_notes(record)))
+    cell = Cell(
+        mean=whole.mean,
+        sd=whole.sd,
+        n=whole.n,
+        delta=delta,
+        protocol=records[0].train_hash,
+        differences=differences,
+        notes=said,
+        means=_means(records),
+        example=records[0],
+    )
+    return cell, notes
+
+
+def _means(records: Sequence[Result]) -> dict[str, float]:
+    """Return the mean over seeds of every metric that all the records have."""
+    shared = set.intersection(*(set(record.metrics) for record in records))
+    return {name: summary(list(by_seed(records, name)[0].values())).mean for name in sorted(shared)}
+
+
+def _baseline(
+    kind: str, runs: Runs, column: Column, rows: Sequence[Runs], alike: Mapping[str, str]
+) -> tuple[list[Result], list[str]]:
+    """Return the baseline's best runs under comparable training, and a note on them."""
+    ours = _of(runs.records, column)[0]
+    found = []
+    for other in rows:
+        if other is runs or not _is_baseline(kind, other, runs):
             continue
-        hashes = {r.protocol_hash for r in runs}
-        if len(hashes) > 1:
-            raise ValueError(
-                f"{METHODS.get(method, method)} on {backbone}: runs of {len(hashes)} protocols "
-                f"({', '.join(sorted(hashes))}) would share a cell of {column.title}; "
-                "make one table a protocol"
-            )
-        baseline = [r for r in _of(scratch, column) if r.protocol_hash in hashes]
-        cells[column] = _cell(runs, baseline if method != "scratch" else [], column.metric)
-    return cells
+        theirs = _of(other.records, column)
+        if theirs and alike[theirs[0].train_hash] == alike[ours.train_hash]:
+            found.append(theirs)
+    if not found:
+        return [], []
+    best = max(found, key=lambda r: summary(list(by_seed(r, column.metric)[0].values())).mean)
+    if kind != "scratch":
+        return best, []
+    decays = [layer_decay_of(r[0]) for r in found]
+    if best[0].train_hash != ours.train_hash:
+        return best, [f"scratch has its own {_tuned(best[0], ours)}, the best of {len(found)}"]
+    inherited = all(decay is not None and decay < 1 for decay in decays)
+    told = (
+        f"scratch was trained with fine-tuning's layer decay {decays[0]} alone, under which its "
+        "first layers hardly learn: Δ may be too large. Train it with layer decay 1 as well"
+    )
+    return best, [told] * inherited
 
 
-def _of(records: Iterable[Result], column: Column) -> list[Result]:
-    return [
-        r
-        for r in records
-        if (r.task, r.dataset.name) == (column.task, column.dataset) and column.metric in r.metrics
-    ]
+def _is_baseline(kind: str, other: Runs, runs: Runs) -> bool:
+    if other.lineage.backbone != runs.lineage.backbone:
+        return False
+    theirs, ours = other.lineage.kind, runs.lineage.kind
+    if kind == "scratch":
+        return not theirs and bool(ours)
+    if kind == "supervised":
+        learnt = ours and not all(stage.labels for stage in ours)
+        return bool(learnt) and len(theirs) == 1 and theirs[0].method == "supervised"
+    control = bool(theirs) and theirs[-1].method == CONTROL
+    return control and theirs[:-1] == ours and bool(ours)
 
 
-def _cell(runs: list[Result], baseline: list[Result], metric: str) -> Cell:
-    values = [r.metrics[metric] for r in runs]
-    mean = statistics.fmean(values)
-    delta = mean - statistics.fmean(r.metrics[metric] for r in baseline) if baseline else None
-    sd = statistics.stdev(values) if len(values) > 1 else None
-    return Cell(mean, sd, len(values), delta, runs[0].protocol_hash)
+def _tuned(scratch: Result, ours: Result) -> str:
+    return ", ".join(differing_keys([ours.train, scratch.train]))
+
+
+def run_notes(record: Result) -> list[str]:
+    """Return what a record says of its run that a reader must know."""
+    notes = list(record.notes)
+    if record.environment.dirty:
+        notes.append("made from a tree with uncommitted changes")
+    if record.environment.dirty is None:
+        notes.append("made outside a git checkout")
+    return notes
+
+
+def _labels(rows: Sequence[Runs]) -> dict[int, str]:
+    """Return names for the table: arguments give way to stars, one more for each variant of a name.
+
+    What tells two rows of one method and backbone apart stands behind the name.
+    """
+    stars: dict[str, str] = {}
+    for runs in rows:
+        name, bracket, _ = runs.lineage.backbone.partition("(")
+        variants = sum(b.startswith(name + "(") for b in stars)
+        stars.setdefault(runs.lineage.backbone, name + "*" * (variants + 1) * bool(bracket))
+    plain = [(runs.method, runs.lineage.backbone) for runs in rows]
+    labels = {}
+    for runs, key in zip(rows, plain, strict=True):
+        more = _apart(runs, [r for r in rows if (r.method, r.lineage.backbone) == key])
+        labels[id(runs)] = stars[runs.lineage.backbone] + (f" [{more}]" if more else "")
+    return labels
+
+
+def _apart(runs: Runs, others: Sequence[Runs]) -> str:
+    """Return what a row has that others of its method and backbone have not."""
+    if len(others) == 1:
+        return ""
+    parts = []
+    if len({other.lineage.kind for other in others}) > 1:
+        parts.append(", then ".join(map(str, runs.lineage.kind)))
+    same = [other for other in others if other.lineage.kind == runs.lineage.kind]
+    files = {(other.lineage.recipe, other.lineage.weights) for other in same}
+    if len(files) > 1:
+        parts.append(f"weights {(runs.records[0].sha256 or '')[:8]}")
+    return "; ".join([*parts, *([runs.variant] if runs.variant else [])])
 
 
 def _notes(rows: list[Row], columns: list[Column], records: Sequence[Result]) -> list[str]:
-    notes = sorted({f"{row.label} = {row.backbone}" for row in rows if row.label != row.backbone})
-    if any(c.n == 1 for row in rows for c in row.cells.values()):
+    pairs = {(r.label.split(" [")[0], r.backbone) for r in rows}
+    notes = sorted(f"{label} = {name}" for label, name in pairs if label != name)
+    cells = [cell for row in rows for cell in row.cells.values()]
+    notes += sorted({f"{_method(row)} = {row.lineage}" for row in rows if row.method != "scratch"})
+    if any(cell.n == 1 for cell in cells):
         notes.append(
             "One seed where no ± is given: a difference of the size of run-to-run noise means "
             "nothing."
         )
-    protocols = {r.protocol_hash: r.protocol for r in records}
-    for column in columns:
-        hashes = sorted({row.cells[column].protocol for row in rows if column in row.cells})
-        if len(hashes) > 1:
-            keys = _differing([protocols[h] for h in hashes])
-            notes.append(
-                f"{column.title}: {len(hashes)} protocols in this column ({', '.join(hashes)}); "
-                f"they differ in {', '.join(keys)}. Compare a row with its own scratch row."
-            )
+    if any(d.se is not None for cell in cells for d in cell.differences.values()):
+        notes.append(RULE)
+    notes += _protocol_notes(rows, columns, records) + _evaluation_notes(columns, records)
     missing = [
-        f"{METHODS.get(row.method, row.method)} {column.title}"
+        f"{_method(row)} {column.title}"
         for row in rows
         for column in columns
         if row.method != "scratch" and column in row.cells and row.cells[column].delta is None
     ]
     if missing:
         notes.append(f"No scratch run under the same protocol, so no Δ: {', '.join(missing)}.")
+    said: dict[str, list[str]] = {}
+    for row in rows:
+        for note in dict.fromkeys(note for cell in row.cells.values() for note in cell.notes):
+            said.setdefault(note, []).append(f"{_method(row)} {row.label}")
+    return notes + [f"{note}: {', '.join(who)}." for note, who in said.items()]
+
+
+def _method(row: Row) -> str:
+    return METHODS.get(row.method, row.method)
+
+
+def _protocol_notes(rows: list[Row], columns: list[Column], records: Sequence[Result]) -> list[str]:
+    protocols = {record.train_hash: record.train for record in records}
+    notes = []
+    for column in columns:
+        hashes = sorted({row.cells[column].protocol for row in rows if column in row.cells})
+        if len(hashes) > 1:
+            keys = _some(differing_keys([protocols[h] for h in hashes]))
+            notes.append(
+                f"{column.title}: {len(hashes)} protocols in this column ({', '.join(hashes)}); "
+                f"they differ in {keys}. Compare a row with its own scratch row."
+            )
     return notes
 
 
-def _differing(protocols: list[dict[str, Any]]) -> list[str]:
-    keys = sorted(set().union(*protocols))
-    return [k for k in keys if len({json.dumps(p.get(k), default=str) for p in protocols}) > 1]
+def _evaluation_notes(columns: list[Column], records: Sequence[Result]) -> list[str]:
+    evaluations = {record.eval_hash: record.eval for record in records}
+    notes = []
+    for place in sorted({(column.task, column.dataset) for column in columns}):
+        hashes = {c.eval_hash for c in columns if (c.task, c.dataset) == place}
+        if len(hashes) > 1:
+            keys = _some(differing_keys([evaluations[h] for h in sorted(hashes)]))
+            notes.append(
+                f"{place[0]} on {place[1]}: {len(hashes)} evaluations, differing in {keys}."
+            )
+    return notes
 
 
-def to_markdown(table: Table) -> str:
-    """A Markdown table, one decimal, with its notes."""
-    notes = "".join(f"\n- {_markdown_text(note)}" for note in table.notes)
-    grid = _grid(table, _markdown_text)
-    return tabulate(*grid, tablefmt="github", disable_numparse=True) + "\n" + notes + "\n"
-
-
-def _markdown_text(text: str) -> str:
-    """Return names from a record as text that Markdown shows as it is: one line, no markup."""
-    text = html.escape(_one_line(text), quote=False).replace("|", "&#124;")
-    return text.replace("\\", "\\\\").replace("[", "\\[")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def to_latex(table: Table) -> str:
-    """A LaTeX tabular (booktabs); tabulate escapes the cells."""
-    text = tabulate(*_grid(table, _one_line), tablefmt="latex_booktabs", disable_numparse=True)
-    # a row that begins with [ or * would be taken for an argument of the \\ before it
-    return re.sub(r"^(\s*)([\[*])", r"\1{}\2", text, flags=re.MULTILINE) + "\n"
-
-
-def to_html(table: Table) -> str:
-    """An HTML table with its notes, without a page around it; tabulate escapes the cells."""
-    notes = "".join(f"<li>{html.escape(_one_line(note))}</li>" for note in table.notes)
-    body = tabulate(*_grid(table, _one_line), tablefmt="html", disable_numparse=True)
-    return f"{body}\n<ul>{notes}</ul>\n"
-
-
-def _labels(backbones: Iterable[str]) -> dict[str, str]:
-    """Names for the table: arguments give way to stars, one more for each variant of a name."""
-    labels: dict[str, str] = {}
-    for backbone in backbones:
-        name, bracket, _ = backbone.partition("(")
-        variants = sum(b.startswith(name + "(") for b in labels)
-        labels.setdefault(backbone, name + "*" * (variants + 1) * bool(bracket))
-    return labels
-
-
-def _grid(table: Table, escape: Callable[[str], str]) -> tuple[list[list[str]], list[str]]:
-    """Return the rows of cells and the header, every text passed through `escape`."""
-    header = ["Method", "Backbone"]
-    for column in table.columns:
-        header += [column.title, "Δ scratch"]
-    body = []
-    for row in table.rows:
-        line = [METHODS.get(row.method, row.method), row.label]
-        for column in table.columns:
-            line += _show(row.cells.get(column))
-        body.append([escape(text) for text in line])
-    return body, [escape(title) for title in header]
-
-
-def _show(cell: Cell | None) -> list[str]:
-    if cell is None:
-        return ["missing", ""]
-    spread = f" ± {cell.sd:.1f} (n={cell.n})" if cell.sd is not None else ""
-    return [f"{cell.mean:.1f}{spread}", "" if cell.delta is None else f"{cell.delta:+.1f}"]
-
-
-def to_csv(table: Table) -> str:
-    """Full precision, one line a row and metric."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["method", "backbone", "task", "dataset", "metric", "mean", "sd", "seeds",
-         "delta_from_scratch", "protocol"]
-    )  # fmt: skip
-    for row in table.rows:
-        for column, cell in row.cells.items():
-            texts = (row.method, row.backbone, column.task, column.dataset, column.metric)
-            writer.writerow(
-                [*map(_csv_text, texts), cell.mean, cell.sd, cell.n, cell.delta,
-                 _csv_text(cell.protocol)]
-            )  # fmt: skip
-    return text.getvalue()
-
-
-def _csv_text(text: str) -> str:
-    """Return text with an apostrophe before what a spreadsheet would run as a formula."""
-    text = _one_line(text)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+def _some(keys: Sequence[str]) -> str:
+    more = f" and {len(keys) - MOST_KEYS} more settings" if len(keys) > MOST_KEYS else ""
+    return ", ".join(keys[:MOST_KEYS]) + more

@@ -46,5 +46,5 @@ class TimmBackbone(nn.Module):
         self.channels = [self.features.channels[name] for name in self.features.out_features]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """One map an output, in the order of the strides."""
+        """Return one map per output, in the order of the strides."""
         return tuple(self.features(images).values())

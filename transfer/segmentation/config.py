@@ -1,8 +1,8 @@
-"""A config: MMEngine's files with `_base_`, and knobs at the top that reach everywhere.
+"""A config: MMEngine's files with `_base_`, and values at the top that reach everywhere.
 
 MMEngine copies values when a file is read, so that changing a number at the top of a config on the
-command line would not change where it is used. Here a value "${name}" stands for the top-level key
-`name`, and is filled in after the command line has had its say.
+command line would not change where it is used. Here a text "${name}" stands for the top-level key
+`name`, and is filled in after the command line's options.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,36 +10,64 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 
 from pretrain.run.options import coerce_like, did_you_mean, parse_key_value
 from transfer.segmentation.data import class_names
+from transfer.segmentation.settings import check_settings, refuse_renamed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-
-
 CONFIGS = ROOT / "configs" / "segmentation"
 
-
-# What a run is called, where it lies and how it is watched changes no number; weights and seed are
-# what the runs of one protocol differ in.
+# Settings that change no figure by their meaning (how a run is called, where it lies, how it is
+# watched, and how its batch is computed), and those in which the runs of one protocol differ.
 NOT_PROTOCOL = (
-    "weights", "arch", "arch_args", "fresh", "unused", "seed", "dataset", "allow_findings",
-    "data_root", "train_images", "train_labels", "val_images", "val_labels", "image_suffix",
-    "label_suffix", "workers", "log_interval", "save_interval", "default_scope", "custom_hooks",
-    "save_predictions", "tensorboard",
-)  # fmt: skip
+    "weights",
+    "arch",
+    "arch_args",
+    "fresh",
+    "unused",
+    "seed",
+    "dataset",
+    "allow_findings",
+    "data_root",
+    "train_images",
+    "train_labels",
+    "val_images",
+    "val_labels",
+    "image_suffix",
+    "label_suffix",
+    "workers",
+    "accumulation_steps",
+    "grad_checkpointing",
+    "log_steps",
+    "checkpoint_steps",
+    "eval_steps",
+    "default_scope",
+    "save_predictions",
+    "tensorboard",
+    "budget",  # the lengths that it stands for are counted
+)
 
 
 def load_config(path: Path | str, options: Sequence[str] = ()) -> Config:
-    """Read a config file and apply `key=value` options; nothing is filled in yet."""
+    """Return the config in a Python file with `key=value` options applied, not yet filled in.
+
+    FileNotFoundError names the shipped configs nearest to a path that does not exist; ValueError
+    for a file that is not (sound) Python, an unknown key and a key's former name.
+    """
     path = Path(path)
     if not path.is_file():
         names = [p.stem for p in CONFIGS.glob("*.py")]
         near = did_you_mean(path.stem, names, count=3) or f"; there are {', '.join(sorted(names))}"
         raise FileNotFoundError(f"no config at {path} nor in configs/segmentation{near}")
-    with python_files_only():
-        cfg = Config.fromfile(str(path))
+    try:
+        with python_files_only():
+            cfg = Config.fromfile(str(path))
+    except (SyntaxError, KeyError, NameError) as error:
+        raise ValueError(f"{path} cannot be read as a config: {error}") from error
+    refuse_renamed(cfg)
     for option in options:
         apply_option(cfg, option)
     return cfg
@@ -68,92 +96,102 @@ def python_files_only() -> Iterator[None]:
 
 
 def fill_in(cfg: Config, world_size: int = 1) -> Config:
-    """A copy in which every "${name}" is its value, ready for MMEngine's Runner.
+    """Return a copy in which every "${name}" is its value, ready for MMEngine's Runner.
 
-    Besides the config's own keys there are num_classes, palette, evaluation_pipeline,
-    forward_passes and warmup_passes (steps * accumulation), and device_batch, the images of one
-    forward pass of one process: batch_size = device_batch * world_size * accumulation.
+    Besides the config's own keys there are num_classes, palette, clip_grad, pin_memory,
+    evaluation_pipeline, evaluation_mode, forward_passes, warmup_passes and evaluation_passes
+    (steps * accumulation_steps), and device_batch, the images of one forward pass of one process:
+    batch_size = device_batch * world_size * accumulation_steps. ValueError for a setting that has
+    no meaning.
     """
     values = {key: cfg[key] for key in cfg}
     if not values["data_root"]:
         raise ValueError("data_root is not set: --cfg-options data_root=FOLDER")
     names, palette = class_names(values["classes"])
-    if len(set(names)) < max(2, len(names)):
-        raise ValueError(f"classes needs at least two different names, got {list(names)}")
     values |= {"classes": names, "palette": palette, "num_classes": len(names)}
-    values |= _budget(values) | _batches(values, world_size)
-    values["evaluation_pipeline"] = _views(values)
+    check_settings(values)
+    values |= _budget(values)
+    values |= _passes(values) | _batches(values, world_size) | _evaluation(values)
+    norm = values["clip_norm"]
+    values["clip_grad"] = None if norm is None else {"max_norm": norm}
+    values["pin_memory"] = torch.cuda.is_available()
     filled = {key: _fill(value, values) for key, value in values.items()}
     return Config(with_tuples(filled), filename=cfg.filename)
 
 
 def _budget(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The length of the run that `budget` stands for."""
+    """Return the settings that `budget` changes; ValueError where the warm-up is too long."""
     budget, steps, warmup = (values[k] for k in ("budget", "max_iters", "warmup_iters"))
-    if budget == "full":
-        changed = {}
-    elif budget == "quarter":
-        changed = {"max_iters": steps // 4, "warmup_iters": warmup // 4}
+    changed: dict[str, Any] = {}
+    if budget == "quarter":
+        changed = {"max_iters": max(1, steps // 4), "warmup_iters": warmup // 4}
     elif budget == "debug":
-        changed = {"max_iters": 20, "warmup_iters": min(warmup, 5), "log_interval": 5,
-                   "save_interval": 10, "val_limit": 8}  # fmt: skip
-    else:
-        raise ValueError(f"budget must be full, quarter or debug, got {budget!r}")
+        changed = {"max_iters": 20, "warmup_iters": min(warmup, 5), "val_limit": 8}
+        changed |= {"log_steps": 5, "checkpoint_steps": 10}
     steps, warmup = (changed.get(k, values[k]) for k in ("max_iters", "warmup_iters"))
     if not 0 <= warmup < steps:
         raise ValueError(f"warmup_iters={warmup} must lie between 0 and max_iters={steps}")
-    passes = {
-        "forward_passes": steps * values["accumulation"],
-        "warmup_passes": warmup * values["accumulation"],
-    }
-    return {**changed, **passes}
+    return changed
 
 
-def steps_of(settings: Mapping[str, Any]) -> int:
-    """Return the optimizer steps of a run with these settings, its budget worked in."""
-    return _budget(settings)["forward_passes"] // settings["accumulation"]
+def _passes(values: Mapping[str, Any]) -> dict[str, int]:
+    """Return lengths counted in forward passes, by which MMEngine counts."""
+    each = values["accumulation_steps"]
+    steps = {"forward_passes": values["max_iters"], "warmup_passes": values["warmup_iters"]}
+    steps["evaluation_passes"] = values["eval_steps"] or values["max_iters"]
+    return {name: count * each for name, count in steps.items()}
 
 
 def _batches(values: Mapping[str, Any], world_size: int) -> dict[str, int]:
-    total, accumulation = values["batch_size"], values["accumulation"]
+    total, accumulation = values["batch_size"], values["accumulation_steps"]
     if total % (world_size * accumulation):
         raise ValueError(
             f"batch_size={total} cannot be divided among {world_size} processes with "
-            f"accumulation={accumulation}"
+            f"accumulation_steps={accumulation}"
         )
     return {"device_batch": total // (world_size * accumulation)}
 
 
-def _views(values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The evaluation pipeline: the test pipeline, or all ratios with their mirror images."""
-    if values["views"] == "single":
-        return values["test_pipeline"]
-    if values["views"] != "multiscale":
-        raise ValueError(f"views must be single or multiscale, got {values['views']!r}")
-    load, _, *rest = values["test_pipeline"]
-    resizes = [_resize(values, ratio) for ratio in values["test_ratios"]]
-    flips = [{"type": "RandomFlip", "prob": p, "direction": "horizontal"} for p in (0.0, 1.0)]
-    views = [resizes, flips, *([transform] for transform in rest)]
-    return [load, {"type": "TestTimeAug", "transforms": views}]
+def _evaluation(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how images are evaluated: as test_pipeline says, or with the views of `tta`."""
+    pipeline, tta = values["test_pipeline"], values["tta"]
+    if not tta["on"]:
+        return {"evaluation_pipeline": pipeline, "evaluation_mode": values["test_mode"]}
+    places = [i for i, transform in enumerate(pipeline) if transform["type"] == "Resize"]
+    if len(places) != 1:
+        raise ValueError(
+            f"tta.on=True replaces the one Resize of test_pipeline, which has {len(places)} of them"
+        )
+    before, after = pipeline[: places[0]], pipeline[places[0] + 1 :]
+    resizes = [_resize(values, ratio) for ratio in tta["ratios"]]
+    mirrored = (0.0, 1.0) if tta["flip"] else (0.0,)
+    flips = [{"type": "RandomFlip", "prob": p, "direction": "horizontal"} for p in mirrored]
+    views = [resizes, flips, *([transform] for transform in after)]
+    return {
+        "evaluation_pipeline": [*before, {"type": "TestTimeAug", "transforms": views}],
+        "evaluation_mode": tta["mode"] or values["test_mode"],
+    }
 
 
 def _resize(values: Mapping[str, Any], ratio: float) -> dict[str, Any]:
     long, short = (int(side * ratio) for side in values["scale"])
-    if values["test_resize"] == "keep_ratio":
+    if values["tta"]["resize"] == "keep_ratio":
         return {"type": "Resize", "scale": (long, short), "keep_ratio": True}
-    if values["test_resize"] == "at_least_crop":
-        least = max(min(values["crop_size"]), short)
-        return {"type": "ResizeShortestEdge", "scale": least, "max_size": 10**6}
-    raise ValueError(
-        f"test_resize must be keep_ratio or at_least_crop, got {values['test_resize']!r}"
-    )
+    least = max(min(values["crop_size"]), short)
+    return {"type": "ResizeShortestEdge", "scale": least, "max_size": 10**6}
 
 
 def protocol(cfg: Config) -> dict[str, Any]:
-    """Every setting of an unfilled config that may change the figures (NOT_PROTOCOL does not)."""
-    kept = {key: _plain(cfg[key]) for key in cfg if key not in NOT_PROTOCOL}
+    """Return every setting of an unfilled config that may change the figures.
+
+    Lengths are those that `budget` stands for, and `tta` is None for a single-scale test.
+    """
+    values = {key: cfg[key] for key in cfg}
+    values |= _budget(values)
+    kept = {key: _plain(value) for key, value in values.items() if key not in NOT_PROTOCOL}
+    views = {key: value for key, value in kept["tta"].items() if key != "on"}
     names, _ = class_names(cfg["classes"])
-    return {**kept, "config": Path(cfg.filename).stem, "classes": list(names)}
+    return {**kept, "tta": views if kept["tta"]["on"] else None, "classes": list(names)}
 
 
 def _fill(value: Any, values: Mapping[str, Any], seen: tuple[str, ...] = ()) -> Any:
@@ -195,6 +233,7 @@ def apply_option(cfg: Config, option: str) -> None:
     node: Any = cfg
     for depth, part in enumerate(parts):
         if not _has(node, part) and not (depth and parts[depth - 1] in OPEN_KEYS):
+            refuse_renamed([] if depth else [part])
             raise ValueError(f"the config has no key {key!r}{did_you_mean(key, _keys(cfg))}")
         if depth < len(parts) - 1:
             node = node[_place(node, part)]

@@ -5,6 +5,7 @@ Which image stands at a position, and what the random augmentations do to it, fo
 (seed, position) alone: not from workers, processes, or where a run was interrupted.
 """
 
+import hashlib
 import random
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
@@ -21,10 +22,9 @@ from mmseg.registry import DATA_SAMPLERS, DATASETS
 from numpy.typing import NDArray
 
 from pretrain.checks.findings import refuse_errors
+from pretrain.checks.images import IMAGE_SUFFIXES
 from transfer.datasets.ade20k_checks import FolderPair, check_ade20k
 from transfer.datasets.shapes.scene import PALETTE, SEGMENTATION_CLASSES
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Position:
 
 @contextmanager
 def seeded(seed: int, position: int) -> Iterator[None]:
-    """Global random states that follow from (seed, position); the former ones come back."""
+    """Set the global random states from (seed, position); put the former ones back after."""
     states = random.getstate(), np.random.get_state(), torch.random.get_rng_state()  # noqa: NPY002
     words = np.random.SeedSequence([seed, position]).generate_state(4)
     random.seed(words.tobytes())
@@ -54,7 +54,7 @@ def seeded(seed: int, position: int) -> Iterator[None]:
 
 @DATA_SAMPLERS.register_module()
 class PositionSampler:
-    """Endless positions of this process: each epoch a permutation that follows from (seed, epoch).
+    """Yields the positions of this process without end; (seed, epoch) permutes an epoch's images.
 
     Step k of the run takes the positions [k * total, (k + 1) * total), total = batch_size * world
     size, and a process takes its own consecutive part: the union does not depend on the processes.
@@ -113,24 +113,34 @@ class LabelledImages(BaseSegDataset):
         self.limit = limit
         metainfo = {"classes": tuple(classes), "palette": list(palette or ())}
         super().__init__(
-            img_suffix=image_suffix, seg_map_suffix=label_suffix, metainfo=metainfo,
-            data_root=data_root, data_prefix={"img_path": images, "seg_map_path": labels},
-            reduce_zero_label=reduce_zero_label, **more,
-        )  # fmt: skip
+            img_suffix=image_suffix,
+            seg_map_suffix=label_suffix,
+            metainfo=metainfo,
+            data_root=data_root,
+            data_prefix={"img_path": images, "seg_map_path": labels},
+            reduce_zero_label=reduce_zero_label,
+            **more,
+        )
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """One dict an image, sorted by path."""
-        pairs = find_pairs(
-            Path(self.data_prefix["img_path"]), Path(self.data_prefix["seg_map_path"]),
-            self.img_suffix, self.seg_map_suffix,
-        )  # fmt: skip
+        """Return one dict per image, sorted by path."""
+        folder = Path(self.data_prefix["img_path"])
+        suffix = self.img_suffix or find_suffix(folder)
+        labels = Path(self.data_prefix["seg_map_path"])
+        pairs = find_pairs(folder, labels, suffix, self.seg_map_suffix)
         shared = {
             "label_map": None,
             "reduce_zero_label": self.reduce_zero_label,
             "num_classes": len(self._metainfo["classes"]),
         }
         return [
-            {"img_path": str(image), "seg_map_path": str(label), "seg_fields": [], **shared}
+            {
+                "img_path": str(image),
+                "image_name": str(image.relative_to(folder)).removesuffix(suffix),
+                "seg_map_path": str(label),
+                "seg_fields": [],
+                **shared,
+            }
             for image, label in pairs[: self.limit]
         ]
 
@@ -144,9 +154,9 @@ class LabelledImages(BaseSegDataset):
 def find_pairs(
     images: Path, labels: Path, image_suffix: str | None, label_suffix: str
 ) -> list[tuple[Path, Path]]:
-    """(image, label) paths, sorted; FileNotFoundError names the first image without a label map."""
+    """Return (image, label) paths, sorted; FileNotFoundError for an image without a label map."""
     suffix = image_suffix or find_suffix(images)
-    found = sorted(images.rglob(f"*{suffix}"))
+    found = sorted(path for path in images.rglob(f"*{suffix}") if path.is_file())
     if not found:
         raise FileNotFoundError(f"no image ends in {suffix} under {images}")
     pairs = []
@@ -159,8 +169,20 @@ def find_pairs(
     return pairs
 
 
+def names_digest(pairs: Sequence[tuple[Path, Path]], images: Path) -> str:
+    """Return a digest of the names of `pairs` below `images`, in their order: the training order.
+
+    The folder itself may move.
+    """
+    names = "\n".join(image.relative_to(images).as_posix() for image, _ in pairs)
+    return hashlib.sha256(names.encode()).hexdigest()
+
+
 def find_suffix(images: Path) -> str:
-    """The one image suffix used under a folder; ValueError where there are several."""
+    """Return the one image suffix used under a folder.
+
+    FileNotFoundError where there is no folder, ValueError where there are several suffixes or none.
+    """
     if not images.is_dir():
         raise FileNotFoundError(f"there is no folder {images}")
     found = {p.suffix for p in images.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES}
@@ -171,7 +193,10 @@ def find_suffix(images: Path) -> str:
 
 
 def class_names(classes: str | Sequence[str]) -> tuple[tuple[str, ...], list[list[int]] | None]:
-    """Names and palette: a list as it is, "ade20k", "shapes", or a text file with a name a line."""
+    """Return names and palette of a list, of "ade20k" or "shapes", or of a file with a name a line.
+
+    ValueError for any other text.
+    """
     if not isinstance(classes, str) and len(classes) == 1:
         classes = classes[0]
     if not isinstance(classes, str):
@@ -192,7 +217,7 @@ WHOLE_BELOW = 2000  # images in all; larger sets are sampled (tools/check_data.p
 
 
 def folder_pairs(cfg: Any) -> list[FolderPair]:
-    """Training and evaluation folders of a filled-in config."""
+    """Return the training and evaluation folders of a filled-in config."""
     root = Path(cfg["data_root"])
     return [
         FolderPair(
@@ -207,7 +232,7 @@ def folder_pairs(cfg: Any) -> list[FolderPair]:
 
 
 def check_data(cfg: Any) -> None:
-    """ValueError with the problems found, each with its fix."""
+    """Raise ValueError with the problems found, each with its fix."""
     pairs = folder_pairs(cfg)
     count = sum(1 for pair in pairs for _ in pair.images.rglob(f"*{pair.image_suffix}"))
     findings = check_ade20k(

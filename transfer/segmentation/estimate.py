@@ -13,6 +13,8 @@ from mmseg.structures import SegDataSample
 from torch.utils.flop_counter import FlopCounterMode
 
 from transfer.segmentation import runner  # noqa: F401  registers what configs name
+from transfer.segmentation.optimizer import autocast
+from transfer.weights.convert import read_weights
 
 TIMED_PX = 128  # on a CPU; a GPU is timed at the crop size
 
@@ -30,25 +32,28 @@ class Estimate:
 
     @property
     def hours(self) -> float:
-        """Of training on one such device."""
+        """Training time on one such device, in hours."""
         return self.images * self.seconds_per_image / 3600
 
     def __str__(self) -> str:
         return (
             f"parameters           {self.parameters / 1e6:.1f} M "
             f"({self.state_bytes / 2**30:.1f} GiB with gradients and optimizer)\n"
-            f"forward pass         {self.multiply_adds / 1e9:.1f} G multiply-adds an image\n"
+            f"forward pass         {self.multiply_adds / 1e9:.1f} G multiply-adds per image\n"
             f"training             {self.images:,} images, "
             f"{3 * self.images * self.multiply_adds / 1e15:.1f} P multiply-adds\n"
-            f"estimated on {self.device}  {self.seconds_per_image:.3f} s an image, "
+            f"estimated on {self.device}  {self.seconds_per_image:.3f} s per image, "
             f"{self.hours:.1f} h on one such device, without evaluation"
         )
 
 
 def estimate(cfg: Config) -> Estimate:
-    """Count the filled-in `cfg`'s net, and time two images forward and backward."""
+    """Return the cost of the filled-in `cfg`: its net counted, two images timed both ways.
+
+    Timed in the run's precision, but for fp16 on a CPU, where a run is refused: in fp32.
+    """
     height, width = cfg["crop_size"]
-    settings = {**cfg["model"], "backbone": {**cfg["model"]["backbone"], "weights": "none"}}
+    settings = {**cfg["model"], "backbone": {**cfg["model"]["backbone"], **without_weights(cfg)}}
     with DefaultScope.overwrite_default_scope("mmseg"):
         with torch.device("meta"):
             paper = MODELS.build(settings).eval()
@@ -58,26 +63,42 @@ def estimate(cfg: Config) -> Estimate:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = MODELS.build(settings).to(device)
     pixels = (height, width) if device.type == "cuda" else (TIMED_PX, TIMED_PX)
-    seconds = _seconds_per_image(model, cfg["num_classes"], pixels)
+    precision = cfg["precision"]
+    if device.type == "cpu" and precision == "fp16":
+        precision = "fp32"
+    seconds = _seconds_per_image(model, cfg["num_classes"], pixels, precision)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "this CPU"
     return Estimate(
         parameters=parameters,
         multiply_adds=flops.get_total_flops() / 2,
         images=cfg["max_iters"] * cfg["batch_size"],
         state_bytes=16 * parameters,
         seconds_per_image=seconds * height * width / (pixels[0] * pixels[1]),
-        device=torch.cuda.get_device_name() if device.type == "cuda" else "this CPU",
+        device=f"{name} in {precision}",
     )
 
 
-def _seconds_per_image(model: Any, classes: int, size: tuple[int, int], images: int = 2) -> float:
+def without_weights(cfg: Config) -> dict[str, Any]:
+    """Return the backbone's settings for random weights in the architecture of the weights file."""
+    net: dict[str, Any] = {"weights": "none", "fresh": [], "unused": []}
+    if cfg["arch"] is None and cfg["weights"] != "none":
+        identity = read_weights(cfg["weights"]).identity
+        net |= {"arch": identity.arch, "arch_args": identity.arch_args}
+    return net
+
+
+def _seconds_per_image(
+    model: Any, classes: int, size: tuple[int, int], precision: str, images: int = 2
+) -> float:
     batch = random_batch(classes, size, images)
     best = float("inf")
     for _ in range(3):
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         start = time.perf_counter()
-        data = model.data_preprocessor(batch, training=True)
-        losses = model(**data, mode="loss")
+        with autocast(precision, model):
+            data = model.data_preprocessor(batch, training=True)
+            losses = model(**data, mode="loss")
         sum(v.sum() for k, v in losses.items() if "loss" in k).backward()
         model.zero_grad(set_to_none=True)
         if torch.cuda.is_available():
@@ -87,7 +108,7 @@ def _seconds_per_image(model: Any, classes: int, size: tuple[int, int], images: 
 
 
 def random_batch(classes: int, size: tuple[int, int], images: int) -> dict[str, Any]:
-    """`images` random images and label maps of `size` (height, width), as a loader gives them."""
+    """Return `images` random images and label maps of `size` (height, width), as a loader does."""
     labels = torch.randint(0, classes, (images, 1, *size))
     samples = [
         SegDataSample(gt_sem_seg=PixelData(data=label), metainfo={"img_shape": size})

@@ -13,12 +13,13 @@ from mmseg.registry import TRANSFORMS
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-IGNORED = 255
+from transfer.datasets.ade20k_checks import IGNORED
+
 SINGLE_CHANNEL_MODES = ("1", "L", "P", "I", "I;16")
 
 
 def to_classes(labels: NDArray[np.uint8], reduce_zero_label: bool) -> NDArray[np.uint8]:
-    """Labels as stored (H, W) -> class indices; with the offset 0 -> 255 and k -> k - 1."""
+    """Turn labels as stored (H, W) into class indices; with the offset 0 -> 255 and k -> k - 1."""
     if not reduce_zero_label:
         return labels
     shifted = labels - np.uint8(1)  # 0 wraps to 255
@@ -27,12 +28,15 @@ def to_classes(labels: NDArray[np.uint8], reduce_zero_label: bool) -> NDArray[np
 
 
 def to_labels(classes: NDArray[np.uint8], reduce_zero_label: bool) -> NDArray[np.uint8]:
-    """The inverse: class indices as the label files of the data set store them."""
+    """Turn class indices (H, W) into labels as the data set's files store them."""
     return classes + np.uint8(1) if reduce_zero_label else classes
 
 
 def read_labels(path: Path | str) -> NDArray[np.uint8]:
-    """The values stored in a label image (H, W): palette images give indices, not colours."""
+    """Return the values stored in a label image (H, W); palette images give indices, not colours.
+
+    ValueError for a picture of several channels, labels above 255, or a file that cannot be read.
+    """
     try:
         with Image.open(path) as image:
             if image.mode not in SINGLE_CHANNEL_MODES:
@@ -53,7 +57,10 @@ class LoadLabels(BaseTransform):
     """Adds `gt_seg_map` (H, W) uint8, class indices; refuses a second time and unknown classes."""
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Needs seg_map_path, reduce_zero_label and num_classes, which the data set gives."""
+        """Load seg_map_path; reduce_zero_label and num_classes come from the data set.
+
+        ValueError for labels loaded twice or beyond the classes.
+        """
         if "gt_seg_map" in results:
             raise ValueError(
                 f"{results['seg_map_path']} is loaded twice: its offset would be applied twice"

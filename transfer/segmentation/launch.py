@@ -3,41 +3,42 @@
 import os
 
 import torch
-from lightning_fabric.plugins.environments import SLURMEnvironment
+from lightning_fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from torch import distributed
 
+from pretrain.run.processes import cluster_environment
 
-def join_processes(launcher: str) -> int:
-    """Join the other processes where there are any; returns how many there are.
+LAUNCHERS: dict[str, type[ClusterEnvironment]] = {
+    "pytorch": TorchElasticEnvironment,
+    "slurm": SLURMEnvironment,
+}
+STARTED_BY = {"pytorch": "torchrun", "slurm": "srun"}
 
-    Raises ValueError where the launcher's environment variables are not there.
+
+def join_processes(launcher: str = "auto") -> int:
+    """Join the other processes where there are any; return how many there are.
+
+    `launcher`: "auto" looks for torchrun, then for srun; "none" is alone; "pytorch" (torchrun) and
+    "slurm" (srun) must be there. ValueError where they are not.
     """
-    if launcher == "none":
+    cluster = LightningEnvironment() if launcher == "none" else cluster_environment()
+    if launcher in LAUNCHERS and not isinstance(cluster, LAUNCHERS[launcher]):
+        tool = STARTED_BY[launcher]
+        raise ValueError(f"--launcher {launcher}: {tool} did not start this: start with {tool}")
+    if isinstance(cluster, LightningEnvironment):
         return 1
-    if launcher == "slurm":
-        use_slurm_tasks()
-    missing = [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR") if name not in os.environ]
-    if missing:
-        raise ValueError(f"--launcher pytorch needs {', '.join(missing)}: start with torchrun")
     if not distributed.is_initialized():
         if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            torch.cuda.set_device(cluster.local_rank() % torch.cuda.device_count())
+        os.environ |= {"MASTER_ADDR": cluster.main_address, "MASTER_PORT": str(cluster.main_port)}
+        distributed.init_process_group(
+            "nccl" if torch.cuda.is_available() else "gloo",
+            rank=cluster.global_rank(),
+            world_size=cluster.world_size(),
+        )
     return distributed.get_world_size()
-
-
-def use_slurm_tasks() -> None:
-    """Set torch's environment variables from those of `srun`."""
-    if not SLURMEnvironment.detect():
-        raise ValueError("--launcher slurm finds no Slurm task: start with srun")
-    try:
-        slurm = SLURMEnvironment()
-    except RuntimeError as error:  # --ntasks instead of --ntasks-per-node
-        raise ValueError(str(error)) from error
-    os.environ |= {
-        "RANK": str(slurm.global_rank()),
-        "WORLD_SIZE": str(slurm.world_size()),
-        "LOCAL_RANK": str(slurm.local_rank()),
-        "MASTER_ADDR": slurm.main_address,
-        "MASTER_PORT": str(slurm.main_port),
-    }

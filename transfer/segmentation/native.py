@@ -18,7 +18,10 @@ DEPTHS = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34, (3, 4, 23, 3): 101, (3, 8, 36, 3):
 def backbone_for(
     tensors: Mapping[str, Tensor], settings: Mapping[str, Any], path: Path
 ) -> nn.Module:
-    """MMSegmentation's net for timm-named `tensors`; LookupError where it has none of that size."""
+    """Return MMSegmentation's net for timm-named `tensors`.
+
+    LookupError where it has no net of that size.
+    """
     init = {"type": "Pretrained", "checkpoint": str(path)}
     kind = settings["backbone"]["type"]
     if kind.startswith("ResNet"):
@@ -64,15 +67,15 @@ def _resnet(tensors: Mapping[str, Tensor], kind: type, init: dict[str, str]) -> 
 def maps_of_file(
     path: Path, tensors: Mapping[str, Tensor], settings: Mapping[str, Any], images: Tensor
 ) -> list[Tensor]:
-    """The maps of the file in MMSegmentation's net; ValueError where keys are left over."""
+    """Return the maps of the file in MMSegmentation's net; ValueError where keys are left over."""
     net: Any = backbone_for(tensors, settings, path)
-    left = sorted(set(safe_read(path)["state_dict"]) - set(net.state_dict()))
-    if left:
-        raise ValueError(f"{path}: MMSegmentation has no place for {', '.join(left[:5])}")
+    unused = sorted(set(safe_read(path)["state_dict"]) - set(net.state_dict()))
+    if unused:
+        raise ValueError(f"{path}: MMSegmentation has no place for {', '.join(unused[:5])}")
     net.init_weights()
     net.eval()
     maps = list(net.to(images.dtype)(images))
-    if hasattr(net, "layers"):  # a plain net of few blocks gives one map for a block asked twice
+    if hasattr(net, "layers"):  # one map per distinct block: repeat it where two levels share one
         blocks = spread_blocks(len(net.layers))
         maps = [maps[sorted(set(blocks)).index(i)] for i in blocks]
     return maps

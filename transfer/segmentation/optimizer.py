@@ -1,29 +1,38 @@
 """Layer-wise learning-rate decay in MMEngine, and a stop before a bad loss reaches a weight."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+from mmengine.dist import all_reduce
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from torch import Tensor, nn
 
+from pretrain.run.stop import NotFiniteError
 from transfer.features.layer_decay import layer_decay_factors, rule_for
 
 
-class NotFiniteError(FloatingPointError):
-    """The loss is NaN or infinite."""
-
-
 class StopsAtNaN:
-    """Refuses a loss that is not finite, before its gradient reaches a weight."""
+    """Refuses a loss that is not finite, before its gradient reaches a weight.
+
+    All processes of a run stop together: the others would wait for this one's gradients for ever.
+    """
 
     def update_params(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """As OptimWrapper.update_params."""
-        if not torch.isfinite(loss):
-            raise NotFiniteError(f"the loss is {float(loss.detach())}")
+        """Update as OptimWrapper does; NotFiniteError where the loss of a process is not finite."""
+        finite = torch.isfinite(loss.detach()).all()
+        everywhere = finite.float()
+        all_reduce(everywhere, "min")
+        if not everywhere:
+            own = f"the loss is {float(loss.detach())}"
+            raise NotFiniteError(own if not finite else ELSEWHERE)
         super().update_params(loss, *args, **kwargs)  # type: ignore[misc]
+
+
+SMALLEST_LOSS_SCALE = 1.0
+ELSEWHERE = "the loss of another process is not finite"
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -37,38 +46,57 @@ class FiniteBfloat16OptimWrapper(FiniteOptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """The context of a forward pass."""
-        kind = next(model.parameters()).device.type
-        with super().optim_context(model), torch.autocast(kind, torch.bfloat16):
+        """Enter the context of a forward pass."""
+        with super().optim_context(model), autocast("bf16", model):
             yield
 
 
 @OPTIM_WRAPPERS.register_module()
 class FiniteFloat16OptimWrapper(StopsAtNaN, AmpOptimWrapper):
-    """AmpOptimWrapper (float16, dynamic loss scaling, a GPU) that stops at NaN."""
+    """AmpOptimWrapper (float16, dynamic loss scaling, a GPU) that stops at NaN.
+
+    A gradient that is not finite skips its step and halves the scale; below 1 it is not the scale.
+    """
+
+    def step(self, **kwargs: Any) -> None:
+        """Update as AmpOptimWrapper does; NotFiniteError where no scale makes gradients finite."""
+        super().step(**kwargs)
+        if (scale := self.loss_scaler.get_scale()) < SMALLEST_LOSS_SCALE:
+            raise NotFiniteError(f"the scale of the loss fell to {scale:g}")
 
 
-def wrapper_type(amp: bool, dtype: str) -> str:
-    """The registered optimizer wrapper for a precision."""
-    if not amp:
-        return "FiniteOptimWrapper"
-    if dtype == "bfloat16":
-        return "FiniteBfloat16OptimWrapper"
-    if dtype == "float16" and torch.cuda.is_available():
-        return "FiniteFloat16OptimWrapper"
-    raise ValueError(
-        f"amp_dtype={dtype!r}: bfloat16 runs anywhere, float16 on a GPU alone, and nothing else is "
-        "supported; amp=False computes in float32"
-    )
+WRAPPERS = {
+    "fp32": "FiniteOptimWrapper",
+    "bf16": "FiniteBfloat16OptimWrapper",
+    "fp16": "FiniteFloat16OptimWrapper",
+}
+
+
+def wrapper_type(precision: str) -> str:
+    """Return the registered optimizer wrapper for "fp32", "bf16" or "fp16".
+
+    ValueError for fp16 without a GPU.
+    """
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise ValueError("precision=fp16 needs a CUDA device: give precision=bf16 or fp32")
+    return WRAPPERS[precision]
+
+
+def autocast(precision: str, model: nn.Module) -> AbstractContextManager[Any]:
+    """Return the context in which a forward pass of `model` computes in `precision`."""
+    if precision == "fp32":
+        return nullcontext()
+    kind = next(model.parameters()).device.type
+    return torch.autocast(kind, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayConstructor:
-    """Parameter groups: the learning rate times layer_decay_factors, no decay for 1-D and biases.
+    """Builds parameter groups: the rate times layer_decay_factors, no decay for 1-D and biases.
 
-    paramwise_cfg: `decay` (1.0: none), `rule` (None: the architecture's own family), `norms` (decay
-    1-D and biases as well), and further arguments of layer_decay_factors. Heads, pyramid and
-    output norms train at the full rate.
+    paramwise_cfg: `decay` (1.0: none), `rule` ("auto": the architecture's own family),
+    `no_weight_decay` ("vectors": 1-D and biases; "nothing"), and further arguments of
+    layer_decay_factors. Heads, pyramid and output norms train at the full rate.
     As mmseg LearningRateDecayOptimizerConstructor: cls_token and position tables are decayed.
     """
 
@@ -78,7 +106,7 @@ class LayerDecayConstructor:
         self.wrapper_cfg, self.decay_cfg = dict(optim_wrapper_cfg), dict(paramwise_cfg or {})
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """The wrapper around an optimizer of `model`'s trainable parameters."""
+        """Return the wrapper around an optimizer of `model`'s trainable parameters."""
         inner = getattr(model, "module", model)
         cfg = dict(self.wrapper_cfg)
         optimizer = dict(cfg.pop("optimizer"))
@@ -95,20 +123,24 @@ def parameter_groups(
     weight_decay: float,
     *,
     decay: float = 1.0,
-    rule: str | None = None,
-    norms: bool = False,
+    rule: str = "auto",
+    no_weight_decay: str = "vectors",
     **more: Any,
 ) -> list[dict[str, Any]]:
-    """One group for each pair of learning-rate factor and weight decay, lowest rate first."""
+    """Return a group for each pair of learning-rate factor and weight decay, lowest rate first.
+
+    ValueError where no layer decay rule is known for the architecture.
+    """
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     if decay == 1.0:
         rule = "none"
-    elif rule is None:
+    elif rule == "auto":
         rule = rule_for(model.backbone.features.arch)
     factors = layer_decay_factors(list(trained), rule=rule, decay=decay, **more)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in trained.items():
-        spared = not norms and (parameter.ndim <= 1 or name.endswith(".bias"))
+        vector = parameter.ndim <= 1 or name.endswith(".bias")
+        spared = vector and no_weight_decay == "vectors"
         own_decay = 0.0 if spared else weight_decay
         key = (factors[name], own_decay)
         group = groups.setdefault(

@@ -1,6 +1,5 @@
 """Predictions beside the ground truth in the data set's colours, and IoU by class as bars."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,54 +14,55 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pretrain.files.write import atomic_write
+from pretrain.run.folder import RECORD, STATE, RunFolder
+from pretrain.run.sheet import GAP_PX, contact_sheet, spread
 from transfer.results.record import read_result
 from transfer.segmentation.config import with_tuples
+from transfer.segmentation.identity import architecture_of
 from transfer.segmentation.labels import IGNORED
-from transfer.segmentation.run_folder import LAST
-from transfer.segmentation.runner import net_of, read_about
-from transfer.segmentation.safe_files import read_tensors
 from transfer.segmentation.segmentor import set_pixels
+from transfer.segmentation.state import evaluated_weights, load
 from transfer.weights.identity import PixelStats
 
 TILE_PX = 192
-GAP_PX = 4
 LINE_PX = 14
 BLACK = (0, 0, 0)
 
 
 def draw(run_dir: Path, out: Path, count: int = 4) -> Path:
-    """Image, truth and prediction of `count` evaluation images of a run -> the PNG file `out`."""
+    """Draw image, truth and prediction of `count` evaluation images of a run into the PNG `out`."""
     model, data = load_trained(Path(run_dir))
     return draw_predictions(model, data, Path(out), count)
 
 
 def load_trained(run_dir: Path) -> tuple[Any, Any]:
-    """The trained segmentor in evaluation mode, and its evaluation set."""
-    if not (run_dir / "config.json").is_file():
-        raise FileNotFoundError(f"{run_dir} holds no segmentation run: there is no config.json")
-    cfg = Config(with_tuples(json.loads((run_dir / "config.json").read_text())))
-    about = read_about(run_dir / LAST)
-    cfg["model"]["backbone"].update(net_of(about))
+    """Return the trained segmentor in evaluation mode, and its evaluation set.
+
+    FileNotFoundError or ValueError for a folder that does not hold a segmentation run.
+    """
+    state = load(run_dir / STATE)
+    settings = RunFolder(run_dir, RECORD).settings()
+    cfg = Config(with_tuples(settings["config"]))
+    cfg["model"]["backbone"].update(architecture_of(settings))
     with DefaultScope.overwrite_default_scope("mmseg"):
         model = MODELS.build(cfg["model"])
         data = DATASETS.build(cfg["val_dataloader"]["dataset"])
     if cfg["pixels"] == "weights":
-        set_pixels(model.data_preprocessor, PixelStats(**about["pixels"]))
-    model.load_state_dict(read_tensors(run_dir / LAST)["state_dict"], strict=True)
+        set_pixels(model.data_preprocessor, PixelStats(**settings["pixels"]))
+    model.load_state_dict(evaluated_weights(state), strict=True)
     return model.eval(), data
 
 
 def draw_predictions(model: Any, data: Any, out: Path, count: int) -> Path:
-    """As `draw`, with a model and an evaluation set at hand; images are spread over the set."""
+    """Draw as `draw` does, with a model and an evaluation set; images are spread over the set."""
     palette, names = data.metainfo["palette"], data.metainfo["classes"]
-    count = min(count, len(data))
     rows, shown = [], set()
-    for index in np.linspace(0, len(data) - 1, count).round().astype(int).tolist():
+    for index in spread(len(data), count):
         image, truth, predicted = predict_one(model, data, index)
         shown |= set(np.unique(truth)) | set(np.unique(predicted))
         tiles = [image, colours(truth, palette), colours(predicted, palette)]
-        rows.append(np.concatenate([tile(t) for t in tiles], axis=1))
-    canvas = with_legend(np.concatenate(rows), sorted(shown - {IGNORED}), names, palette)
+        rows.append([tile(t) for t in tiles])
+    canvas = with_legend(contact_sheet(rows), sorted(shown - {IGNORED}), names, palette)
     atomic_write(out, lambda path: canvas.save(path, format="PNG"))
     return out
 
@@ -71,7 +71,7 @@ def draw_predictions(model: Any, data: Any, out: Path, count: int) -> Path:
 def predict_one(
     model: Any, data: Any, index: int
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """RGB image (H, W, 3), true and predicted classes (H, W) of one evaluation image."""
+    """Return RGB image (H, W, 3), true and predicted classes (H, W) of one evaluation image."""
     was_training = model.training
     model.eval()
     (result,) = model.test_step(pseudo_collate([data[index]]))
@@ -83,37 +83,37 @@ def predict_one(
 
 
 def colours(classes: NDArray[np.uint8], palette: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
-    """Classes (H, W) -> colours (H, W, 3); what is ignored is black."""
+    """Turn classes (H, W) into colours (H, W, 3); what is ignored is black."""
     table = np.zeros((IGNORED + 1, 3), np.uint8)
     table[: len(palette)] = palette
     return table[classes]
 
 
-def tile(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Fit (H, W, 3) into a square of TILE_PX, with a gap at the right and below."""
+def tile(picture: NDArray[np.uint8]) -> Image.Image:
+    """Fit (H, W, 3) into a square of TILE_PX, at the left and the top."""
     image = Image.fromarray(picture)
     scale = TILE_PX / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    square = Image.new("RGB", (TILE_PX + GAP_PX, TILE_PX + GAP_PX), "white")
+    square = Image.new("RGB", (TILE_PX, TILE_PX), "white")
     square.paste(image.resize(size, Image.Resampling.NEAREST))
-    return np.asarray(square)
+    return square
 
 
 def with_legend(
-    picture: NDArray[np.uint8],
+    picture: Image.Image,
     shown: Sequence[int],
     names: Sequence[str],
     palette: Sequence[Sequence[int]],
 ) -> Image.Image:
-    """Column titles above and the colours of the classes that appear below."""
-    height, width, _ = picture.shape
+    """Add column titles above, and below the colours of the classes that appear."""
+    width, height = picture.size
     columns = max(1, width // 190)
     lines = -(-len(shown) // columns)
     canvas = Image.new("RGB", (width, height + (lines + 2) * LINE_PX), "white")
-    canvas.paste(Image.fromarray(picture), (0, LINE_PX))
+    canvas.paste(picture, (0, LINE_PX))
     pen = ImageDraw.Draw(canvas)
     for i, title in enumerate(("image", "ground truth (black: ignored)", "prediction")):
-        pen.text((i * width // 3 + 2, 1), title, fill=BLACK)
+        pen.text((i * (TILE_PX + GAP_PX) + 2, 1), title, fill=BLACK)
     for i, index in enumerate(shown):
         x, y = i % columns * 190 + 2, height + LINE_PX * (1 + i // columns) + 4
         pen.rectangle((x, y, x + 10, y + 10), fill=tuple(palette[index]), outline=BLACK)
@@ -122,7 +122,7 @@ def with_legend(
 
 
 def draw_class_bars(run_dir: Path, out: Path) -> Path:
-    """IoU of every class of a finished run, highest first -> the PNG file `out`."""
+    """Draw the IoU of every class of a finished run, highest first, into the PNG file `out`."""
     import matplotlib as mpl
 
     mpl.use("Agg")

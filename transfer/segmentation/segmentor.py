@@ -22,6 +22,7 @@ class TransferSegmentor(EncoderDecoder):
         if pixels not in ("weights", "imagenet"):
             raise ValueError(f"pixels must be 'weights' or 'imagenet', got {pixels!r}")
         super().__init__(**parts)
+        self.data_preprocessor._non_blocking = True  # batches come from pinned memory
         if pixels == "weights":
             set_pixels(self.data_preprocessor, self.backbone.pixels)
 
@@ -41,29 +42,46 @@ class TransferSegmentor(EncoderDecoder):
         return {"in_channels": [channels[i] for i in index] if several else channels[index], **head}
 
     def test_step(self, data: Any) -> Any:
-        """Predictions for a batch; several views of an image (TestTimeAug) give one."""
-        predict = super().test_step
+        """Return predictions for a batch; several views of an image (TestTimeAug) give one."""
         if isinstance(data["inputs"][0], torch.Tensor):
-            return predict(data)
-        views = [
-            predict({"inputs": inputs, "data_samples": samples})
-            for inputs, samples in zip(data["inputs"], data["data_samples"], strict=True)
-        ]
-        return [merge_views(image) for image in zip(*views, strict=True)]
+            return super().test_step(data)
+        merged: list[MeanOfViews] = []
+        for inputs, samples in zip(data["inputs"], data["data_samples"], strict=True):
+            views = super().test_step({"inputs": inputs, "data_samples": samples})
+            merged = merged or [MeanOfViews() for _ in views]
+            for image, view in zip(merged, views, strict=True):
+                image.add(view)
+        return [image.result() for image in merged]
 
     val_step = test_step
 
 
-def merge_views(views: Sequence[Any]) -> Any:
-    """The mean of the views' class probabilities decides (mmseg SegTTAModel)."""
-    mean = torch.stack([view.seg_logits.data.softmax(dim=0) for view in views]).mean(0)
-    merged = views[0]
-    merged.pred_sem_seg.data = mean.argmax(dim=0, keepdim=True)
-    return merged
+class MeanOfViews:
+    """The mean of the class probabilities of an image's views decides (mmseg SegTTAModel).
+
+    The probabilities (classes, H, W) are summed in place: one map is kept, however many views.
+    """
+
+    def __init__(self) -> None:
+        self.first: Any = None
+
+    def add(self, view: Any) -> None:
+        """Add a view, a SegDataSample, and take its logits away; the first one is the result's."""
+        probabilities = view.seg_logits.data.softmax(dim=0)
+        del view.seg_logits
+        if self.first is None:
+            self.first, self.sum = view, probabilities
+        else:
+            self.sum += probabilities
+
+    def result(self) -> Any:
+        """Return the first view's SegDataSample with the class of the largest sum."""
+        self.first.pred_sem_seg.data = self.sum.argmax(dim=0, keepdim=True)
+        return self.first
 
 
 def set_pixels(preprocessor: Any, pixels: PixelStats) -> None:
-    """PixelStats ([0, 1] units) -> a SegDataPreProcessor, whose images are 0 to 255, BGR."""
+    """Give PixelStats ([0, 1] units) to a SegDataPreProcessor, whose images are 0 to 255, BGR."""
     with torch.no_grad():
         preprocessor.mean.copy_(255 * torch.tensor(pixels.mean).view(-1, 1, 1))
         preprocessor.std.copy_(255 * torch.tensor(pixels.std).view(-1, 1, 1))

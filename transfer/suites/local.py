@@ -19,8 +19,6 @@ from pathlib import Path
 from pretrain.files.write import atomic_write
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
 STOP_WAIT_S = 300  # for a step at work to finish what it must and save
 
 
@@ -36,7 +34,7 @@ class Step:
     env: dict[str, str] = field(default_factory=dict)
 
     def fingerprint(self) -> str:
-        """Changes with the command or with the config files it names."""
+        """Return a digest of the command and of the config files that it names."""
         digest = hashlib.sha256(json.dumps(self.command).encode())
         for config in self.configs:
             digest.update(config.read_bytes())
@@ -58,7 +56,7 @@ class Runner:
 
     @property
     def finished(self) -> bool:
-        """Nothing runs, and nothing more can be started."""
+        """Whether no step runs and no other can be started."""
         return not self.running and not self._ready()
 
     def poll(self) -> None:
@@ -79,7 +77,7 @@ class Runner:
     def stop(self) -> None:
         """Ask every running step to save and end; kill those that do not within STOP_WAIT_S.
 
-        A killed step resumes from its last checkpoint: files are written whole or not at all.
+        A killed step resumes from its last checkpoint: files are written atomically.
         """
         for process, _ in self.running.values():
             process.send_signal(signal.SIGTERM)
@@ -92,11 +90,11 @@ class Runner:
                 process.wait()
 
     def log(self, name: str) -> Path:
-        """Where a step's output goes."""
+        """Return the log file of a step."""
         return self.out / "logs" / f"{name.replace('/', '-')}.log"
 
     def state(self, name: str) -> str:
-        """done, failed, running, blocked (a step it needs failed) or waiting."""
+        """Return done, failed, running, waiting or blocked (a step it needs failed)."""
         if name in self.done:
             return "done"
         if name in self.failed:
@@ -150,12 +148,10 @@ class Runner:
 
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
 _PR_SET_PDEATHSIG = 1
 
 
 def _die_with_parent() -> None:
-    """A suite killed outright must not leave steps writing where its successor will write."""
+    """End the step when the suite is killed, so that a new one does not write to the same files."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

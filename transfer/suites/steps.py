@@ -9,17 +9,21 @@ hand. A step is done when the file it ends in is there; a killed suite runs the 
 import json
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from transfer.results.record import RECORD_NAME
 from transfer.suites.local import ROOT, Step
 from transfer.suites.suite import Cell, Suite
+from transfer.tasks import task_of_config
 
 ENCODER_NAME = "encoder.safetensors"
 
 
 def plan(suite: Suite, out: Path) -> list[Step]:
-    """Every step of the suite in an order that can be run, finished ones included."""
+    """Return every step of the suite in an order that can run, finished ones included.
+
+    Raises ValueError if two cells have the same name.
+    """
     steps: dict[str, Step] = {}
     env = {}
     if suite.shapes is not None:
@@ -65,7 +69,7 @@ def _cell_step(
     cell: Cell, seed: int, out: Path, env: dict[str, str], needs: tuple[str, ...]
 ) -> Step:
     task = _config(cell.task)
-    kind = task_kind(task)
+    kind = task_of_config(task)
     recipe = _recipe(cell.weights)
     weights = cell.weights if recipe is None else str(out / _pretrain_name(recipe) / ENCODER_NAME)
     options = [f"weights={weights}", f"seed={seed}", *cell.options]
@@ -74,13 +78,13 @@ def _cell_step(
         options += [f"arch={arch}", f"arch_args={json.dumps(arch_args)}"]
     if recipe is not None:
         needs = (*needs, _pretrain_name(recipe))
-    name = f"{kind}/{task.stem}/{_label(cell)}/seed{seed}"
+    name = f"{kind.name}/{task.stem}/{_label(cell)}/seed{seed}"
     folder = out / name
-    if kind == "detection":
-        head = _tool("train_net", "--config-file", task, "--resume")
+    if kind.name == "detection":
+        head = _tool(kind.tool.removesuffix(".py"), "--config-file", task, "--resume")
         command = (*head, *options, f"output_dir={folder}")
     else:
-        head = _tool("train_seg", task, "--work-dir", folder, "--resume")
+        head = _tool(kind.tool.removesuffix(".py"), task, "--work-dir", folder, "--resume")
         command = (*head, "--cfg-options", *options)
     return Step(name, command, folder / RECORD_NAME, needs, (task,), env)
 
@@ -89,15 +93,6 @@ def _label(cell: Cell) -> str:
     if cell.weights != "none":
         return Path(cell.weights).stem
     return f"scratch-{Path(cell.like).stem if cell.like else cell.arch}"
-
-
-def task_kind(task: Path) -> Literal["detection", "segmentation"]:
-    """The folder a task's config lies in says which framework trains it."""
-    if task.parent.name == "detection":
-        return "detection"
-    if task.parent.name == "segmentation":
-        return "segmentation"
-    raise ValueError(f"{task}: a task's config lies in configs/detection or configs/segmentation")
 
 
 def _architecture(cell: Cell) -> tuple[str | None, dict[str, Any]]:

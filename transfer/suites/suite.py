@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Cell:
-    """One task trained from one set of weights, once a seed.
+    """One task trained from one set of weights, once per seed.
 
     `weights` is a pretraining recipe (`configs/pretrain/NAME.py`), a weights file, or "none". A
     scratch cell says in `like` which recipe's architecture it trains, or gives `arch`.
@@ -38,7 +38,10 @@ class Suite:
 
 
 def load_suite(path: Path) -> Suite:
-    """The `suite` defined in a file under configs/suites."""
+    """Load the `suite` that a file of configs/suites defines.
+
+    Raises FileNotFoundError if there is no file, ValueError if it defines no suite.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no suite at {path}; the shipped ones are in configs/suites")
     suite = runpy.run_path(str(path)).get("suite")

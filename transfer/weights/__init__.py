@@ -1,12 +1,13 @@
-"""Every public checkpoint -> timm names, strictly: nothing lost, nothing run.
+"""Every public checkpoint -> timm names, strictly, and without executing the file.
 
 Follow a file through the package:
 
     releases.py      the official releases by name
     unwrap.py        the containers around a state dict
-    sources/         one file a family of layouts -> timm names
+    sources/         one file per family of layouts -> timm names
     architecture.py  tensors -> the timm architecture
     convert.py       all of that: read_weights
+    lineage.py       how the weights were trained, and who says so
     identity.py      architecture, pixel statistics, colour order
     load.py          into TimmFeatures, every tensor accounted for, with a report
     export.py        timm names -> Detectron2's and MMSegmentation's

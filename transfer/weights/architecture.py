@@ -68,10 +68,10 @@ HEAD_WIDTH = 64  # of every published ViT but MoCo v3's small one
 def infer_architecture(
     tensors: Tensors, source: str, file: str, told: Mapping[str, Any] | None = None
 ) -> Architecture:
-    """(timm name, arguments) of the net these tensors belong to.
+    """Infer the timm name and arguments of the network these tensors belong to.
 
     `told` are arguments that the tensors may leave open (num_heads); they win.
-    WeightsError where the family is not known here, or the tensors leave a number open.
+    Raises WeightsError if the family is unknown, or the tensors leave a number open.
     """
     told = told or {}
     for mark, family in _FAMILIES:
@@ -91,7 +91,7 @@ def infer_architecture(
 
 
 def _count(tensors: Tensors, pattern: str) -> int:
-    """One more than the highest index that the pattern's group finds."""
+    """Return the highest index in the pattern's group, plus one."""
     found = (re.match(pattern, name) for name in tensors)
     return max((int(match.group(1)) for match in found if match), default=-1) + 1
 
@@ -132,7 +132,7 @@ def _resnet(tensors: Tensors, _source: str, _told: Told) -> Architecture:
 
 
 def _resnet_variant(known: str | None, args: Mapping[str, Any]) -> str | None:
-    """A timm name that stands for `known` with these arguments."""
+    """Return a timm name for `known` with these arguments."""
     if known is None or not args:
         return known
     deep = {"stem_type": "deep", "stem_width": 32}
@@ -205,7 +205,7 @@ def _vit(tensors: Tensors, source: str, told: Told) -> Architecture:
 
 
 def _vit_positions(tensors: Tensors, patch: int, native: int, args: dict[str, Any]) -> None:
-    """The image size that the position embedding is for, where it is not the name's."""
+    """Set the image size of the position embedding, if it differs from the name's."""
     extra = sum(token in tensors for token in ("cls_token", "dist_token"))
     positions = tensors["pos_embed"].shape[1]
     if extra and "reg_token" not in tensors and _is_square(positions):
@@ -213,7 +213,7 @@ def _vit_positions(tensors: Tensors, patch: int, native: int, args: dict[str, An
     elif "reg_token" not in tensors:
         positions -= extra
     if not _is_square(positions):
-        raise ValueError(f"{positions} positions are no square")
+        raise ValueError(f"{positions} positions are not a square")
     if (size := math.isqrt(positions) * patch) != native:
         args["img_size"] = size
 
@@ -228,7 +228,7 @@ def _vit_size(tensors: Tensors) -> tuple[int, int, int]:
 
 
 def _dinov2_name(tensors: Tensors, width: int, told: Told, args: dict[str, Any]) -> str:
-    """The name of a DINOv2 net; what the name does not say goes to `args`."""
+    """Return the name of a DINOv2 network; put what it does not say into `args`."""
     _, depth, patch = _vit_size(tensors)
     registers = "_reg4" if "reg_token" in tensors else ""
     if width in DINOV2S:

@@ -1,7 +1,7 @@
 """A weights file of any known layout -> timm names, its identity, and what was left out."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 import pretrain
-from pretrain.files.encoder_file import ENCODER_FORMAT, EncoderIdentity
+from pretrain.files.encoder_file import READABLE_FORMATS, EncoderIdentity
+from pretrain.files.lineage import Lineage, method_of
 from pretrain.files.read import WeightsError, read_metadata, safe_read, sha256_of
 from transfer.features.timm_features import build_encoder
 from transfer.weights.architecture import infer_architecture
+from transfer.weights.lineage import told_stages
+from transfer.weights.releases import release_of
 from transfer.weights.sources import beit, convnext, openmmlab, resnet, spark, timm_names, vit
 from transfer.weights.sources import detectron2 as d2
 from transfer.weights.sources.base import FINAL_NORM, Raw, Renamed, Source
@@ -60,20 +63,22 @@ def read_weights(
     *,
     arch: str | None = None,
     arch_args: dict[str, Any] | None = None,
+    stages: Lineage | None = None,
 ) -> Weights:
     """Read a file of any known layout; `source` and `arch` override what would be recognised.
 
-    arch_args alone are added to what the tensors tell ({"num_heads": 3}).
+    arch_args alone are added to what the tensors tell ({"num_heads": 3}). `stages` is how the
+    weights were trained; for an encoder file, instead of what its header says.
 
     Raises FileNotFoundError, or WeightsError where the file is broken or unsafe, its layout is not
     recognised, or a tensor is missing, unknown or of another shape than its architecture's.
     """
     path = Path(path)
     if source is not None and source not in NAMES:
-        raise WeightsError(f"there is no source {source!r}: there are {', '.join(NAMES)}")
+        raise WeightsError(f"unknown source {source!r}: choose one of {', '.join(NAMES)}")
     metadata = read_metadata(path)
-    if source == "encoder" or (source is None and metadata.get("format") == ENCODER_FORMAT):
-        return _encoder_file(path, metadata)
+    if source == "encoder" or (source is None and metadata.get("format") in READABLE_FORMATS):
+        return _encoder_file(path, metadata, stages)
     raw = unwrap(safe_read(path), str(path))
     chosen, reason = recognise(raw, source)
     try:
@@ -89,18 +94,21 @@ def read_weights(
         raise WeightsError(f"{path}: cannot be read as {chosen.name} ({error!r})") from error
     arch, arch_args = found
     tensors = _settle(renamed, arch, arch_args, chosen, str(path))
-    identity = _identity(arch, arch_args, chosen, path)
+    sha256 = sha256_of(path)
+    told = told_stages(raw, chosen.name, chosen.method, stages, release_of(path, sha256))
+    identity = _identity(arch, arch_args, chosen, path, told)
     unused = {**renamed.unused, **dict.fromkeys(raw.not_tensors, "no tensor")}
     origin = {name: renamed.origin[name] for name in tensors}
-    return Weights(
-        str(path), tensors, identity, sha256_of(path), chosen.name, reason, origin, unused
-    )
+    return Weights(str(path), tensors, identity, sha256, chosen.name, reason, origin, unused)
 
 
 def recognise(raw: Raw, source: str | None = None) -> tuple[Source, str]:
-    """The first source that knows these keys, and by what it knows them."""
+    """Return the first source that knows these keys, and how it recognised them.
+
+    Raises WeightsError for an unknown layout if no `source` is given.
+    """
     if source is not None:
-        return next(s for s in SOURCES if s.name == source), "told so"
+        return next(s for s in SOURCES if s.name == source), "given with --source"
     for candidate in SOURCES:
         reason = candidate.recognise(raw)
         if reason:
@@ -112,9 +120,11 @@ def recognise(raw: Raw, source: str | None = None) -> tuple[Source, str]:
     )
 
 
-def _encoder_file(path: Path, metadata: dict[str, str]) -> Weights:
+def _encoder_file(path: Path, metadata: dict[str, str], stages: Lineage | None) -> Weights:
     try:
         identity = EncoderIdentity.from_metadata(metadata, str(path))
+        if stages:
+            identity = replace(identity, stages=stages, method=method_of(stages))
         if not all(math.isfinite(m) for m in identity.pixel_mean) or min(identity.pixel_std) <= 0:
             raise ValueError(f"pixel_mean {identity.pixel_mean}, pixel_std {identity.pixel_std}")
         with torch.device("meta"):
@@ -129,19 +139,23 @@ def _encoder_file(path: Path, metadata: dict[str, str]) -> Weights:
         identity=identity,
         sha256=sha256_of(path),
         source="encoder",
-        reason=f"its header says {ENCODER_FORMAT}",
+        reason=f"its header says {metadata['format']}",
         origin={name: name for name in tensors},
     )
 
 
-def _identity(arch: str, arch_args: dict[str, Any], source: Source, path: Path) -> EncoderIdentity:
+def _identity(
+    arch: str, arch_args: dict[str, Any], source: Source, path: Path, told: tuple[Lineage, str]
+) -> EncoderIdentity:
     with torch.device("meta"):
         encoder = build_encoder(arch, arch_args)
+    stages, who = told
     size = arch_args.get("img_size") or encoder.pretrained_cfg["input_size"][-1]
     return EncoderIdentity(
         arch=arch,
         arch_args=arch_args,
-        method=source.method,
+        method=method_of(stages),
+        stages=stages,
         input_size=int(size),
         pixel_mean=source.pixel_mean,
         pixel_std=source.pixel_std,
@@ -154,6 +168,7 @@ def _identity(arch: str, arch_args: dict[str, Any], source: Source, path: Path) 
             "source": source.name,
             "source_file": path.name,
             "steps": "unknown",
+            "stages_told_by": who,
             **({"other_pixels": source.other_pixels} if source.other_pixels else {}),
         },
     )
@@ -162,7 +177,7 @@ def _identity(arch: str, arch_args: dict[str, Any], source: Source, path: Path) 
 def _settle(
     renamed: Renamed, arch: str, arch_args: dict[str, Any], source: Source, file: str
 ) -> dict[str, Tensor]:
-    """The tensors of the architecture, checked against timm's net in names and shapes."""
+    """Return the tensors of the architecture, checked against timm's names and shapes."""
     with torch.device("meta"):
         target = build_encoder(arch, arch_args).state_dict()
     given = {n: _pointwise(t, target.get(n)) for n, t in renamed.tensors.items()}
@@ -198,7 +213,7 @@ def _settle(
 
 
 def _pointwise(tensor: Tensor, target: Tensor | None) -> Tensor:
-    """A linear layer's weight as a 1x1 convolution's, or back: timm has both for one layer."""
+    """Convert a linear weight to a 1x1 convolution's or back; timm uses both for one layer."""
     if target is None or {tensor.ndim, target.ndim} != {2, 4} or target.numel() != tensor.numel():
         return tensor
     return tensor.reshape(target.shape) if tensor.shape[:2] == target.shape[:2] else tensor

@@ -60,7 +60,10 @@ class Export:
 
 
 def export(weights: Weights, target: str) -> Export:
-    """The tensors as `target` names them; WeightsError where it has no such net."""
+    """Name the tensors as `target` does.
+
+    Raises WeightsError if the target has no such network.
+    """
     if target in ("encoder", "timm"):
         return Export(dict(weights.tensors), {})
     if target == "detectron2":
@@ -88,7 +91,7 @@ def write_export(exported: Export, weights: Weights, target: str, out: Path) -> 
 
 
 def require_suffix(target: str, out: Path) -> None:
-    """WeightsError where the name would make the target's loader take another format."""
+    """Raise WeightsError if the target's loader would read the file name as another format."""
     wanted = {"encoder": (".safetensors",), "timm": (".safetensors", ".pth", ".pt"),
               "detectron2": (".pkl",), "mmseg": (".pth",)}[target]  # fmt: skip
     if out.suffix not in wanted:
@@ -146,7 +149,7 @@ def _mmseg(weights: Weights) -> Export:
 
 
 def _is_plain_vit(tensors: Mapping[str, Tensor]) -> bool:
-    """A ViT with a class token and no layer scale, registers or distillation token."""
+    """Return whether it is a ViT with a class token, without layer scale or other tokens."""
     odd = (
         "dist_token",
         "reg_token",
@@ -160,7 +163,7 @@ def _is_plain_vit(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def _table_a_block(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """BEiT's shared table copied into every block, as its fine-tuning code does."""
+    """Copy BEiT's shared table into every block, as its fine-tuning code does."""
     out = {n: t for n, t in tensors.items() if n != SHARED_TABLE}
     if SHARED_TABLE in tensors:
         blocks = {name.split(".")[1] for name in tensors if name.startswith("blocks.")}

@@ -25,6 +25,7 @@ class PixelStats:
 
     @classmethod
     def of(cls, identity: EncoderIdentity) -> "PixelStats":
+        """Return the pixel statistics of an encoder file."""
         return cls(identity.pixel_mean, identity.pixel_std, identity.color_order)
 
 
@@ -32,7 +33,7 @@ IMAGENET = PixelStats((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "RGB")
 
 
 def transfer_arch_args(arch: str, arch_args: Mapping[str, Any] | None) -> dict[str, Any]:
-    """`arch_args` without what belongs to pretraining: its image size, and BEiT's shared table.
+    """Return `arch_args` without pretraining's own: image size and BEiT's shared table.
 
     Equal for a pretrained encoder and the same backbone from scratch.
     """
@@ -48,7 +49,7 @@ def transfer_arch_args(arch: str, arch_args: Mapping[str, Any] | None) -> dict[s
 def require_same_architecture(
     identity: EncoderIdentity, arch: str, arch_args: Mapping[str, Any] | None, file: str
 ) -> None:
-    """WeightsError where the file's encoder is another net than the one asked for.
+    """Raise WeightsError if the file's encoder is not the network asked for.
 
     Two names for one net are the same net (deit_base_patch16_224 and vit_base_patch16_224); the
     file's own name without arch_args means the file's arch_args.
@@ -70,7 +71,7 @@ def require_same_architecture(
 
 
 def _structure(arch: str, arch_args: Mapping[str, Any]) -> tuple[str, dict[str, tuple[int, ...]]]:
-    """Modules and tensor shapes, without what is resized when weights load."""
+    """Return modules and tensor shapes, without what is resized when weights load."""
     with torch.device("meta"):
         encoder = build_encoder(arch, dense_arch_args(arch_args))
     shapes = {n: tuple(t.shape) for n, t in encoder.state_dict().items()}

@@ -10,6 +10,7 @@ import torch
 from timm.layers import resample_patch_embed
 from torch import Tensor
 
+from pretrain.files.lineage import write_stages
 from pretrain.files.read import WeightsError
 from transfer.features import TimmFeatures
 from transfer.features.position import (
@@ -19,6 +20,7 @@ from transfer.features.position import (
 )
 from transfer.weights.convert import Weights, read_weights
 from transfer.weights.identity import IMAGENET, PixelStats, require_same_architecture
+from transfer.weights.lineage import require_known
 
 # classifiers and the norm before them: dense tasks read the maps before it
 ALWAYS_UNUSED = ("head.*", "head_dist.*", "fc.*", "norm.*", "fc_norm.*", "attn_pool.*")
@@ -30,7 +32,7 @@ TABLE = "relative_position_bias_table"
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of every tensor; ends in the result record."""
+    """How each tensor was used (loaded, fresh, unused, resized). Stored in the record."""
 
     file: str
     sha256: str
@@ -42,11 +44,12 @@ class LoadReport:
     identity: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
+        """Return the report as plain values."""
         return asdict(self)
 
     @property
     def pixels(self) -> str:
-        """The pixel statistics, and the other ones that a file of this layout may want."""
+        """The pixel statistics, and others that a file of this layout may need."""
         mean, std, order = (self.identity[k] for k in ("pixel_mean", "pixel_std", "color_order"))
         other = self.identity["extra"].get("other_pixels", "")
         assumed = f", assumed: {other}" if other else ""
@@ -69,10 +72,11 @@ def features_for(
     unused: Sequence[str] = (),
     **options: Any,
 ) -> tuple[TimmFeatures, LoadReport | None, PixelStats]:
-    """TimmFeatures(**options) with `weights` in it, the load report, and how to feed pixels.
+    """Build TimmFeatures(**options) with `weights`; return it, the report and the pixel stats.
 
     weights "none": from scratch, `arch` is required, no report, ImageNet's statistics. Otherwise
-    arch and arch_args default to the file's; WeightsError where they name another net.
+    arch and arch_args default to the file's. Raises WeightsError if they name another network,
+    ValueError for "none" without `arch`.
     """
     if str(weights) == "none":
         if arch is None:
@@ -86,6 +90,7 @@ def features_for(
         arch, arch_args = own.arch, own.arch_args
     features = TimmFeatures(arch, arch_args, **options)
     report = load_encoder(features, loaded, fresh=fresh, unused=unused)
+    require_known(own.stages, str(weights))
     return features, report, PixelStats.of(own)
 
 
@@ -100,7 +105,7 @@ def load_encoder(
 
     fresh    patterns (fnmatch) of encoder tensors that keep their initial values
     unused   patterns of the file's tensors that are left out
-    WeightsError lists missing, left over and mis-shaped tensors, and patterns that match nothing.
+    Raises WeightsError with all missing, unknown and mis-shaped tensors, and unmatched patterns.
     """
     loaded = weights if isinstance(weights, Weights) else read_weights(weights)
     require_same_architecture(loaded.identity, features.arch, features.arch_args, loaded.file)
@@ -111,7 +116,8 @@ def load_encoder(
     left_out = _matches(given, unused)
     own_fresh = _matches(target, fresh)
     absent = [name for name in target if name not in given or name in left_out]
-    kept = {*own_fresh, *_matches(absent, ALWAYS_FRESH)}
+    added = [name for name in absent if name in features.added]
+    kept = {*own_fresh, *added, *_matches(absent, ALWAYS_FRESH)}
     spare = [name for name in given if name not in target or name in kept or name in left_out]
     allowed = {*left_out, *kept, *features.removed, *_matches(spare, ALWAYS_UNUSED)}
     problems = [
@@ -125,7 +131,7 @@ def load_encoder(
         raise WeightsError(
             f"{loaded.file} ({loaded.source}) does not fit {features.arch}: {'; '.join(problems)}. "
             "Give the architecture the file was made for, or declare the exceptions "
-            "(fresh=[...] for encoder tensors to start anew, unused=[...] for the file's)"
+            "(fresh=[...] for encoder tensors to initialise, unused=[...] for the file's)"
         )
     chosen = {n: t for n, t in given.items() if n in target and n not in spare}
     state = {n: chosen[n].to(t.dtype) if n in chosen else t for n, t in target.items()}
@@ -138,14 +144,17 @@ def load_encoder(
         fresh=sorted(kept),
         unused=sorted({*spare, *loaded.unused}),
         resized=resized,
-        identity=asdict(loaded.identity),
+        identity={
+            **asdict(loaded.identity),
+            "stages": write_stages(loaded.identity.stages),
+        },
     )
 
 
 def _fit(
     tensors: Mapping[str, Tensor], features: TimmFeatures, resized: list[str]
 ) -> dict[str, Tensor]:
-    """The file's tensors in the form of this net: tables a block, position parameters to size."""
+    """Convert the file's tensors for this network: one table per block, positions resized."""
     fitted = dict(tensors)
     if not features.plain:
         return fitted
@@ -164,7 +173,7 @@ def _fit(
 
 
 def _resize(name: str, old: Tensor, target: Tensor, features: TimmFeatures) -> Tensor | None:
-    """A position parameter at the net's size; None where this is not one, or not resizable."""
+    """Resize a position parameter; None for another tensor, or if it cannot be resized."""
     grid = features.stored_grid
     if name.endswith(TABLE) and old.ndim == 2 and old.shape[1] == target.shape[1]:
         window = square_window(old.shape[0])
@@ -191,7 +200,7 @@ def _pattern_problems(
 
 
 def _listed(title: str, names: list[str]) -> list[str]:
-    """ "title (count): the names", the first twelve of them."""
+    """Format "title (count): the names", at most twelve of them."""
     if not names:
         return []
     more = f" and {len(names) - 12} more" if len(names) > 12 else ""

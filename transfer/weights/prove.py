@@ -34,9 +34,11 @@ class Proof:
 
     @property
     def failed(self) -> bool:
+        """Whether the difference exceeds the tolerance, or is NaN."""
         return self.largest_difference is not None and not self.largest_difference <= TOLERANCE
 
     def to_json(self) -> dict[str, Any]:
+        """Return the proof as plain values."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -46,14 +48,14 @@ class Proof:
 
 
 def random_images(weights: Weights, size: int | None = None) -> Tensor:
-    """(2, 3, size, size) float64, by default at the size of the encoder's position parameters."""
+    """Draw (2, 3, size, size) float64, by default of the position parameters' size."""
     side = size or int(weights.identity.arch_args.get("img_size") or weights.identity.input_size)
     generator = torch.Generator().manual_seed(0)
     return torch.randn(2, 3, side, side, generator=generator, dtype=torch.float64)
 
 
 def dense_features(weights: Weights) -> TimmFeatures:
-    """The converted encoder as the dense tasks use it, without norms or pyramid on top."""
+    """Build the converted encoder as for dense tasks, without norms or pyramid on top."""
     identity = weights.identity
     features = TimmFeatures(identity.arch, identity.arch_args, norm_outputs=False)
     load_encoder(features, weights)
@@ -62,11 +64,12 @@ def dense_features(weights: Weights) -> TimmFeatures:
 
 @torch.no_grad()
 def maps_of(features: TimmFeatures, images: Tensor) -> list[Tensor]:
+    """Return the feature maps of images (B, 3, H, W), each (B, C, h, w)."""
     return list(features(images).values())
 
 
 def compare(what: str, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Proof:
-    """The largest difference over all maps; infinite where the shapes differ."""
+    """Return the largest difference over all maps; infinite if the shapes differ."""
     if [m.shape for m in ours] != [m.shape for m in theirs]:
         return Proof(what, float("inf"))
     differences = [
@@ -77,7 +80,7 @@ def compare(what: str, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Proo
 
 
 def against_timm_net(weights: Weights, features: TimmFeatures, images: Tensor) -> Proof:
-    """timm's own net and forward pass, the converted tensors put in by load_state_dict."""
+    """Compare with timm's own network and forward pass on the converted tensors."""
     what = f"features in timm's {weights.identity.arch}"
     net = build_encoder(weights.identity.arch, weights.identity.arch_args).eval()
     result = net.load_state_dict(weights.tensors, strict=False)
@@ -88,7 +91,7 @@ def against_timm_net(weights: Weights, features: TimmFeatures, images: Tensor) -
 
 
 def against_timm_loader(weights: Weights, features: TimmFeatures, images: Tensor) -> Proof:
-    """timm's own filter for released files, on the file as it is: an independent conversion."""
+    """Compare with timm's own conversion of the file, which is independent of ours."""
     what = "features after timm's own conversion of the file"
     net = build_encoder(weights.identity.arch, weights.identity.arch_args).eval()
     module = import_module(type(net).__module__)
@@ -107,7 +110,7 @@ def against_timm_loader(weights: Weights, features: TimmFeatures, images: Tensor
 
 
 def against_official_names(weights: Weights, features: TimmFeatures, images: Tensor) -> Proof:
-    """ConvNeXt computed from the file's own names and kernels, unconverted."""
+    """Compare with ConvNeXt computed from the file's own names, unconverted."""
     what = "features computed from the file's own names"
     try:
         tensors = unwrap(safe_read(weights.file), weights.file).tensors
@@ -120,7 +123,7 @@ def against_official_names(weights: Weights, features: TimmFeatures, images: Ten
 
 
 def against_written(weights: Weights, written: Path, images: Tensor) -> Proof:
-    """The written encoder file, read back through the front door."""
+    """Compare with the written encoder file, read back as a run reads it."""
     again, _, _ = features_for(written, norm_outputs=False)
     what = "features of the written file read back"
     return compare(
@@ -139,7 +142,7 @@ def _harmless(name: str) -> bool:
 
 
 def require_proved(proofs: Sequence[Proof], file: str) -> None:
-    """WeightsError with the first comparison that failed."""
+    """Raise WeightsError with the first comparison that failed."""
     for proof in proofs:
         if proof.failed:
             raise WeightsError(

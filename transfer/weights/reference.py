@@ -18,12 +18,13 @@ _PREFIX = re.compile(r"^(module\.)?(sparse_encoder\.sp_cnn\.|encoder\.|backbone\
 
 
 def is_official_convnext(tensors: State) -> bool:
+    """Return whether the names are those of the official ConvNeXt code."""
     return any("downsample_layers.0.0." in name for name in tensors)
 
 
 @torch.no_grad()
 def convnext_maps(tensors: State, images: Tensor) -> list[Tensor]:
-    """(B, 3, H, W) -> the four stages' maps of the net that `tensors` hold."""
+    """Compute the four stages' maps of the network in `tensors` from (B, 3, H, W)."""
     state = {_PREFIX.sub("", name): tensor for name, tensor in tensors.items()}
     x, maps = images, []
     for stage in range(4):
@@ -36,7 +37,7 @@ def convnext_maps(tensors: State, images: Tensor) -> list[Tensor]:
 
 
 def _get(state: State, name: str) -> Tensor:
-    """A tensor by its dense name, also where `ln` or `linear` is in the path."""
+    """Return a tensor by its dense name, also if `ln` or `linear` is in the path."""
     stem, _, leaf = name.rpartition(".")
     names = (name, f"{stem}.ln.{leaf}", f"{stem}.linear.{leaf}")
     return next(state[n] for n in names if n in state)
@@ -67,7 +68,7 @@ def _block(state: State, name: str, x: Tensor) -> Tensor:
 
 
 def _norm(state: State, name: str, x: Tensor) -> Tensor:
-    """Over the channels of (B, C, h, w)."""
+    """Normalise over the channels of (B, C, h, w)."""
     weight, bias = _get(state, name + "weight"), _get(state, name + "bias")
     centred = x - x.mean(dim=1, keepdim=True)
     scale = (centred.pow(2).mean(dim=1, keepdim=True) + 1e-6).rsqrt()

@@ -2,14 +2,14 @@
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from pretrain.files.lineage import Lineage, read_stages
 from pretrain.files.read import WeightsError
 from pretrain.run.options import did_you_mean
 
 MANIFEST = Path(__file__).resolve().parents[2] / "configs" / "weights.json"
-
-
 FOLDER = Path("weights")  # where downloaded files are looked for
 
 
@@ -22,6 +22,7 @@ class Release:
     url: str | None
     arch: str
     method: str
+    stages: Lineage
     source: str
     layout: str  # the key the state dict lies under; "flat" at the top
     sha256: str
@@ -29,16 +30,18 @@ class Release:
     note: str = ""
 
 
+@cache
 def releases(path: Path = MANIFEST) -> dict[str, Release]:
-    """The manifest by name."""
-    listed = (Release(**entry) for entry in json.loads(path.read_text())["releases"])
+    """Return the manifest by name."""
+    entries = json.loads(path.read_text())["releases"]
+    listed = (Release(**{**entry, "stages": read_stages(entry["stages"])}) for entry in entries)
     return {release.name: release for release in listed}
 
 
 def find(name_or_path: str, folder: Path = FOLDER) -> tuple[Path, Release | None]:
-    """The file of a release's name, or the path as it is with the release of that file name.
+    """Find the file of a release by its name, or a path and the release with that file name.
 
-    FileNotFoundError says where to get the file and where to put it, or which names there are.
+    Raises FileNotFoundError that says where to get the file and where to put it.
     """
     known = releases()
     release = known.get(name_or_path)
@@ -59,8 +62,17 @@ def find(name_or_path: str, folder: Path = FOLDER) -> tuple[Path, Release | None
     return path, release
 
 
+def release_of(path: Path, sha256: str) -> Release | None:
+    """Return the release that a file is: by its SHA-256, or by its name if the SHA-256 may be."""
+    known = releases().values()
+    same = next((r for r in known if r.sha256 == sha256), None)
+    if same is not None:
+        return same
+    return next((r for r in known if r.file == path.name and r.sha256 == "unknown"), None)
+
+
 def require_expected_hash(release: Release | None, path: Path, sha256: str) -> None:
-    """WeightsError where the manifest knows the file's hash and it is another."""
+    """Raise WeightsError if the file's hash is not the one in the manifest."""
     if release is not None and release.sha256 not in ("unknown", sha256):
         raise WeightsError(
             f"{path}: its SHA-256 is {sha256}, the manifest has {release.sha256} for "

@@ -19,7 +19,10 @@ _DEPTH = 5
 
 
 def unwrap(content: Any, file: str) -> Raw:
-    """Raw tensors of the first known container; WeightsError where there is no state dict."""
+    """Return the raw tensors in the first known container.
+
+    Raises WeightsError if there is no state dict.
+    """
     path: list[str] = []
     beside: list[str] = []
     notes: dict[str, Any] = {}
@@ -66,7 +69,7 @@ def _tensor(name: Any, value: Any, file: str) -> Tensor:
 
 
 def _strip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without a prefix that every name has."""
+    """Remove a prefix that every name has."""
     for wrapper in WRAPPERS:
         if tensors and all(name.startswith(wrapper) for name in tensors):
             return _strip({name.removeprefix(wrapper): t for name, t in tensors.items()})
@@ -74,5 +77,5 @@ def _strip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def plain(value: Namespace | Any) -> Any:
-    """A namespace (argparse's) as the dict it is."""
+    """Return a namespace (argparse's) as a dict, any other value as it is."""
     return vars(value) if isinstance(value, Namespace) else value

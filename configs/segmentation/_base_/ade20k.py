@@ -26,5 +26,5 @@ max_iters = 160_000
 warmup_iters = 1500
 weight_decay = 0.05
 workers = 4
-save_interval = 2000
+checkpoint_steps = 2000
 tensorboard = True

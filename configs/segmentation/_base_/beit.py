@@ -3,7 +3,6 @@
 _base_ = ["upernet.py", "ade20k.py"]
 
 pixels = "imagenet"
-decay_rule = "vit"  # mmcv_custom/layer_decay_optimizer_constructor.py
-amp = True
-test_ratios = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of a multi-scale test, flipped as well
-test_resize = "at_least_crop"  # of a multi-scale test: mmcv_custom SETR_Resize
+layer_decay_rule = "vit"  # mmcv_custom/layer_decay_optimizer_constructor.py
+precision = "fp16"  # use_fp16=True (apex O1)
+tta = dict(resize="at_least_crop")  # *_ms.py: mmcv_custom SETR_Resize, sliding window

@@ -13,10 +13,14 @@ scale_range = (0.5, 2.0)
 # Evaluation: the "whole" image, or "slide" a window of crop_size by `stride`
 test_mode = "whole"
 stride = None
-views = "single"  # "multiscale": all of test_ratios, each with its mirror image
-test_ratios = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-test_resize = "keep_ratio"  # of views; "at_least_crop": the short side is never below the crop's
-test_cfg = dict(mode="${test_mode}", crop_size="${crop_size}", stride="${stride}")
+tta = dict(  # multi-scale test
+    on=False,
+    ratios=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75),  # of `scale`
+    flip=True,  # each ratio with its mirror image
+    resize="keep_ratio",  # "at_least_crop": the short side is never below the crop's
+    mode=None,  # "whole" or "slide"; None: test_mode
+)
+test_cfg = dict(mode="${evaluation_mode}", crop_size="${crop_size}", stride="${stride}")
 
 test_pipeline = [  # labels after Resize: figures are taken at the size of the file
     dict(type="LoadImageFromFile"),
@@ -25,14 +29,23 @@ test_pipeline = [  # labels after Resize: figures are taken at the size of the f
     dict(type="PackSegInputs", meta_keys="${meta_keys}"),
 ]
 meta_keys = (
-    "img_path", "seg_map_path", "ori_shape", "img_shape", "pad_shape", "scale_factor", "flip",
-    "flip_direction", "reduce_zero_label",
-)  # fmt: skip
-val_limit = None  # evaluate the first images alone
+    "img_path",
+    "image_name",
+    "seg_map_path",
+    "ori_shape",
+    "img_shape",
+    "pad_shape",
+    "scale_factor",
+    "flip",
+    "flip_direction",
+    "reduce_zero_label",
+)
+val_limit = None  # evaluate only so many images, the first ones
 
 train_dataloader = dict(
     batch_size="${device_batch}",
     num_workers="${workers}",
+    pin_memory="${pin_memory}",
     sampler=dict(type="PositionSampler", batch_size="${device_batch}"),
     dataset=dict(
         type="LabelledImages",
@@ -50,7 +63,8 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=1,
     num_workers="${workers}",
-    sampler=dict(type="DefaultSampler", shuffle=False),
+    pin_memory="${pin_memory}",
+    sampler=dict(type="DefaultSampler", shuffle=False, round_up=False),  # each image once
     dataset=dict(
         type="LabelledImages",
         data_root="${data_root}",

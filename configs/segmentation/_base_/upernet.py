@@ -4,10 +4,15 @@
 freeze = "none"  # "backbone": train pyramid and heads alone
 head_channels = 512
 aux_channels = 256
-drop_path = 0.0
+drop_path_rate = 0.0
 pixels = "weights"
-checkpointing = False  # recompute activations of the backbone in the backward pass: less memory
-image_size = None  # plain ViTs: size at which position parameters are stored; None: the weights'
+grad_checkpointing = (
+    False  # recompute activations of the backbone in the backward pass: less memory
+)
+# Plain ViTs alone:
+image_size = None  # size at which position parameters are stored; None: the weights'
+relative_position = False  # add fresh relative position tables to a ViT that has none
+layer_scale = None  # e.g. 1.0: add fresh layer scales to a ViT that has none, at this value
 
 model = dict(
     type="TransferSegmentor",
@@ -28,12 +33,15 @@ model = dict(
         arch_args="${arch_args}",
         fresh="${fresh}",
         unused="${unused}",
-        drop_path_rate="${drop_path}",
+        drop_path_rate="${drop_path_rate}",
         freeze="${freeze}",
-        checkpointing="${checkpointing}",
+        checkpointing="${grad_checkpointing}",
         vit=dict(
-            pyramid="blocks", image_size="${image_size}"
-        ),  # unilm .../backbone/beit.py: four blocks, scaled
+            pyramid="blocks",  # unilm .../backbone/beit.py: four blocks, scaled
+            image_size="${image_size}",
+            relative_position="${relative_position}",
+            layer_scale="${layer_scale}",
+        ),
     ),
     decode_head=dict(
         type="UPerHead",

@@ -6,7 +6,8 @@ from PIL import Image
 
 from pretrain.checks import parallel
 from pretrain.checks.findings import Finding, Findings, errors, refuse_errors
-from pretrain.checks.images import check_image_folder, check_images, read_images
+from pretrain.checks.images import check_images, read_images
+from pretrain.data.readable import check_images_at
 
 
 @pytest.fixture
@@ -30,15 +31,15 @@ def codes(findings):
 
 
 def test_a_good_folder_has_no_findings(folder):
-    assert check_image_folder(folder) == []
-    assert check_image_folder(folder, decode=False) == []
+    assert check_images_at(folder) == []
+    assert check_images_at(folder, decode=False) == []
 
 
 @pytest.mark.parametrize("decode", [True, False])
 @pytest.mark.parametrize("name", ["a.jpg", "sub/b.png", "sub/deep/c.bmp"])
 def test_a_truncated_file_is_found_with_and_without_decoding(folder, name, decode):
     cut(folder / name)
-    (finding,) = check_image_folder(folder, decode=decode)
+    (finding,) = check_images_at(folder, decode=decode)
     assert (finding.level, finding.code) == ("error", "image-unreadable")
     assert finding.where.endswith(name)
     assert finding.where in finding.fix
@@ -48,7 +49,7 @@ def test_a_truncated_file_is_found_with_and_without_decoding(folder, name, decod
 def test_empty_and_renamed_files_are_found(folder, decode):
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.jpg").write_text("hello")
-    findings = check_image_folder(folder, decode=decode)
+    findings = check_images_at(folder, decode=decode)
     assert codes(findings) == [("error", "image-unreadable")] * 2
     assert findings[0].message == "the file is empty"
 
@@ -59,15 +60,15 @@ def test_a_listed_file_that_does_not_exist(folder):
 
 
 def test_no_images_and_no_folder(tmp_path):
-    assert codes(check_image_folder(tmp_path)) == [("error", "no-images")]
-    assert codes(check_image_folder(tmp_path / "gone")) == [("error", "folder-missing")]
+    assert codes(check_images_at(tmp_path)) == [("error", "no-images")]
+    assert codes(check_images_at(tmp_path / "gone")) == [("error", "folder-missing")]
 
 
 def test_warnings_for_small_deep_and_repeated_images(folder):
     (folder / "again.jpg").write_bytes((folder / "a.jpg").read_bytes())
     Image.new("RGB", (8, 100)).save(folder / "small.png")
     Image.fromarray(np.full((64, 64), 40_000, np.uint16)).save(folder / "deep.png")
-    found = codes(check_image_folder(folder))
+    found = codes(check_images_at(folder))
     assert found == [("warning", f"image-{c}") for c in ("depth", "small", "twice")]
 
 
@@ -82,7 +83,7 @@ def test_sizes_are_those_after_exif_rotation(folder):
 def test_processes_find_the_same(folder, monkeypatch):
     cut(folder / "a.jpg")
     monkeypatch.setattr(parallel, "POOL_FROM", 1)
-    assert check_image_folder(folder, workers=2) == check_image_folder(folder)
+    assert check_images_at(folder, workers=2) == check_images_at(folder)
 
 
 def test_errors_are_refused_in_one_sentence_and_can_be_allowed():

@@ -22,7 +22,9 @@ from pretrain.data.augment import augment, jitter_colors, random_box
 from pretrain.data.batches import Batch, ImageSamples, loader, normalise, unnormalise
 from pretrain.data.masks import random_visible
 from pretrain.data.order import BatchShare, Order
-from pretrain.data.sources import Files, digest, open_images, read_image, readable
+from pretrain.data.readable import readable
+from pretrain.data.reading import read_image
+from pretrain.data.sources import Files, digest, open_images
 from pretrain.schedule import RunLength
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -89,7 +91,7 @@ def test_a_step_is_split_as_little_as_the_device_allows() -> None:
         world=8, rank=0, batch=256, accumulation_steps=2
     )
     assert (
-        str(BatchShare.of(4096, 200, 8)) == "4096 images a step = 8 devices x 128 x 4 accumulated"
+        str(BatchShare.of(4096, 200, 8)) == "4096 images per step = 8 devices x 128 x 4 accumulated"
     )
     with pytest.raises(ValueError, match="batch_size=10 cannot be shared by 4"):
         BatchShare.of(10, 8, 4)
@@ -129,11 +131,11 @@ import signal, sys
 from pathlib import Path
 from tests.pretrain.data.test_batches import ORDER, samples
 from pretrain.data.batches import loader
-from pretrain.data.order import Split
+from pretrain.data.order import BatchShare
 
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda *_: None)  # as a run does, which finishes its step first
-batches = loader(samples(Path(sys.argv[1])), ORDER, Split.of(8, 8), 20, 0, 2, False)
+batches = loader(samples(Path(sys.argv[1])), ORDER, BatchShare.of(8, 8), 20, 0, 2, False)
 for _ in range(4):
     next(batches)
 print("reading", flush=True)

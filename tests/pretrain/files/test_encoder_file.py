@@ -19,6 +19,7 @@ from pretrain.files.encoder_file import (
     read_identity,
     write_encoder,
 )
+from pretrain.files.lineage import Stage
 from pretrain.files.write import atomic_write, remove_unfinished
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -91,8 +92,34 @@ def test_a_method_that_is_no_plain_name_is_refused(method: object, tmp_path: Pat
         with pytest.raises(ValueError, match=r"e\.safetensors.*method must be a short name"):
             read(path)
     with pytest.raises(ValueError, match="method must be a short name"):
-        replace(IDENTITY, method=method)
-    assert replace(IDENTITY, method="dino_v2.1+x-y").method == "dino_v2.1+x-y"
+        replace(IDENTITY, method=method, stages=())
+    assert replace(IDENTITY, method="dino_v2.1+x-y", stages=()).method == "dino_v2.1+x-y"
+
+
+STAGES = (
+    Stage("fcmae", data="IN1K", labels=False, epochs=1600, input_size=224, seed=3),
+    Stage("supervised", data="IN1K", labels=True, epochs=100, started_from="ab" * 32),
+)
+
+
+def test_a_lineage_goes_through_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "e.safetensors"
+    identity = replace(IDENTITY, method="fcmae+supervised", stages=STAGES)
+    write_encoder(path, {"a": torch.ones(1)}, identity)
+    assert read_identity(path).stages == STAGES
+    with pytest.raises(ValueError, match="method 'fcmae' is not that of the stages"):
+        replace(identity, method="fcmae")
+
+
+def test_a_file_of_the_first_format_has_the_stage_that_its_method_tells(tmp_path: Path) -> None:
+    path = tmp_path / "e.safetensors"
+    metadata = IDENTITY.to_metadata() | {"format": "mim-transfer-encoder/1"}
+    del metadata["stages"]
+    save_file({"a": torch.ones(1)}, path, metadata=metadata)
+    assert read_identity(path).stages == (Stage("spark", labels=False, steps=7),)
+    save_file({"a": torch.ones(1)}, path, metadata=metadata | {"format": "mim-transfer-encoder/2"})
+    with pytest.raises(ValueError, match="header lacks stages"):
+        read_identity(path)
 
 
 def test_the_first_tensor_that_is_not_finite_is_named() -> None:

@@ -113,7 +113,7 @@ def test_tokenizer_is_frozen_and_outside_the_state() -> None:
     assert model.token_image_size == 32
     assert not [name for name, _ in model.named_parameters() if "tokenizer" in name]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    model(*batch()).backward()
+    model(*batch())["loss"].backward()
     optimizer.step()
     assert tokenizer.digest() == before
     model.double()
@@ -151,10 +151,31 @@ def test_reconstruction_decodes_true_and_predicted_tokens() -> None:
     assert not torch.equal(model.reconstruct(images, visible, token_images), shown)
 
 
+def test_the_loss_is_that_of_the_masked_patches_alone() -> None:
+    """Whatever the most is that a mask may hide; a mask that hides more is refused."""
+    model = tiny_beit(vocab_size=32).eval()
+    images, visible, _ = batch()
+    tokens = torch.randint(32, (2, 16))
+    masked = ~visible.flatten(1)
+    logits = model.logits(images, visible)
+    likeliest = logits.argmax(1)
+    right = torch.arange(len(likeliest)) % 3 == 0  # a third of them
+    tokens[masked] = torch.where(right, likeliest, (likeliest + 1) % 32)
+    expected = torch.nn.functional.cross_entropy(logits, tokens[masked])
+    largest = int((~visible).flatten(1).sum(1).max())
+    for model.most_masked in (16, largest):
+        scores = model.score_tokens(images, visible, tokens)
+        assert scores["loss"].item() == pytest.approx(expected.item(), rel=1e-6)
+        assert scores["mlm_acc"].item() == pytest.approx(right.float().mean().item())
+    model.most_masked = largest - 1
+    with pytest.raises(ValueError, match=f"hides more than {largest - 1}"):
+        model.loss_from_tokens(images, visible, tokens)
+
+
 def test_misuse_is_explained() -> None:
     with pytest.raises(ValueError, match="needs a tokenizer"):
         BEiT(arch_args=TINY, image_size=64)
-    with pytest.raises(ValueError, match="no timm Beit"):
+    with pytest.raises(ValueError, match="not a timm Beit"):
         BEiT(arch="vit_tiny_patch16_224", arch_args={}, image_size=224, vocab_size=8)
     model = tiny_beit(tokenizer=tiny_tokenizer())
     images, visible, _ = batch()

@@ -1,5 +1,6 @@
 """Every broken folder of label maps gives its finding; a good one gives none."""
 
+import os
 from collections import Counter
 
 import numpy as np
@@ -142,3 +143,24 @@ def test_the_class_count_comes_from_classes_txt(root):
     assert class_count(root) == 150
     (root / "classes.txt").write_text("one\ntwo\nthree\n")
     assert class_count(root) == 3
+
+
+@pytest.mark.parametrize("value", [0, 255])
+@pytest.mark.parametrize("full", [True, False])
+def test_a_split_of_which_every_pixel_is_ignored(root, value, full):
+    for name in "ab":
+        ignored = np.full(SIZE, value, np.uint8)
+        Image.fromarray(ignored).save(root / f"annotations/validation/{name}.png")
+    found = [f for f in check(root, full=full) if f.level == "error"]
+    assert [(f.code, f.where) for f in found] == [
+        ("labels-ignored", str(root / "annotations/validation"))
+    ]
+    zero_counts = check(root, full=full, zero_is_other=False)
+    assert ("error", "labels-ignored") in codes(zero_counts) or value == 0
+
+
+def test_what_is_not_a_file_is_not_an_image(root):
+    (root / "images/training/a.jpg").unlink()
+    (root / "images/training/a.jpg").symlink_to("nowhere.jpg")
+    os.mkfifo(root / "images/training/c.jpg")  # reading it would wait for ever
+    assert codes(check(root)) == [("error", "image-missing")]

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 
 from pretrain.checks import parallel
 from pretrain.checks.findings import errors
-from pretrain.checks.images import check_image_folder
+from pretrain.data.readable import check_images_at
 from transfer.datasets.ade20k_checks import ade20k, check_ade20k, class_count
 from transfer.datasets.coco_checks import check_coco, coco2017
 from transfer.datasets.shapes.files import ShapesSettings, draw_picture, make_shapes
@@ -101,7 +101,7 @@ def test_the_made_data_passes_the_checks(made):
     assert not errors(check_coco(coco2017(made), full=True))
     assert class_count(made) == len(SEGMENTATION_CLASSES) == len(PALETTE)
     assert not errors(check_ade20k(ade20k(made), classes=class_count(made), full=True))
-    assert not errors(check_image_folder(made / "unlabelled"))
+    assert not errors(check_images_at(made / "unlabelled"))
     assert len(list((made / "unlabelled").iterdir())) == SMALL.unlabelled
 
 

@@ -91,6 +91,14 @@ def test_the_best_of_an_image_count_over_all_categories(truth: Any, found: Any) 
     assert coco_metrics(truth, found, max_detections=2).metrics["APr_box"] == 0
 
 
+def test_an_image_of_which_nothing_is_known_may_have_detections(truth: Any) -> None:
+    """faster-coco-eval fails where all detections of an image without objects are ignored."""
+    truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] == 1]
+    right, nowhere = thing(1, RARE, HERE, score=0.5), thing(2, COMMON, HERE, score=0.9)
+    metrics = coco_metrics(truth, [right, nowhere]).metrics
+    assert metrics["APr_box"] == metrics["APr_mask"] == pytest.approx(100)
+
+
 def test_other_engines_are_refused(truth: Any, found: Any) -> None:
     with pytest.raises(ValueError, match="LVIS needs faster-coco-eval"):
         coco_metrics(truth, found, engine="pycocotools")

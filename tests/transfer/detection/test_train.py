@@ -18,7 +18,7 @@ from pretrain.run.loop import Loop
 from pretrain.run.stop import NotFiniteError, Stopped
 from tests.transfer.detection.conftest import CONFIG, TINY
 from transfer.detection import checkpoint
-from transfer.detection.config import load_config
+from transfer.detection.config import ConfigError, load_config
 from transfer.detection.evaluation.evaluate import evaluate
 from transfer.detection.evaluation.evaluator import CocoEvaluator
 from transfer.detection.run import eval_only, run
@@ -130,14 +130,19 @@ def test_evaluating_a_finished_run_leaves_its_record_as_it_is(tiny: Tiny) -> Non
     figures = eval_only(tiny("out", "model.score_threshold=0.5", "optimizer.lr=0.5"))
     after = contents(out)
     assert {name: after.pop(name) for name in before} == before
-    folder = out / next(iter(after)).split("/")[0]
-    assert {path.name for path in folder.iterdir()} == {"coco_instances_results.json", "eval.json"}
-    found = json.loads((folder / "eval.json").read_text())
-    assert found["metrics"] == figures
-    assert set(found["changed"]) == {"model", "optimizer"}
-    assert [side["lr"] for side in found["changed"]["optimizer"]] == [
-        result.protocol["optimizer"]["lr"], 0.5,
-    ]  # fmt: skip
+    (path,) = out.glob("evals/*.json")
+    found = read_result(path)
+    assert found.metrics == figures
+    assert set(after) == {
+        f"evals/{path.name}", f"evals/{path.stem}/coco_instances_results.json"
+    }  # fmt: skip
+    assert found.eval["score_threshold"] == 0.5
+    assert (found.train, found.train_hash, found.cost) == (
+        result.train, result.train_hash, result.cost
+    )  # fmt: skip  # trained as it was, not as the command line says now
+    assert found.eval_hash != result.eval_hash
+    with pytest.raises(ConfigError, match=r"another network .*anchor_sizes"):
+        eval_only(tiny("out", "model.anchor_sizes=[8, 16, 32, 64, 96]"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from transfer.features import TimmFeatures
@@ -237,3 +238,54 @@ def test_shared_table_becomes_one_a_block():
 def test_refusals_say_why(arguments, message):
     with pytest.raises(ValueError, match=message):
         TimmFeatures(**arguments)
+
+
+@pytest.mark.parametrize(("arch", "args"), VITS[:2])
+def test_added_tables_and_scales_change_nothing_until_they_are_trained(arch, args):
+    """Relative positions start at zero and layer scales at 1.0, as in the MAE recipe."""
+    plain = TimmFeatures(arch, args).eval()
+    more = TimmFeatures(arch, args, relative_position=True, layer_scale=1.0).eval()
+    missing, spare = more.encoder.load_state_dict(plain.encoder.state_dict(), strict=False)
+    assert set(missing) == more.added
+    assert len(more.added) == 3 * 4
+    assert not spare
+    images = torch.randn(2, 3, 64, 96)
+    for a, b in zip(plain(images).values(), more(images).values(), strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-5, atol=1e-5)
+    _randomise(more)  # the tables
+    assert not torch.allclose(more(images)["res5"], plain(images)["res5"], atol=1e-2)
+
+
+def test_added_tables_are_read_as_beits(monkeypatch):
+    """The bias of a ViT's attention is the one that BEiT takes from the same table."""
+    args = {"img_size": (64, 96), "depth": 1, "embed_dim": 48, "num_heads": 3}
+    vit = TimmFeatures("vit_tiny_patch16_224", args, relative_position=True).eval()
+    beit = TimmFeatures("beit_base_patch16_224", args).eval()
+    assert vit.has_relative_position
+    table = torch.randn_like(vit.encoder.blocks[0].attn.relative_position_bias_table)
+    seen = []
+    attend = F.scaled_dot_product_attention
+
+    def record(*inputs, attn_mask=None, **more):
+        seen.append(attn_mask)
+        return attend(*inputs, attn_mask=attn_mask, **more)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", record)
+    for features in (vit, beit):
+        features.encoder.blocks[0].attn.relative_position_bias_table.data.copy_(table)
+        features(torch.randn(1, 3, 96, 64))  # another grid than the stored one
+    assert torch.equal(*seen)
+
+
+@pytest.mark.parametrize(
+    ("arch", "args", "options"),
+    [
+        ("resnet18", {}, {"relative_position": True}),
+        (*VITS[2], {"relative_position": True}),
+        (*VITS[2], {"layer_scale": 1.0}),
+        ("vit_tiny_patch16_224", {"depth": 2, "init_values": 0.1}, {"layer_scale": 1.0}),
+    ],
+)
+def test_what_has_them_or_cannot_take_them_is_refused(arch, args, options):
+    with pytest.raises(ValueError, match=r"relative_position=True is for|layer_scale=1\.0"):
+        TimmFeatures(arch, args, **options)

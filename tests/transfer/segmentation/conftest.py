@@ -41,11 +41,21 @@ def scenes(tmp_path_factory) -> Path:
 def tiny(scenes) -> list[str]:
     """Options that make custom.py a run of six steps on the scenes."""
     return [
-        f"data_root={scenes}", "classes=noise,square,stripe", "arch=convnext_atto", TINY_NET,
-        "crop_size=(64, 64)", "scale=(256, 64)", "head_channels=8", "batch_size=4", "max_iters=6",
-        "warmup_iters=2", "save_interval=2", "log_interval=2", "drop_path=0.2",
+        f"data_root={scenes}",
+        "classes=noise,square,stripe",
+        "arch=convnext_atto",
+        TINY_NET,
+        "crop_size=(64, 64)",
+        "scale=(256, 64)",
+        "head_channels=8",
         "aux_channels=8",
-    ]  # fmt: skip
+        "batch_size=4",
+        "max_iters=6",
+        "warmup_iters=2",
+        "checkpoint_steps=2",
+        "log_steps=2",
+        "drop_path_rate=0.2",
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +75,7 @@ def segment():
 @pytest.fixture
 def evaluate():
     """evaluate(options, folder, ...) of custom.py, as --eval-only does."""
-    from transfer.segmentation import run
     from transfer.segmentation.config import load_config
+    from transfer.segmentation.run import evaluate
 
-    return lambda options, folder, **how: run.evaluate(load_config(CUSTOM, options), folder, **how)
+    return lambda options, folder, **how: evaluate(load_config(CUSTOM, options), folder, **how)

@@ -1,13 +1,14 @@
-"""Our backbone against MMSegmentation's own BEiT and its pyramid, on the same weights."""
+"""Our backbone against MMSegmentation's own BEiT and MAE and their pyramid, on the same weights."""
 
 import re
 
 import pytest
 import torch
-from mmseg.models.backbones import BEiT
+from mmseg.models.backbones import MAE, BEiT
 from mmseg.models.necks import Feature2Pyramid
 
 from transfer.segmentation.backbone import TimmBackbone
+from transfer.segmentation.config import fill_in, load_config
 
 RENAMES = (
     (r"^layers\.", "blocks."),
@@ -29,9 +30,15 @@ def pair():
     """MMSegmentation's BEiT with its pyramid, and ours with the same weights, 64 px, 4 blocks."""
     torch.manual_seed(0)
     theirs = BEiT(
-        img_size=(64, 64), embed_dims=24, num_layers=4, num_heads=2, out_indices=(0, 1, 2, 3),
-        qv_bias=True, init_values=0.1, norm_cfg={"type": "LN", "eps": 1e-6},
-    )  # fmt: skip
+        img_size=(64, 64),
+        embed_dims=24,
+        num_layers=4,
+        num_heads=2,
+        out_indices=(0, 1, 2, 3),
+        qv_bias=True,
+        init_values=0.1,
+        norm_cfg={"type": "LN", "eps": 1e-6},
+    )
     theirs.eval()  # returns nothing
     pyramid = Feature2Pyramid(24, rescales=[4, 2, 1, 0.5], norm_cfg={"type": "BN"})
     pyramid.eval()
@@ -73,3 +80,35 @@ def test_the_gradients_are_equal(pair):
     for name, grad in grads.items():
         scale = grad.abs().max().clamp(min=1e-6)
         torch.testing.assert_close(own[name].grad / scale, grad / scale, rtol=1e-4, atol=1e-4)
+
+
+def test_mae_is_mmsegmentations():
+    """The net of mmsegmentation's MAE recipe: tables of zeros, layer scales of 1, biases of k."""
+    torch.manual_seed(0)
+    sizes = {"img_size": (64, 64), "embed_dims": 64, "num_layers": 4, "num_heads": 1}
+    theirs = MAE(
+        **sizes, out_indices=(0, 1, 2, 3), init_values=1.0, norm_cfg={"type": "LN", "eps": 1e-6}
+    )
+    theirs.eval()  # returns nothing
+    cfg = load_config("configs/segmentation/mae_base_upernet_512.py", ["image_size=64"])
+    vit = {**fill_in(cfg).model.backbone.vit, "pyramid": None, "blocks": (0, 1, 2, 3)}
+    arch_args = {"embed_dim": 64, "depth": 4, "num_heads": 1}
+    ours = TimmBackbone("none", "vit_base_patch16_224", arch_args, vit=vit).eval()
+    own = dict(ours.features.encoder.named_parameters())
+    given = {mae_name(name): p for name, p in theirs.named_parameters()}
+    assert set(own) == set(given)
+    for name in own:
+        if name.endswith((".gamma", "_table")):
+            assert torch.equal(own[name], given[name]), f"{name} does not begin as theirs"
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    ours.features.encoder.load_state_dict(given, strict=True)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        for a, b in zip(ours(images), theirs(images), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def mae_name(name: str) -> str:
+    """A name of MMSegmentation's MAE in timm's words for a ViT."""
+    return re.sub(r"\.gamma_(\d)$", r".ls\1.gamma", timm_name(name))

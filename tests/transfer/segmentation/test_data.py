@@ -98,10 +98,17 @@ def folders(tmp_path, label=None):
     if label is not None:
         Image.fromarray(label).save(tmp_path / "labels/train/b.png")
     return {
-        "data_root": str(tmp_path), "train_images": "images/train", "val_images": "images/val",
-        "train_labels": "labels/train", "val_labels": "labels/val", "image_suffix": None,
-        "label_suffix": ".png", "num_classes": 2, "reduce_zero_label": False, "allow_findings": [],
-    }  # fmt: skip
+        "data_root": str(tmp_path),
+        "train_images": "images/train",
+        "val_images": "images/val",
+        "train_labels": "labels/train",
+        "val_labels": "labels/val",
+        "image_suffix": None,
+        "label_suffix": ".png",
+        "num_classes": 2,
+        "reduce_zero_label": False,
+        "allow_findings": [],
+    }
 
 
 def test_good_data_pass(tmp_path):

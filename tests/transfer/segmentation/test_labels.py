@@ -16,9 +16,11 @@ CLASSES = np.array([[255, 0, 1, 2], [149, 255, 0, 255]], np.uint8)
 
 def results(path, offset, classes=150):
     return {
-        "seg_map_path": str(path), "reduce_zero_label": offset, "num_classes": classes,
+        "seg_map_path": str(path),
+        "reduce_zero_label": offset,
+        "num_classes": classes,
         "seg_fields": [],
-    }  # fmt: skip
+    }
 
 
 def test_offset_by_hand():
@@ -104,8 +106,12 @@ def test_the_data_set_hands_the_offset_to_the_loader_alone(tmp_path):
     Image.fromarray(FILE).save(tmp_path / "labels/a.png")
     names = [f"class {i}" for i in range(150)]
     data = LabelledImages(
-        str(tmp_path), "images", "labels", names, reduce_zero_label=True,
+        str(tmp_path),
+        "images",
+        "labels",
+        names,
+        reduce_zero_label=True,
         pipeline=[LoadLabels()],
-    )  # fmt: skip
+    )
     assert np.array_equal(data[0]["gt_seg_map"], CLASSES)
     assert data.label_map is None

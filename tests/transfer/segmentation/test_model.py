@@ -43,10 +43,18 @@ def encoder_file(path, arch="resnet18", arch_args=None, std=(0.5, 0.5, 0.5)):
     torch.manual_seed(1)
     net = timm.create_model(arch, pretrained=False, num_classes=0, **(arch_args or {}))
     identity = EncoderIdentity(
-        arch=arch, arch_args=arch_args or {}, method="spark", input_size=64,
-        pixel_mean=(0.4, 0.5, 0.6), pixel_std=std, color_order="RGB", steps=1, recipe={},
-        suite_version="0", commit="0",
-    )  # fmt: skip
+        arch=arch,
+        arch_args=arch_args or {},
+        method="spark",
+        input_size=64,
+        pixel_mean=(0.4, 0.5, 0.6),
+        pixel_std=std,
+        color_order="RGB",
+        steps=1,
+        recipe={},
+        suite_version="0",
+        commit="0",
+    )
     write_encoder(path, net.state_dict(), identity)
     return load_file(path)
 
@@ -62,7 +70,7 @@ def build(scenes, *options):
 def test_weights_pixels_and_channels_reach_the_segmentor(scenes, tmp_path):
     tensors = encoder_file(tmp_path / "encoder.safetensors")
     cfg = build(scenes, f"weights={tmp_path / 'encoder.safetensors'}")
-    model = build_runner(cfg, tmp_path / "run").core
+    model = build_runner(cfg, tmp_path / "run").unwrapped_model
     model.init_weights()  # as MMEngine does before training
     for name, tensor in model.backbone.features.encoder.state_dict().items():
         assert torch.equal(tensor, tensors[name]), name
@@ -75,7 +83,7 @@ def test_weights_pixels_and_channels_reach_the_segmentor(scenes, tmp_path):
 
 def test_no_class_owns_the_classifier_from_the_start(scenes, tmp_path):
     """With MMSegmentation's std of 0.01 short runs of ViTs on few labels predicted one class."""
-    model = build_runner(build(scenes, "arch=resnet18"), tmp_path / "run").core
+    model = build_runner(build(scenes, "arch=resnet18"), tmp_path / "run").unwrapped_model
     model.init_weights()
     assert model.decode_head.conv_seg.weight.std() > 0.1
 
@@ -83,7 +91,7 @@ def test_no_class_owns_the_classifier_from_the_start(scenes, tmp_path):
 def test_pixels_reach_the_encoder_as_the_weights_want_them(scenes, tmp_path):
     encoder_file(tmp_path / "encoder.safetensors")
     cfg = build(scenes, f"weights={tmp_path / 'encoder.safetensors'}")
-    model = build_runner(cfg, tmp_path / "run").core
+    model = build_runner(cfg, tmp_path / "run").unwrapped_model
     bgr = torch.tensor([153.0, 127.5, 102.0]).view(3, 1, 1).expand(3, 64, 64)  # mean colour
     from mmseg.structures import SegDataSample
 
@@ -95,7 +103,7 @@ def test_pixels_reach_the_encoder_as_the_weights_want_them(scenes, tmp_path):
 def test_published_recipes_keep_imagenet_pixels(scenes, tmp_path):
     encoder_file(tmp_path / "encoder.safetensors")
     cfg = build(scenes, f"weights={tmp_path / 'encoder.safetensors'}", "pixels=imagenet")
-    model = build_runner(cfg, tmp_path / "run").core
+    model = build_runner(cfg, tmp_path / "run").unwrapped_model
     assert model.data_preprocessor.mean.flatten().tolist() == pytest.approx(
         [123.675, 116.28, 103.53]
     )
@@ -110,7 +118,7 @@ def test_an_encoder_of_another_architecture_is_refused(scenes, tmp_path):
 
 def test_beit_gets_its_pyramid_of_blocks(scenes, tmp_path):
     cfg = build(scenes, "arch=beit_base_patch16_224", f"arch_args={json.dumps(VIT)}")
-    model = build_runner(cfg, tmp_path / "run").core.eval()
+    model = build_runner(cfg, tmp_path / "run").unwrapped_model.eval()
     with torch.no_grad():
         maps = model.backbone(torch.randn(1, 3, 64, 96))
     assert [tuple(m.shape[1:]) for m in maps] == [(24, 16, 24), (24, 8, 12), (24, 4, 6), (24, 2, 3)]
@@ -119,7 +127,7 @@ def test_beit_gets_its_pyramid_of_blocks(scenes, tmp_path):
 def test_parameter_groups_cover_every_parameter_once(scenes, tmp_path):
     arch_args = json.dumps({"depths": [1, 1, 2, 1], "dims": [8, 12, 16, 24]})
     cfg = build(scenes, "arch=convnextv2_atto", f"arch_args={arch_args}")
-    model = build_runner(cfg, tmp_path / "run").core
+    model = build_runner(cfg, tmp_path / "run").unwrapped_model
     groups = parameter_groups(model, 1.0, 0.05, decay=0.5, rule="convnext_stage_wise", num_layers=6)
     names = [n for g in groups for n in g["names"]]
     assert sorted(names) == sorted(n for n, _ in model.named_parameters())
@@ -137,7 +145,7 @@ def test_parameter_groups_cover_every_parameter_once(scenes, tmp_path):
 
 def test_a_frozen_backbone_has_no_group(scenes, tmp_path):
     cfg = build(scenes, "arch=resnet18", "freeze=backbone")
-    model = build_runner(cfg, tmp_path / "run").core
+    model = build_runner(cfg, tmp_path / "run").unwrapped_model
     names = [n for g in parameter_groups(model, 1.0, 0.05) for n in g["names"]]
     assert names
     assert not any("encoder" in name for name in names)

@@ -25,5 +25,5 @@ def test_a_run_draws_itself_and_can_be_drawn_again(segment, tiny, tmp_path):
 
 
 def test_another_folder_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
+    with pytest.raises(FileNotFoundError, match="no training state"):
         draw(tmp_path, tmp_path / "x.png", 1)

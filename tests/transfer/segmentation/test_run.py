@@ -2,21 +2,22 @@
 
 import json
 import os
+import shutil
 import signal
 
 import pytest
 import torch
 
+from pretrain.run.folder import RunFolder
+from pretrain.run.log import TIMED
+from pretrain.run.stop import NotFiniteError, Stopped
 from transfer.results.record import read_result
 from transfer.segmentation import runner as runner_module
-from transfer.segmentation.optimizer import NotFiniteError
+from transfer.segmentation.state import load
 
 
 def assert_same_weights(first, second):
-    first, second = (
-        torch.load(folder / "last.pth", weights_only=True)["state_dict"]
-        for folder in (first, second)
-    )
+    first, second = (load(folder / "state.pt")["model"] for folder in (first, second))
     assert first.keys() == second.keys()
     for name, tensor in first.items():
         assert torch.equal(tensor, second[name]), name
@@ -28,7 +29,8 @@ def assert_same_log(first, second, steps):
     )
     assert [line["step"] for line in second] == steps
     for line in (*first, *second):
-        del line["seconds"]
+        for name in TIMED:
+            line.pop(name, None)
     assert first == second
 
 
@@ -64,8 +66,10 @@ def whole(segment, tiny, tmp_path_factory):
 def test_the_record_of_a_run(whole, tmp_path):
     result = read_result(whole)
     assert (result.task, result.method, result.backbone) == (
-        "segmentation", "scratch", "convnext_atto",
-    )  # fmt: skip
+        "segmentation",
+        "scratch",
+        "convnext_atto",
+    )
     assert set(result.metrics) == {"mIoU", "mAcc", "aAcc"}
     assert set(result.per_class["IoU"]) == {"noise", "square", "stripe"}
     assert result.dataset.train_images == 16
@@ -92,7 +96,7 @@ def test_a_killed_run_goes_on_to_the_same_end(segment, tiny, whole, tmp_path, mo
 
 
 def test_accumulation_resumes_exactly(segment, tiny, tmp_path, monkeypatch):
-    tiny = [*tiny, "accumulation=2", "log_interval=3"]
+    tiny = [*tiny, "accumulation_steps=2", "log_steps=3"]
     segment(tiny, tmp_path / "whole")
     with monkeypatch.context() as patch:
         stop_after(patch, 7, kill)
@@ -105,13 +109,39 @@ def test_accumulation_resumes_exactly(segment, tiny, tmp_path, monkeypatch):
     assert_same_log(tmp_path / "whole", tmp_path / "broken", steps=[3, 6])
 
 
-def test_sigterm_saves_and_stops(segment, tiny, whole, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_stops(segment, tiny, whole, tmp_path, monkeypatch, number):
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        stop_after(patch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        assert segment(tiny, tmp_path / "stopped") is None
-    assert torch.load(tmp_path / "stopped/last.pth", weights_only=True)["meta"]["iter"] == 3
+        stop_after(patch, 3, lambda: os.kill(os.getpid(), number))
+        with pytest.raises(Stopped) as stopped:
+            segment(tiny, tmp_path / "stopped")
+    assert stopped.value.code == 128 + number
+    assert load(tmp_path / "stopped/state.pt")["step"] == 3
     segment(tiny, tmp_path / "stopped", resume=True)
     assert_same_weights(whole, tmp_path / "stopped")
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
+
+
+def test_a_signal_during_the_last_evaluation_stops_it(segment, tiny, whole, tmp_path, monkeypatch):
+    from transfer.segmentation.iou import ExactIoU
+
+    process = ExactIoU.process
+
+    def signalled(self, *args, **kwargs):
+        os.kill(os.getpid(), signal.SIGTERM)
+        process(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExactIoU, "process", signalled)
+        with pytest.raises(Stopped):
+            segment(tiny, tmp_path)
+    assert load(tmp_path / "state.pt")["step"] == 6
+    assert not (tmp_path / "result.json").exists()
+    resumed = segment(tiny, tmp_path, resume=True)
+    assert resumed.metrics == read_result(whole).metrics
+    assert_same_weights(whole, tmp_path)
+    assert_same_log(whole, tmp_path, steps=[2, 4, 6])
 
 
 def contents(folder):
@@ -127,39 +157,41 @@ def test_evaluation_alone_repeats_the_figures(evaluate, tiny, whole):
 
 
 def test_evaluating_an_unfinished_run_makes_no_record(
-    segment, evaluate, tiny, whole, tmp_path, monkeypatch, capsys
+    segment, evaluate, tiny, whole, tmp_path, monkeypatch, caplog
 ):
     with monkeypatch.context() as patch:
         stop_after(patch, 4, kill)
         with pytest.raises(KilledError):
             segment(tiny, tmp_path)
-    (tmp_path / ".last.pth.abcdefgh.tmp").write_bytes(b"a state that a run at work is writing")
+    (tmp_path / ".state.pt.abcdefgh.tmp").write_bytes(b"a state that a run at work is writing")
     before = contents(tmp_path)
     figures = evaluate([*tiny, "max_iters=4"], tmp_path)  # it is the run's length that counts
     assert set(figures) == {"mIoU", "mAcc", "aAcc"}
-    assert "unfinished: 2 of 6 steps" in capsys.readouterr().out
+    assert "unfinished: 2 of 6 steps" in caplog.text
     after = contents(tmp_path)
     assert {name: after.pop(name) for name in before} == before
     assert set(after) == {"eval-unfinished/predictions.png"}
     segment(tiny, tmp_path, resume=True)
     assert_same_weights(whole, tmp_path)
+    caplog.clear()
     assert evaluate(tiny, tmp_path) == read_result(tmp_path).metrics
-    assert "unfinished:" not in capsys.readouterr().out
+    assert "unfinished:" not in caplog.text
 
 
 def test_a_step_is_not_a_forward_pass_when_a_run_is_called_unfinished(
-    segment, evaluate, tiny, tmp_path, monkeypatch, capsys
+    segment, evaluate, tiny, tmp_path, monkeypatch, caplog
 ):
-    options = [*tiny, "accumulation=2", "max_iters=16", "warmup_iters=4", "budget=quarter"]
+    options = [*tiny, "accumulation_steps=2", "max_iters=16", "warmup_iters=4", "budget=quarter"]
     with monkeypatch.context() as patch:
         stop_after(patch, 7, kill)
         with pytest.raises(KilledError):
             segment(options, tmp_path)
     evaluate(options, tmp_path)
-    assert "unfinished: 2 of 4 steps" in capsys.readouterr().out
+    assert "unfinished: 2 of 4 steps" in caplog.text
     segment(options, tmp_path, resume=True)
+    caplog.clear()
     evaluate(options, tmp_path)
-    assert "unfinished:" not in capsys.readouterr().out
+    assert "unfinished:" not in caplog.text
 
 
 def test_nan_stops_with_the_last_good_state_and_the_images(segment, tiny, tmp_path, monkeypatch):
@@ -176,9 +208,9 @@ def test_nan_stops_with_the_last_good_state_and_the_images(segment, tiny, tmp_pa
     with pytest.raises(NotFiniteError, match=r"step 4: the loss is nan on .*\d\d\.png") as error:
         segment(tiny, tmp_path)
     assert "holds the last good state" in str(error.value)
-    saved = torch.load(tmp_path / "last.pth", weights_only=True)
-    assert saved["meta"]["iter"] == 2
-    assert all(torch.isfinite(t).all() for t in saved["state_dict"].values())
+    saved = load(tmp_path / "state.pt")
+    assert saved["step"] == 2
+    assert all(torch.isfinite(t).all() for t in saved["model"].values())
 
 
 def test_a_last_update_that_is_not_finite_gives_no_record(segment, tiny, tmp_path, monkeypatch):
@@ -194,56 +226,136 @@ def test_a_last_update_that_is_not_finite_gives_no_record(segment, tiny, tmp_pat
         step(self, **kwargs)
 
     monkeypatch.setattr(OptimWrapper, "step", bad)
-    with pytest.raises(FloatingPointError, match=r"\S+ holds values that are not finite"):
+    with pytest.raises(NotFiniteError, match=r"\S+ holds values that are not finite"):
         segment(tiny, tmp_path)
     assert not (tmp_path / "result.json").exists()
-    saved = torch.load(tmp_path / "last.pth", weights_only=True)
-    assert saved["meta"]["iter"] == 4
-    assert all(torch.isfinite(t).all() for t in saved["state_dict"].values())
+    saved = load(tmp_path / "state.pt")
+    assert saved["step"] == 4
+    assert all(torch.isfinite(t).all() for t in saved["model"].values())
 
 
-def test_resuming_with_other_settings_is_refused(segment, tiny, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("lr=0.1", r"protocol.lr: 0.003 -> 0.1"),
+        ("accumulation_steps=2", "accumulation_steps: 1 -> 2"),
+        ("precision=bf16", "protocol.precision: 'fp32' -> 'bf16'"),
+        ("seed=5", "seed: 0 -> 5"),
+        ("arch=resnet18", "arch: 'convnext_atto' -> 'resnet18'"),
+        ("arch_args={}", None),  # none given: the run's own
+        ("workers=1", None),
+    ],
+)
+def test_resuming_with_other_settings_is_refused(segment, tiny, broken, tmp_path, option, message):
+    folder = tmp_path / "run"
+    shutil.copytree(broken, folder)
+    before = contents(folder)
+    if message is None:
+        assert segment([*tiny, option], folder, resume=True)
+        return
+    with pytest.raises(ValueError, match=f"other settings.*{message}"):
+        segment([*tiny, option], folder, resume=True)
+    assert contents(folder) == before
+
+
+@pytest.fixture
+def broken(segment, tiny, tmp_path_factory, monkeypatch):
+    """The folder of a run that was killed after its first state, made once for all tests."""
+    folder = tmp_path_factory.getbasetemp() / "broken"
+    if not folder.exists():
+        with monkeypatch.context() as patch:
+            stop_after(patch, 3, kill)
+            with pytest.raises(KilledError):
+                segment(tiny, folder)
+    return folder
+
+
+def test_resuming_with_other_images_is_refused(segment, tiny, broken, scenes, tmp_path):
+    shutil.copytree(scenes, tmp_path / "scenes")
+    shutil.copytree(broken, tmp_path / "run")
+    moved = [*tiny, f"data_root={tmp_path / 'scenes'}"]
+    for kind in ("images", "labels"):
+        (tmp_path / "scenes" / kind / "train/00.png").unlink()
+    with pytest.raises(ValueError, match=r"other settings.*training_images"):
+        segment(moved, tmp_path / "run", resume=True)
+    for kind in ("images", "labels"):
+        shutil.copy(scenes / kind / "train/00.png", tmp_path / "scenes" / kind / "train/00.png")
+    assert segment(moved, tmp_path / "run", resume=True)
+
+
+def test_a_resumed_run_still_says_what_it_began_with(segment, tiny, tmp_path, monkeypatch):
+    from tests.transfer.segmentation.test_model import encoder_file
+
+    encoder = tmp_path / "encoder.safetensors"
+    encoder_file(encoder)
+    tiny = [o for o in tiny if not o.startswith("arch")] + [f"weights={encoder}"]
     with monkeypatch.context() as patch:
         stop_after(patch, 3, kill)
         with pytest.raises(KilledError):
-            segment(tiny, tmp_path)
-    with pytest.raises(ValueError, match=r"other settings: lr was 0.003, is 0.1"):
-        segment([*tiny, "lr=0.1"], tmp_path, resume=True)
+            segment(tiny, tmp_path / "run")
+    before = (tmp_path / "run/run.json").read_bytes()
+    encoder.rename(tmp_path / "moved.safetensors")  # not needed any more
+    result = segment(tiny, tmp_path / "run", resume=True)
+    assert (tmp_path / "run/run.json").read_bytes() == before
+    assert json.loads(before)["config"]["weights"] == str(encoder)
+    assert result.weights["sha256"] == json.loads(before)["weights"]
+    assert result.method == "spark"
+
+
+def test_other_weights_are_another_run(segment, tiny, broken, tmp_path):
+    from tests.transfer.segmentation.test_model import encoder_file
+
+    shutil.copytree(broken, tmp_path / "run")
+    encoder_file(tmp_path / "encoder.safetensors")
+    with pytest.raises(ValueError, match=r"other settings.*weights: 'none' -> "):
+        segment(
+            [*tiny, f"weights={tmp_path / 'encoder.safetensors'}"], tmp_path / "run", resume=True
+        )
+
+
+def test_a_second_writer_is_refused(segment, tiny, tmp_path):
+    with (
+        RunFolder(tmp_path / "run", "result.json").lock(),
+        pytest.raises(ValueError, match=r"process .* writes in"),
+    ):
+        segment(tiny, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["arch=resnot18", "arch_args={}"], "timm has no architecture"),
+        (["optim_wrapper.optimizer.betas=(2,0.9)"], "Invalid beta"),  # built by MMEngine, last
+    ],
+)
+def test_a_refused_run_leaves_no_folder(segment, tiny, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        segment([*tiny, *options], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_saved_predictions_give_the_figures_again(segment, evaluate, tiny, tmp_path):
     from transfer.segmentation.config import load_config
     from transfer.segmentation.run import score
 
-    options = [*tiny, "save_predictions=True", "max_iters=3", "ema=0.5"]
+    options = [*tiny, "save_predictions=True", "max_iters=3", "ema_decay=0.5"]
     result = segment(options, tmp_path)
     cfg = load_config("configs/segmentation/custom.py", options)
     assert score(cfg, tmp_path) == pytest.approx(result.metrics)
-    ratios = ["views=multiscale", "test_ratios=(0.75, 1.0)"]
+    ratios = ["tta.on=True", "tta.ratios=(0.75, 1.0)"]
     views = evaluate([*options, *ratios, "lr=0.5"], tmp_path)
     assert read_result(tmp_path) == result
-    (path,) = tmp_path.glob("eval-*/eval.json")
-    found = json.loads(path.read_text())
-    assert found["metrics"] == views
-    assert set(found["per_class"]["IoU"]) == {"noise", "square", "stripe"}
-    assert found["changed"]["views"] == ["single", "multiscale"]
-    assert found["changed"]["lr"] == [0.003, 0.5]  # not what the net was trained with
+    (path,) = tmp_path.glob("evals/*.json")
+    found = read_result(path)
+    assert found.metrics == views
+    assert set(found.per_class["IoU"]) == {"noise", "square", "stripe"}
+    assert result.eval["tta"] is None
+    assert found.eval["tta"]["ratios"] == [0.75, 1.0]
+    assert found.train == result.train  # what the net was trained with, not lr=0.5
+    assert found.config.train == result.config.train
+    assert set(found.config.eval) - set(result.config.eval) == {"tta"}
     assert not list(tmp_path.glob("*/result.json"))
     assert evaluate(options, tmp_path) == pytest.approx(result.metrics)
-
-
-def test_the_mean_of_views_decides():
-    from mmengine.structures import PixelData
-    from mmseg.structures import SegDataSample
-
-    from transfer.segmentation.segmentor import merge_views
-
-    logits = torch.tensor([[[2.0, 0.0]], [[0.0, 3.0]]]), torch.tensor([[[-5.0, 0.0]], [[0.0, 0.0]]])
-    views = [
-        SegDataSample(seg_logits=PixelData(data=x), pred_sem_seg=PixelData(data=x.argmax(0, True)))
-        for x in logits
-    ]
-    assert merge_views(views).pred_sem_seg.data.tolist() == [[[1, 1]]]
 
 
 def test_the_cost_is_estimated_before_the_run(tiny):
@@ -255,3 +367,43 @@ def test_the_cost_is_estimated_before_the_run(tiny):
     assert cost.parameters > 1000
     assert cost.seconds_per_image > 0
     assert "multiply-adds" in str(cost)
+
+
+@pytest.mark.parametrize(
+    ("precision", "half", "said"),
+    [
+        ("fp32", False, "this CPU in fp32"),
+        ("bf16", True, "this CPU in bf16"),
+        ("fp16", False, "this CPU in fp32"),
+    ],
+)
+def test_the_cost_is_timed_in_the_precision_of_the_run(tiny, monkeypatch, precision, half, said):
+    from mmseg.models.decode_heads import UPerHead
+
+    from transfer.segmentation.config import fill_in, load_config
+    from transfer.segmentation.estimate import estimate
+
+    types, forward = set(), UPerHead.forward
+
+    def record(self, inputs):
+        logits = forward(self, inputs)
+        types.add(logits.dtype)
+        return logits
+
+    monkeypatch.setattr(UPerHead, "forward", record)
+    options = [*tiny, f"precision={precision}"]
+    cost = estimate(fill_in(load_config("configs/segmentation/custom.py", options)))
+    assert (torch.bfloat16 in types) == half
+    assert said in str(cost)
+
+
+def test_the_cost_of_a_weights_file_is_that_of_its_architecture(tiny, tmp_path):
+    from tests.transfer.segmentation.test_model import encoder_file
+    from transfer.segmentation.config import fill_in, load_config
+    from transfer.segmentation.estimate import estimate
+
+    encoder_file(tmp_path / "encoder.safetensors")
+    options = [o for o in tiny if not o.startswith("arch")]
+    options.append(f"weights={tmp_path / 'encoder.safetensors'}")
+    cost = estimate(fill_in(load_config("configs/segmentation/custom.py", options)))
+    assert cost.parameters > 11e6  # a ResNet-18

@@ -17,7 +17,7 @@ from transfer.suites.suite import Cell, Suite
 
 ROOT = Path(__file__).resolve().parents[3]
 RECIPE = """
-from pretrain.config import FcmaeSettings, Optimizer, Recipe, Run, Schedule
+from pretrain.config import FcmaeSettings, Optimizer, Recipe, RunSettings, Schedule
 
 recipe = Recipe(
     arch="convnextv2_atto",

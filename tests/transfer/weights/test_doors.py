@@ -22,9 +22,9 @@ def test_mmengine_loaders(kind, tmp_path):
     pytest.importorskip("mmengine")
     from mmengine.runner import CheckpointLoader
 
-    from transfer.segmentation.safe_files import close_doors
+    from transfer.segmentation.safe_files import read_tensors_only
 
-    close_doors()
+    read_tensors_only()
     path = tmp_path / ("model.pkl" if "pickle" in kind else "model.pth")
     hostile.RUNNING[kind][0](path)
     with pytest.raises(ValueError, match=r"model\."):

@@ -117,6 +117,19 @@ def test_fresh_keeps_the_initial_value(resnet):
     assert report.fresh == report.unused == ["conv1.weight"]
 
 
+def test_what_a_recipe_adds_needs_no_declaration(tmp_path):
+    def change(state):
+        del state["cls_token"]
+
+    added = {"relative_position": True, "layer_scale": 1.0}
+    path = _write(tmp_path, *VIT)
+    features, report, _ = features_for(path, **added)
+    assert set(report.fresh) == features.added
+    assert "blocks.0.attn.relative_position_bias_table" in report.fresh
+    with pytest.raises(WeightsError, match=r"missing from the file \(1\): cls_token"):
+        features_for(_write(tmp_path, *VIT, change), **added)
+
+
 @pytest.mark.parametrize("which", ["fresh", "unused"])
 def test_a_declaration_that_matches_nothing_is_an_error(resnet, which):
     with pytest.raises(WeightsError, match=f"{which} pattern 'head.*' matches no"):

@@ -131,9 +131,9 @@ def test_golden_spark_encoders_are_complete(case):
 
 def test_source_can_be_said(tmp_path):
     path = write(LAYOUTS["spark_resnet_encoder"](), tmp_path)
-    assert read_weights(path).identity.method == "spark"
-    assert read_weights(path, "dino_resnet").identity.method == "dino"
-    with pytest.raises(WeightsError, match="no source 'moco'"):
+    assert read_weights(path).source == "spark"
+    assert read_weights(path, "dino_resnet").source == "dino_resnet"
+    with pytest.raises(WeightsError, match="unknown source 'moco'"):
         read_weights(path, "moco")
 
 

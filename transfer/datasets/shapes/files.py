@@ -1,4 +1,4 @@
-"""Writes the embedded dataset in the standard layouts, whole or not at all.
+"""Writes the embedded dataset atomically in the standard layouts.
 
 DIR/coco/annotations/instances_{train,val}2017.json, DIR/coco/{train,val}2017/
 DIR/ADEChallengeData2016/{images,annotations}/{training,validation}/, classes.txt
@@ -32,20 +32,10 @@ from transfer.datasets.shapes.scene import (
 )
 
 MARKER = "shapes.json"
-
-
 VERSION = 1  # of the drawing rules: a folder of another version is not taken for this one
-
-
 JPEG_QUALITY = 95
-
-
 ADE_NAMES = {"train": "training", "val": "validation"}
-
-
 Rgb = NDArray[np.uint8]
-
-
 Record = dict[str, Any]
 
 
@@ -64,9 +54,9 @@ class ShapesSettings:
 def make_shapes(
     folder: Path, settings: ShapesSettings, *, workers: int = 1, progress: bool = False
 ) -> bool:
-    """Write the dataset to `folder`; False where it is already there, with the same settings.
+    """Write the dataset to `folder`; return False if it exists with the same settings.
 
-    A run that was killed leaves `folder` untouched, and the next begins anew. ValueError where
+    A killed run leaves `folder` untouched, and the next one starts again. Raises ValueError if
     `folder` holds anything else.
     """
     folder = Path(folder).resolve()
@@ -173,7 +163,7 @@ def _coco(split: str, records: list[list[Record]], settings: ShapesSettings) -> 
 
 
 def draw_picture(path: Path, settings: ShapesSettings, columns: int = 8) -> None:
-    """A picture of the first training images: as they are, instances, and label maps."""
+    """Draw the first training images: as they are, with instances, and with label maps."""
     scenes = [draw_scene(settings.seed, "train", i, settings.image_size) for i in range(columns)]
     colors = np.array([(0, 0, 0), *PALETTE], np.uint8)
     rows = [
@@ -187,7 +177,7 @@ def draw_picture(path: Path, settings: ShapesSettings, columns: int = 8) -> None
 
 
 def _overlay(scene: Scene) -> Rgb:
-    """The image in grey, each instance tinted and boxed in its class's colour."""
+    """Return the image in grey, each instance tinted and boxed in its class's colour."""
     grey = scene.image.mean(axis=2, keepdims=True).repeat(3, axis=2) * 0.7
     for instance in scene.instances:
         tint = np.array(PALETTE[len(STUFF_CLASSES) + instance.category])

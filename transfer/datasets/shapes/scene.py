@@ -27,16 +27,9 @@ from transfer.datasets.shapes.textures import (
 )
 
 SPLITS = ("unlabelled", "train", "val")
-
-
 THING_CLASSES = tuple(f"{surface} {outline}" for surface in SURFACES for outline in OUTLINES)
-
-
 STUFF_CLASSES = tuple(BACKGROUNDS)
-
-
 SEGMENTATION_CLASSES = STUFF_CLASSES + THING_CLASSES  # label i + 1; 0 = other
-
 
 PALETTE = (
     (126, 190, 235), (43, 95, 170), (84, 160, 66), (226, 203, 140), (178, 88, 68), (134, 94, 60),
@@ -44,10 +37,7 @@ PALETTE = (
     (0, 180, 160), (6, 214, 120), (0, 119, 182),
 )  # fmt: skip
 
-
 KEPT_SHARE = 0.5  # of an object stays visible when others are put before it
-
-
 SMALLEST = 0.004  # of the image's area: less of an object is not drawn
 
 
@@ -93,20 +83,20 @@ class Thing:
 
     @property
     def category(self) -> int | None:
-        """The index in THING_CLASSES; None for clutter."""
+        """Index in THING_CLASSES; None for clutter."""
         name = f"{self.surface} {self.outline}"
         return THING_CLASSES.index(name) if name in THING_CLASSES else None
 
     @cached_property
     def window(self) -> tuple[slice, slice]:
-        """Rows and columns that the object and its shadow stay within."""
+        """Rows and columns that contain the object and its shadow."""
         reach = 1.75 * self.radius + 2
         low, high = ((np.array(self.center) + d).clip(0, self.size) for d in (-reach, reach))
         columns, rows = (slice(int(a), int(b) + 1) for a, b in zip(low, high, strict=True))
         return rows, columns
 
     def axes(self, shift: tuple[float, float] = (0.0, 0.0)) -> tuple[Array, Array]:
-        """Coordinates (rows, columns) of the window along the axes, the object moved by `shift`."""
+        """Return coordinates along the axes of the object moved by `shift` (rows, columns)."""
         rows, columns = self.window
         last = self.size
         y, x = np.ogrid[rows.start : min(rows.stop, last), columns.start : min(columns.stop, last)]
@@ -116,17 +106,17 @@ class Thing:
         return (x * cos + y * sin) / self.aspect, (y * cos - x * sin) * self.aspect
 
     def distance(self, shift: tuple[float, float] = (0.0, 0.0)) -> Array:
-        """Signed distance to the outline, over the window."""
+        """Return the signed distance to the outline, over the window."""
         return (OUTLINES | CLUTTER_OUTLINES)[self.outline](*self.axes(shift), self.radius)
 
     @cached_property
     def depth(self) -> Array:
-        """Signed distance over the window, the object where it is."""
+        """Signed distance over the window, without a shift."""
         return self.distance()
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
-        """The pixels (H, W) that are inside by more than half."""
+        """The pixels (H, W) that are more than half inside."""
         mask = np.zeros((self.size, self.size), dtype=bool)
         mask[self.window] = self.depth < 0
         return mask
@@ -135,7 +125,7 @@ class Thing:
 def draw_scene(seed: int, split: str, index: int, size: int = 128) -> Scene:
     """Draw image `index` of `split`; its random numbers depend on nothing else.
 
-    ValueError for an unknown split or an image under 64 pixels.
+    Raises ValueError for an unknown split, or a `size` under 64 pixels.
     """
     if split not in SPLITS or size < 64:
         raise ValueError(f"no scene for split {split!r} at {size} px: {SPLITS}, 64 px or more")
@@ -155,7 +145,7 @@ def draw_scene(seed: int, split: str, index: int, size: int = 128) -> Scene:
 
 
 def _backgrounds(rng: Rng, size: int) -> tuple[Array, NDArray[np.uint8]]:
-    """One to three regions with wavy borders: colours (H, W, 3), labels (H, W)."""
+    """Draw one to three regions with wavy borders: colours (H, W, 3), labels (H, W)."""
     unit = size / 128
     count = rng.choice(3, p=(0.25, 0.5, 0.25)) + 1
     kinds = np.sort(rng.choice(len(STUFF_CLASSES), count, replace=False))  # sky comes on top
@@ -179,7 +169,7 @@ def _light(rng: Rng) -> Light:
 
 
 def _things(rng: Rng, size: int) -> list[Thing]:
-    """Objects and clutter, the farther (higher in the image) first."""
+    """Draw objects and clutter, distant ones (higher in the image) first."""
     objects = [_object(rng, size) for _ in range(rng.integers(2, 7))]
     clutter = [_clutter(rng, size) for _ in range(rng.integers(1, 5))]
     return sorted(objects + clutter, key=lambda thing: thing.center[1] + 0.5 * thing.radius)
@@ -192,7 +182,7 @@ def _object(rng: Rng, size: int) -> Thing:
 
 
 def _clutter(rng: Rng, size: int) -> Thing:
-    """An object's outline with another surface, or an object's surface in another outline."""
+    """Combine an object's outline with another surface, or its surface with another outline."""
     if rng.random() < 0.5:
         return _thing(rng, size, _pick(rng, OUTLINES), _pick(rng, CLUTTER_SURFACES), small=0.05)
     surface = _pick(rng, SURFACES | CLUTTER_SURFACES)
@@ -221,7 +211,7 @@ def _thing(rng: Rng, size: int, outline: str, surface: str, small: float) -> Thi
 
 
 def _two_colors(rng: Rng) -> tuple[Array, Array]:
-    """Any two hues, one dark and one light, in either order."""
+    """Draw any two hues, one dark and one light, in either order."""
     dark = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.3, 0.9), rng.uniform(0.15, 0.5))
     light = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.05, 0.7), rng.uniform(0.8, 1))
     first, second = np.array(dark, np.float32), np.array(light, np.float32)
@@ -229,7 +219,7 @@ def _two_colors(rng: Rng) -> tuple[Array, Array]:
 
 
 def _fits(thing: Thing, drawn: list[tuple[int | None, NDArray[np.bool_]]]) -> bool:
-    """Whether enough of `thing` is in the image, and of what it would cover stays visible."""
+    """Return whether enough of `thing`, and of what it would cover, stays visible."""
     smallest = SMALLEST * thing.size**2
     if thing.mask.sum() < smallest:
         return False
@@ -257,7 +247,7 @@ def _draw(image: Array, thing: Thing, light: Light) -> None:
 
 
 def _shading(thing: Thing, light: Light) -> tuple[Array, Array]:
-    """Brightness and highlight, over the window, of a surface that bulges towards its middle."""
+    """Return brightness and highlight, over the window, of a surface bulging in the middle."""
     rise = np.clip(-thing.depth / (0.6 * thing.radius), 0, 1)
     bulge = np.sqrt(1 - (1 - rise) ** 2) * 0.6 * thing.radius
     slope_y, slope_x = np.gradient(bulge)
@@ -268,7 +258,7 @@ def _shading(thing: Thing, light: Light) -> tuple[Array, Array]:
 
 
 def _develop(rng: Rng, image: Array) -> NDArray[np.uint8]:
-    """Uneven light, a tint, exposure and grain; (H, W, 3) in [0, 1] to uint8."""
+    """Add uneven light, tint, exposure and grain; (H, W, 3) in [0, 1] to uint8."""
     size = len(image)
     x = np.linspace(-0.5, 0.5, size, dtype=np.float32)
     y = x[:, None]

@@ -13,20 +13,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Array = NDArray[np.floating]
-
-
 Rng = np.random.Generator
 
 
 def color(rng: Rng, hue: tuple[float, float], saturation: float, value: float) -> Array:
-    """An RGB colour near the one given; `hue` is a range, and may pass 1."""
+    """Draw an RGB colour near the given one; `hue` is a range and may exceed 1."""
     h = rng.uniform(*hue) % 1.0
     s, v = np.clip(rng.normal((saturation, value), (0.12, 0.1)), 0.02, 0.98)
     return np.array(colorsys.hsv_to_rgb(h, s, v), np.float32)
 
 
 def noise(rng: Rng, size: int, cell_y: float, cell_x: float) -> Array:
-    """Smooth noise around 0 with a standard deviation near 0.4; one knot every cell, in pixels."""
+    """Draw smooth noise of mean 0 and std near 0.4, with knots every `cell_y`, `cell_x` pixels."""
     rows, columns = (max(4, int(np.ceil(size / cell)) + 3) for cell in (cell_y, cell_x))
     knots = rng.uniform(-1, 1, (rows, columns)).astype(np.float32)
     y, x = rng.uniform(0, 1, 2)
@@ -36,13 +34,13 @@ def noise(rng: Rng, size: int, cell_y: float, cell_x: float) -> Array:
 
 
 def clouds(rng: Rng, size: int, cell: float) -> Array:
-    """Three octaves of noise, the largest one knot every `cell` pixels."""
+    """Draw three octaves of noise, the largest with one knot per `cell` pixels."""
     octaves = [noise(rng, size, cell / 2**i, cell / 2**i) / 2**i for i in range(3)]
     return np.sum(octaves, axis=0)
 
 
 def mix(first: Array, second: Array, share: Array) -> Array:
-    """Colours (..., 3) between `first` and `second`; share (...) is that of the second."""
+    """Mix colours (..., 3); share (...) is that of the second."""
     share = np.clip(share, 0, 1).astype(np.float32, copy=False)
     if first.ndim > 1:
         return first + (second - first) * share[..., None]
@@ -51,7 +49,7 @@ def mix(first: Array, second: Array, share: Array) -> Array:
 
 
 def turned(rng: Rng, size: int, spread: float) -> tuple[Array, Array]:
-    """Coordinates (size, size) turned by an angle of `spread` radians at most, randomly moved."""
+    """Return coordinates (size, size), moved and turned by at most `spread` radians at random."""
     y, x = np.mgrid[:size, :size].astype(np.float32)
     angle = rng.uniform(-spread, spread)
     shift_x, shift_y = rng.uniform(0, 4 * size, 2)
@@ -60,7 +58,7 @@ def turned(rng: Rng, size: int, spread: float) -> tuple[Array, Array]:
 
 
 def sky(rng: Rng, size: int, unit: float) -> Array:
-    """A vertical gradient with soft clouds."""
+    """Draw a vertical gradient with soft clouds."""
     top, bottom = color(rng, (0.52, 0.66), 0.5, 0.75), color(rng, (0.5, 1.1), 0.2, 0.85)
     height = np.linspace(np.zeros(size), 1, size, dtype=np.float32)
     cover = clouds(rng, size, rng.uniform(30, 60) * unit) * 1.5 + rng.uniform(-0.4, 0.4)
@@ -68,7 +66,7 @@ def sky(rng: Rng, size: int, unit: float) -> Array:
 
 
 def water(rng: Rng, size: int, unit: float) -> Array:
-    """Wavy bands that run across, with glints on their crests."""
+    """Draw horizontal wavy bands with glints on their crests."""
     _, y = turned(rng, size, 0.15)
     period = rng.uniform(7, 12) * unit
     warp = noise(rng, size, 14 * unit, 30 * unit) * 4 * unit
@@ -79,7 +77,7 @@ def water(rng: Rng, size: int, unit: float) -> Array:
 
 
 def grass(rng: Rng, size: int, unit: float) -> Array:
-    """Upright blades."""
+    """Draw upright blades."""
     blades = noise(rng, size, 11 * unit, 1.6 * unit) + 0.6 * noise(rng, size, 6 * unit, 2.4 * unit)
     dark, light = color(rng, (0.16, 0.4), 0.55, 0.32), color(rng, (0.12, 0.36), 0.5, 0.66)
     patches = 0.35 * noise(rng, size, 40 * unit, 40 * unit)
@@ -87,7 +85,7 @@ def grass(rng: Rng, size: int, unit: float) -> Array:
 
 
 def sand(rng: Rng, size: int, unit: float) -> Array:
-    """Fine grains on slow ripples."""
+    """Draw fine grains on gentle ripples."""
     x, _ = turned(rng, size, np.pi / 2)
     warp = noise(rng, size, 40 * unit, 40 * unit) * 12 * unit
     ripples = np.sin(2 * np.pi * (x + warp) / (rng.uniform(18, 30) * unit))
@@ -97,7 +95,7 @@ def sand(rng: Rng, size: int, unit: float) -> Array:
 
 
 def bricks(rng: Rng, size: int, unit: float) -> Array:
-    """Courses of bricks, each a shade of its own, in light mortar."""
+    """Draw rows of bricks, each in its own shade, in light mortar."""
     x, y = turned(rng, size, 0.12)
     height = rng.uniform(9, 13) * unit
     width = height * rng.uniform(1.9, 2.3)
@@ -115,7 +113,7 @@ def bricks(rng: Rng, size: int, unit: float) -> Array:
 
 
 def wood(rng: Rng, size: int, unit: float) -> Array:
-    """Planks with long grain, upright or lying."""
+    """Draw planks with long grain, vertical or horizontal."""
     _, y = turned(rng, size, 0.05)
     grain = noise(rng, size, 2.2 * unit, 50 * unit) + 0.5 * noise(rng, size, 5 * unit, 70 * unit)
     plank = y / (rng.uniform(20, 30) * unit)
@@ -127,18 +125,18 @@ def wood(rng: Rng, size: int, unit: float) -> Array:
 
 
 def striped(u: Array, v: Array, period: float) -> Array:  # noqa: ARG001
-    """Parallel bands."""
+    """Draw parallel bands."""
     return np.clip(0.5 + np.sin(2 * np.pi * u / period) * period / (2 * np.pi), 0, 1)
 
 
 def checked(u: Array, v: Array, period: float) -> Array:
-    """Squares, half a period wide."""
+    """Draw squares, half a period wide."""
     product = np.sin(2 * np.pi * u / period) * np.sin(2 * np.pi * v / period)
     return np.clip(0.5 + product * period / (2 * np.pi), 0, 1)
 
 
 def spotted(u: Array, v: Array, period: float) -> Array:
-    """Dots in rows, each row moved by half a period."""
+    """Draw dots in rows, each row shifted by half a period."""
     row = np.round(v / period)
     across = u / period + 0.5 * (row % 2)
     offset_u, offset_v = (across - np.round(across)) * period, v - row * period
@@ -146,24 +144,20 @@ def spotted(u: Array, v: Array, period: float) -> Array:
 
 
 def plain(u: Array, v: Array, period: float) -> Array:  # noqa: ARG001
-    """One colour."""
+    """Draw one colour."""
     return np.zeros(np.broadcast_shapes(u.shape, v.shape))
 
 
 def shaded(u: Array, v: Array, period: float) -> Array:  # noqa: ARG001
-    """A slow change of colour along one axis."""
+    """Draw a gradual change of colour along one axis."""
     return 0.5 + 0.5 * np.sin(u / (2 * period))
 
 
 Surface = Callable[[Array, Array, float], Array]
 
-
 BACKGROUNDS = {
     "sky": sky, "water": water, "grass": grass, "sand": sand, "bricks": bricks, "wood": wood,
 }  # fmt: skip
 
-
 SURFACES: dict[str, Surface] = {"striped": striped, "checked": checked, "spotted": spotted}
-
-
 CLUTTER_SURFACES: dict[str, Surface] = {"plain": plain, "shaded": shaded}

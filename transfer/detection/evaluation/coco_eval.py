@@ -20,6 +20,7 @@ from transfer.datasets.lvis import (
     FREQUENCIES,
     best_of_each_image,
     is_lvis,
+    judged,
 )
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ def coco_metrics(
     most = max_detections or (DETECTIONS_AN_IMAGE if federated else 100)
     if federated:
         evaluator += ", LVIS"
-        detections = best_of_each_image(detections, most)
+        detections = judged(best_of_each_image(detections, most), ground_truth, numbers.place)
     names = {c["id"]: str(c["name"]) for c in ground_truth["categories"]}
     metrics: dict[str, float] = {}
     per_class: dict[str, dict[str, float]] = {name: {} for name in names.values()}

@@ -34,10 +34,12 @@ class Run:
 
     @property
     def method(self) -> str:
+        """Name of the method, as in the tables."""
         return table.METHODS.get(self.record.method, self.record.method)
 
     @property
     def label(self) -> str:
+        """Name of the method and the backbone."""
         return f"{self.method}, {self.record.backbone}"
 
 

@@ -25,7 +25,7 @@ class Raw:
     not_tensors: tuple[str, ...] = ()  # names in the state dict that hold something else
 
     def has(self, pattern: str) -> bool:
-        """Whether any tensor's name begins with `pattern` (a regular expression)."""
+        """Return whether any tensor's name begins with `pattern` (a regular expression)."""
         return any(re.match(pattern, name) for name in self.tensors)
 
 
@@ -62,9 +62,9 @@ def rename(
 ) -> Renamed:
     """Apply a name table to the tensors under `prefix` (a regular expression).
 
-    `left` names what is left out, before the prefix is taken off; `rule` changes values, by the
-    new name. A name that nothing speaks of keeps its name: it will be reported as unknown.
-    ValueError where two tensors would get one name.
+    `left` names what is left out, before the prefix is removed; `rule` changes values, by the new
+    name. A name without a rule is kept and later reported as unknown.
+    Raises ValueError if two tensors would get the same name.
     """
     out: dict[str, Tensor] = {}
     origin: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """BEiT and BEiT v2 (microsoft/unilm beit, beit2): pretrained, or fine-tuned.
 
 Their block names are timm's. Pretrained files share one relative position table, fine-tuned files
-have one a block; the first form is kept here and becomes the second when the weights are loaded.
+have one per block; the first form is kept here and becomes the second when the weights are loaded.
 The 1k release of 800 epochs has an absolute position embedding and no tables.
 """
 
@@ -18,10 +18,12 @@ LEFT = (
 
 
 def to_timm(raw: Raw) -> Renamed:
+    """Rename BEiT's tensors to timm's names."""
     return rename(raw.tensors, left=LEFT)
 
 
 def is_beit(raw: Raw) -> bool:
+    """Return whether the names are those of the official BEiT code."""
     tables = raw.has(r"(rel_pos_bias|blocks\.0\.attn)\.relative_position_bias_table")
     return tables or (raw.has(r"blocks\.0\.attn\.q_bias") and raw.has(r"patch_embed\.proj\."))
 

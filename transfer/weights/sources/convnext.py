@@ -34,14 +34,14 @@ LEFT = (
 
 
 def to_timm(raw: Raw) -> Renamed:
-    """Official names, dense or Minkowski, with or without `encoder.`, to timm's."""
+    """Rename official tensors, dense or Minkowski, with or without `encoder.`, to timm's."""
     kernels = {n for n in raw.tensors if n.endswith(".kernel")}
     dense = {n: dense_kernel(t) if n in kernels else t for n, t in raw.tensors.items()}
     return rename(dense, NAMES, prefix=r"encoder\.", left=LEFT, rule=_flat_rows)
 
 
 def dense_kernel(kernel: Tensor) -> Tensor:
-    """(k^2, in, out) -> (out, in, k, k); depthwise (k^2, C) -> (C, 1, k, k)."""
+    """Convert (k^2, in, out) to (out, in, k, k), depthwise (k^2, C) to (C, 1, k, k)."""
     side = math.isqrt(kernel.shape[0])
     channels_last = kernel.unsqueeze(1) if kernel.ndim == 2 else kernel
     columns_first = channels_last.permute(2, 1, 0).unflatten(2, (side, side))
@@ -49,12 +49,13 @@ def dense_kernel(kernel: Tensor) -> Tensor:
 
 
 def _flat_rows(name: str, tensor: Tensor) -> Tensor:
-    """Biases and GRN's two vectors lose the axes of one that the official modules give them."""
+    """Remove the axes of length one from the official modules' biases and GRN vectors."""
     vector = name.endswith(".bias") or ".grn." in name
     return tensor.reshape(-1) if vector and tensor.ndim > 1 else tensor
 
 
 def is_convnext(raw: Raw) -> bool:
+    """Return whether the names are those of the official ConvNeXt code."""
     return raw.has(r"(encoder\.)?downsample_layers\.0\.0\.")
 
 

@@ -30,6 +30,10 @@ _CAFFE2_NAMES = r"res\d_\d+_branch|conv1_[wb]$|res_conv1_bn"
 
 
 def to_timm(raw: Raw) -> Renamed:
+    """Rename Detectron2's ResNet tensors to timm's.
+
+    Raises WeightsError for Caffe2's ResNet, which timm does not have.
+    """
     if raw.has(_CAFFE2_NAMES):
         raise WeightsError(
             f"{raw.file}: Caffe2's ResNet strides in its 1x1 convolutions and has no BatchNorm "

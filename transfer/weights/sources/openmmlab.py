@@ -37,7 +37,10 @@ NAMES = (
 
 
 def to_timm(raw: Raw) -> Renamed:
-    """Their names to the official ones, then those to timm's."""
+    """Rename OpenMMLab's tensors to the official names, then to timm's.
+
+    Raises WeightsError for a ResNet of style='caffe', which timm does not have.
+    """
     config = str(raw.notes.get("meta", ""))
     if re.search(r"style\s*=\s*'caffe'|style': 'caffe'", config):
         raise WeightsError(

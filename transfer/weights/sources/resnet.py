@@ -13,6 +13,7 @@ LEFT = (
 
 
 def to_timm(raw: Raw) -> Renamed:
+    """Rename a torchvision-like ResNet's tensors to timm's."""
     return rename(raw.tensors, prefix=PREFIX, left=LEFT)
 
 

@@ -14,7 +14,7 @@ LEFT = (
 
 
 def to_timm(raw: Raw) -> Renamed:
-    """ResNet encoders already have timm's names; ConvNeXt's are official."""
+    """Rename SparK's tensors to timm's: ConvNeXt's are official, ResNet's only lose a prefix."""
     encoder = rename(raw.tensors, prefix=ENCODER, left=LEFT)
     if not convnext.is_convnext(Raw(raw.file, encoder.tensors)):
         return encoder

@@ -6,6 +6,7 @@ LEFT = ((r"(head\.fc|head\.weight|head\.bias|fc|classifier|head_dist)(\.|$)", CL
 
 
 def to_timm(raw: Raw) -> Renamed:
+    """Keep timm's names; drop tensors that are not the encoder's."""
     return rename(raw.tensors, left=LEFT)
 
 

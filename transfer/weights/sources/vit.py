@@ -28,7 +28,7 @@ LEFT = (
 
 
 def to_timm(raw: Raw) -> Renamed:
-    """Renames; DINOv2's registers take the class token's position along, as timm has it."""
+    """Rename the tensors to timm's; DINOv2's registers absorb the class token's position."""
     renamed = rename(raw.tensors, NAMES, prefix=PREFIX, left=LEFT)
     if "reg_token" in renamed.tensors:
         renamed.tensors.update(_positions_of_registers(renamed.tensors))
@@ -36,7 +36,7 @@ def to_timm(raw: Raw) -> Renamed:
 
 
 def _positions_of_registers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """timm's net with registers embeds patches only: the class token's row moves into the token."""
+    """Move the class token's position into it: timm's registers embed patches only."""
     position = tensors["pos_embed"]
     return {
         "cls_token": tensors["cls_token"] + position[:, :1],

@@ -1,0 +1,170 @@
+"""Every published figure that can be reached is reached: one by one, by a record of its config."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from pretrain.files.lineage import method_of, read_stages
+from tests.transfer.results.test_table import record
+from transfer.results.protocol import Protocols, differing
+from transfer.results.published import DATASETS, beside_published, matches
+from transfer.results.record import Dataset, Origin
+from transfer.results.table import build_table
+from transfer.tasks import TASKS
+
+ROOT = Path(__file__).resolve().parents[3]
+PUBLISHED = json.loads((ROOT / "configs/published.json").read_text())
+MATCHED = [i for i, figure in enumerate(PUBLISHED) if "match" in figure]
+NAMES = {"coco_2017": "coco_2017", "ade20k": "ADE20K"}  # as the shipped configs call them
+
+
+@cache
+def protocols(task, config, multiscale):
+    """The protocols of a shipped config, with its images, or None without the framework."""
+    images = DATASETS["coco_2017" if task == "detection" else "ade20k"][1]
+    lists = [{"images": count, "digest": "0", "classes": []} for count in images]
+    path = ROOT / "configs" / task / f"{config}.py"
+    if task == "detection":
+        pytest.importorskip("detectron2")
+        from transfer.detection.config import load_config
+        from transfer.detection.protocol import protocols_of
+
+        assert load_config(path).data.name == NAMES["coco_2017"]
+        return protocols_of(load_config(path), *lists)
+    pytest.importorskip("mmseg")
+    from transfer.segmentation.config import load_config
+    from transfer.segmentation.protocol import protocols_of
+
+    cfg = load_config(path)
+    assert cfg["dataset"] == NAMES["ade20k"]
+    if multiscale and "tta" in cfg:
+        cfg["tta"]["on"] = True
+    elif multiscale:
+        cfg["views"] = "multiscale"
+    return protocols_of(cfg, *lists)
+
+
+def synthetic(match, value, **changes):
+    """A record as the run of the figure's config would write it."""
+    stages = read_stages(match["stages"])
+    counts = DATASETS[match["dataset"]][1]
+    origin, made = None, Protocols({"images": counts}, {"input_size": _pixels(match)})
+    if "config" in match:
+        views = match["evaluation"] == "multi-scale"
+        plain = protocols(match["task"], match["config"], False)
+        made = protocols(match["task"], match["config"], views)
+        evaluation = differing(plain.eval, made.eval)
+        origin = {"name": match["config"], "train": {}, "eval": evaluation}
+    fields = {
+        "task": match["task"],
+        "stages": stages,
+        "backbone": match["arch"],
+        "protocol": made.train,
+        "evaluation": made.eval,
+        "config": origin,
+        "metrics": dict.fromkeys(TASKS[match["task"]].metrics, value),
+        "dataset": Dataset(
+            name=NAMES.get(match["dataset"], match["dataset"]),
+            train_images=counts[0], val_images=counts[1], classes=[],
+        ),
+    }  # fmt: skip
+    fields |= changes
+    if isinstance(fields["config"], dict):
+        fields["config"] = Origin(**fields["config"])
+    stages = fields.pop("stages")
+    return record(method_of(stages), value, stages=stages, **fields)
+
+
+def _pixels(match):
+    return int(match["evaluation"].split()[0]) if match["evaluation"].endswith(" px") else 0
+
+
+def test_there_are_enough_and_the_others_say_why():
+    assert len(PUBLISHED) == 304
+    assert len(MATCHED) >= 200
+    assert sum(not PUBLISHED[i]["match"].get("differs") for i in MATCHED) >= 200
+    for figure in PUBLISHED:
+        assert ("match" in figure) != bool(figure.get("unmatched"))
+        assert figure["source"]
+        assert figure["confidence"]
+
+
+@pytest.mark.parametrize("number", MATCHED)
+def test_a_figure_stands_beside_the_run_of_its_config(number):
+    figure = PUBLISHED[number]
+    run = synthetic(figure["match"], figure["value"])
+    found = [m for m in matches(build_table([run]), PUBLISHED) if m.figure is figure]
+    assert len(found) == 1
+    assert found[0].differs == tuple(figure["match"].get("differs", ()))
+    assert found[0].points == 0
+
+
+def of(method, metric, source):
+    """The first figure of a method, metric and source."""
+    return next(
+        f for f in PUBLISHED
+        if "match" in f and (f["method"], f["metric"]) == (method, metric) and source in f["source"]
+    )  # fmt: skip
+
+
+@pytest.fixture
+def figure():
+    return of("FCMAE", "AP_box", "Table 6")
+
+
+def differs(run, figure):
+    return [m.differs for m in matches(build_table([run]), [figure])]
+
+
+def test_another_setting_is_named(figure):
+    match = figure["match"]
+    changed = {"name": match["config"], "train": {"schedule.steps": [131_940, 20]}, "eval": {}}
+    assert differs(synthetic(match, 3.0, config=changed), figure) == [("schedule.steps",)]
+    soft = {"name": match["config"], "train": {}, "eval": {"soft_nms": [{}, None]}}
+    assert differs(synthetic(match, 3.0, config=soft), figure) == [("soft_nms",)]
+    other = {"name": "resnet50_1x", "train": {}, "eval": {}}
+    assert "config (resnet50_1x, not" in differs(synthetic(match, 3.0, config=other), figure)[0][0]
+    assert "one of your own" in differs(synthetic(match, 3.0, config=None), figure)[0][0]
+
+
+def test_another_lineage_is_named_or_is_no_counterpart(figure):
+    match = figure["match"]
+    longer = read_stages([{"method": "fcmae", "data": "IN22K", "labels": False}])
+    assert differs(synthetic(match, 3.0, stages=longer), figure) == [
+        ("data of fcmae (IN22K, not IN1K)",)
+    ]
+    tuned = read_stages([*match["stages"], {"method": "supervised", "labels": True}])
+    assert differs(synthetic(match, 3.0, stages=tuned), figure) == []
+
+
+def test_few_images_are_named_and_other_data_is_not_compared(figure):
+    def on(name, train):
+        return Dataset(name=name, train_images=train, val_images=5000, classes=[])
+
+    match = figure["match"]
+    assert differs(synthetic(match, 3.0, dataset=on("coco_2017", 11_726)), figure) == [
+        ("images (11,726 and 5,000)",)
+    ]
+    assert differs(synthetic(match, 3.0, dataset=on("nuclei", 117_266)), figure) == []
+
+
+def test_one_scale_is_not_compared_with_several():
+    source = "ConvNeXt semantic_segmentation"
+    single, several = (of("Supervised", f"mIoU_{views}", source) for views in ("ss", "ms"))
+    run = synthetic(single["match"], 40.0)
+    assert [m.figure for m in matches(build_table([run]), [single, several])] == [single]
+
+
+def test_the_table_says_source_difference_and_what_differs(figure):
+    text = beside_published(build_table([synthetic(figure["match"], 50.0)]), [figure])
+    assert "Table 6" in text
+    assert f"{50 - figure['value']:+.1f}" in text
+    assert beside_published(build_table([record("fcmae", 50.0, dataset="nuclei")]), [figure]) == ""
+
+
+def test_figures_of_spark_on_coco_are_not_invented():
+    known = [f for f in PUBLISHED if f["method"] == "SparK" and f["task"].startswith("coco")]
+    assert [(f["metric"], f["confidence"]) for f in known] == [("AP_mask", "secondary")]
+    assert known[0]["match"]["differs"]

@@ -1,0 +1,181 @@
+"""Write configs/README.md: every setting of ours with its default and the comment beside it.
+
+    python tools/list_settings.py [--check]
+
+The configs' sources are the only place where a setting is explained; this page collects them.
+--check writes nothing and ends with status 1 if the page is not what the sources say.
+"""
+
+import argparse
+import ast
+import io
+import sys
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "configs" / "README.md"
+PRETRAIN = [ROOT / "pretrain" / "config" / name for name in ("recipe.py", "tokenizer.py")]
+DETECTION = ROOT / "configs" / "detection" / "base" / "mask_rcnn.py"
+BASES = ROOT / "configs" / "segmentation" / "_base_"
+SEGMENTATION = ("run.py", "ade20k.py", "folders.py", "upernet.py", "setr_pup.py")
+LONGEST_DEFAULT = 40
+INTRODUCTION = """# Configs
+
+One recipe per file; a setting's source stands beside it, and `# not stated in the paper; ours` where
+no source states it. This page lists every setting of ours; `python tools/list_settings.py` writes it
+from the comments beside the defaults. Keys of the frameworks (`model`, `train_dataloader`,
+`schedule.milestones`, `max_iters`, ...) are as their users know them.
+
+The same thing has the same name everywhere:
+
+| What | Pretraining | Detection | Segmentation |
+|---|---|---|---|
+| images per optimizer step | `--batch-size` | `train.batch_size` | `batch_size` |
+| forward passes per step | follows from `--device-batch-size` | `train.accumulation_steps` | `accumulation_steps` |
+| precision | `--precision` | `train.precision` | `precision` |
+| largest norm of all gradients, None = off | `--clip-norm` | `train.clip_norm` | `clip_norm` |
+| decay of the averaged weights, None = off | `--tokenizer-ema-decay` | `train.ema_decay` | `ema_decay` |
+| stochastic depth | `--drop-path-rate` | `features.drop_path_rate` | `drop_path_rate` |
+| recompute activations | | `features.grad_checkpointing` | `grad_checkpointing` |
+| learning-rate decay by layer | | `layer_decay` | `layer_decay` |
+| what is spared from weight decay | `--never-decay` | `no_weight_decay` | `no_weight_decay` |
+| steps between lines of the log | `--log-steps` | `train.log_steps` | `log_steps` |
+| steps between training states | `--checkpoint-steps` | `train.checkpoint_steps` | `checkpoint_steps` |
+| views of a test image | | `test.tta` | `tta` |
+| findings of the data check to ignore | | `allow_findings` | `allow_findings` |
+
+A former name is an error that says the present one.
+"""  # noqa: E501
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting's name, its default as written (empty if it has none) and its comment."""
+
+    name: str
+    default: str
+    comment: str
+
+
+class Source:
+    """A Python file and its comments by line."""
+
+    def __init__(self, path: Path) -> None:
+        text = path.read_text()
+        self.body = ast.parse(text).body
+        self.beside: dict[int, str] = {}
+        self.above: dict[int, str] = {}  # comments that have their line to themselves
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type == tokenize.COMMENT:
+                alone = not token.line[: token.start[1]].strip()
+                comments = self.above if alone else self.beside
+                comments[token.start[0]] = token.string.lstrip("# ").strip()
+
+    def setting(self, name: str, node: ast.stmt | ast.expr, default: ast.expr | None) -> Setting:
+        """Return the setting whose definition is `node`."""
+        text = ast.unparse(default) if default else ""
+        shown = text if len(text) <= LONGEST_DEFAULT else "..."
+        return Setting(name, shown, self.comment(node))
+
+    def comment(self, node: ast.stmt | ast.expr) -> str:
+        """Return the comment beside a node's first or last line, else the lines above it."""
+        for line in (node.lineno, node.end_lineno or node.lineno):
+            if line in self.beside:
+                return self.beside[line]
+        first = node.lineno
+        while first - 1 in self.above:
+            first -= 1
+        return " ".join(self.above[line] for line in range(first, node.lineno))
+
+
+def dataclass_settings(source: Source) -> Iterator[Setting]:
+    """Yield the fields of every dataclass in a file as command-line options; groups are opened."""
+    for node in source.body:
+        for item in node.body if isinstance(node, ast.ClassDef) else ():
+            if not isinstance(item, ast.AnnAssign) or not isinstance(item.target, ast.Name):
+                continue
+            grouped = item.value is not None and "default_factory" in ast.unparse(item.value)
+            if not grouped and "ClassVar" not in ast.unparse(item.annotation):
+                option = f"--{item.target.id.replace('_', '-')}"
+                yield source.setting(option, item, item.value)
+
+
+def detection_settings(source: Source) -> Iterator[Setting]:
+    """Yield the leaves of `config = dict(...)` by their dotted names."""
+
+    def walk(call: ast.Call, prefix: str) -> Iterator[Setting]:
+        for keyword in call.keywords:
+            value, name = keyword.value, f"{prefix}{keyword.arg}"
+            nested = isinstance(value, ast.Call) and keyword.arg not in ("optimizer",)
+            if nested and isinstance(value, ast.Call):
+                yield from walk(value, f"{name}.")
+            else:
+                yield source.setting(name, value, value)
+
+    for node in source.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "config":
+            assert isinstance(node.value, ast.Call)
+            yield from walk(node.value, "")
+
+
+def segmentation_settings(source: Source) -> Iterator[Setting]:
+    """Yield the top-level values of a config, without what belongs to MMEngine."""
+    for node in source.body:
+        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+            continue
+        name, value = node.targets[0].id, node.value
+        of_framework = name.endswith(("_dataloader", "_pipeline", "_cfg", "_wrapper", "_evaluator"))
+        if of_framework or name in ("model", "param_scheduler", "default_scope", "meta_keys"):
+            continue
+        yield source.setting(name, node, value)
+
+
+def settings() -> dict[str, list[Setting]]:
+    """Return the settings of each family, each name once."""
+    found = {
+        "Pretraining": [s for path in PRETRAIN for s in dataclass_settings(Source(path))],
+        "Detection": list(detection_settings(Source(DETECTION))),
+        "Segmentation": [
+            s for name in SEGMENTATION for s in segmentation_settings(Source(BASES / name))
+        ],
+    }
+    return {family: list({s.name: s for s in each}.values()) for family, each in found.items()}
+
+
+def page() -> str:
+    """Return configs/README.md."""
+    parts = [INTRODUCTION]
+    for family, found in settings().items():
+        parts.append(f"\n## {family}\n\n| Setting | Default | |\n|---|---|---|")
+        parts += [f"| `{s.name}` | {_code(s.default)} | {_cell(s.comment)} |" for s in found]
+    return "\n".join(parts) + "\n"
+
+
+def _code(text: str) -> str:
+    return f"`{text.replace('|', chr(92) + '|')}`" if text else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def main() -> int:
+    """Write or check the page; return the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true")
+    if not parser.parse_args().check:
+        PAGE.write_text(page())
+        return 0
+    if PAGE.is_file() and PAGE.read_text() == page():
+        return 0
+    print("error: configs/README.md is not what the configs say: run tools/list_settings.py")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

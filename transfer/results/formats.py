@@ -1,0 +1,133 @@
+"""A table as Markdown, LaTeX, HTML and CSV: texts are escaped, every note is kept."""
+
+import csv
+import html
+import io
+import re
+from collections.abc import Callable
+
+from tabulate import LATEX_ESCAPE_RULES, tabulate
+
+from transfer.results.cells import METHODS, Cell, Row, Table
+from transfer.results.statistics import Difference
+
+
+def to_markdown(table: Table) -> str:
+    """Return a Markdown table, one decimal, with its notes and the differences of several seeds."""
+    notes = "".join(f"\n- {_markdown_text(note)}" for note in table.notes)
+    grid = _grid(table, _markdown_text)
+    text = tabulate(*grid, tablefmt="github", disable_numparse=True) + "\n" + notes + "\n"
+    lines, header = differences_of(table)
+    if lines:
+        escaped = [[_markdown_text(cell) for cell in line] for line in lines]
+        text += "\n## Differences\n\n"
+        text += tabulate(escaped, header, tablefmt="github", disable_numparse=True) + "\n"
+    return text
+
+
+def differences_of(table: Table) -> tuple[list[list[str]], list[str]]:
+    """Return the differences with an interval or another baseline than scratch, and a header."""
+    header = ["Method", "Backbone", "Metric", "Baseline", "Difference", "95 % interval"]
+    header += ["Runs", "Verdict", "Seeds to see it"]
+    lines = [
+        [_method(row), row.label, column.title, kind, *_tell(found)]
+        for row in table.rows
+        for column, cell in row.cells.items()
+        for kind, found in cell.differences.items()
+        if found.se is not None or kind != "scratch"
+    ]
+    return lines, header
+
+
+def _tell(found: Difference) -> list[str]:
+    interval = "" if found.low is None else f"{found.low:+.1f} to {found.high:+.1f}"
+    runs = f"{found.n} and {found.baseline_n}" + (", paired" if found.paired else "")
+    needed = "" if found.seeds_needed is None else str(found.seeds_needed)
+    return [f"{found.points:+.1f}", interval, runs, found.verdict, needed]
+
+
+def _method(row: Row) -> str:
+    return METHODS.get(row.method, row.method)
+
+
+def _markdown_text(text: str) -> str:
+    """Return names from a record as text that Markdown shows as it is: one line, no markup."""
+    text = html.escape(_one_line(text), quote=False).replace("|", "&#124;")
+    return text.replace("\\", "\\\\").replace("[", "\\[")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def to_latex(table: Table) -> str:
+    """Return a LaTeX tabular (booktabs) and its notes as a list; texts are escaped."""
+    text = tabulate(*_grid(table, _one_line), tablefmt="latex_booktabs", disable_numparse=True)
+    # a row that begins with [ or * would be taken for an argument of the \\ before it
+    text = re.sub(r"^(\s*)([\[*])", r"\1{}\2", text, flags=re.MULTILINE) + "\n"
+    items = "".join(f"\\item {{}}{_latex_text(note)}\n" for note in table.notes)
+    return text + (f"\\begin{{itemize}}\n{items}\\end{{itemize}}\n" if items else "")
+
+
+def _latex_text(text: str) -> str:
+    return "".join(LATEX_ESCAPE_RULES.get(char, char) for char in _one_line(text))
+
+
+def to_html(table: Table) -> str:
+    """Return an HTML table with its notes, without a page around it; tabulate escapes the cells."""
+    notes = "".join(f"<li>{html.escape(_one_line(note))}</li>" for note in table.notes)
+    body = tabulate(*_grid(table, _one_line), tablefmt="html", disable_numparse=True)
+    return f"{body}\n<ul>{notes}</ul>\n"
+
+
+def _grid(table: Table, escape: Callable[[str], str]) -> tuple[list[list[str]], list[str]]:
+    """Return the rows of cells and the header, every text passed through `escape`."""
+    header = ["Method", "Backbone"]
+    for column in table.columns:
+        header += [column.title, "Δ scratch"]
+    body = []
+    for row in table.rows:
+        line = [_method(row), row.label]
+        for column in table.columns:
+            line += _show(row.cells.get(column))
+        body.append([escape(text) for text in line])
+    return body, [escape(title) for title in header]
+
+
+def _show(cell: Cell | None) -> list[str]:
+    if cell is None:
+        return ["missing", ""]
+    spread = f" ± {cell.sd:.1f} (n={cell.n})" if cell.sd is not None else ""
+    return [f"{cell.mean:.1f}{spread}", "" if cell.delta is None else f"{cell.delta:+.1f}"]
+
+
+CSV_HEADER = ("method", "backbone", "lineage", "variant", "task", "dataset", "metric", "eval",
+              "mean", "sd", "seeds", "delta_from_scratch", "low", "high", "verdict",
+              "delta_from_supervised", "delta_from_control", "protocol", "notes")  # fmt: skip
+
+
+def to_csv(table: Table) -> str:
+    """Return full precision, one line a row and metric, with what its runs say of themselves."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_HEADER)
+    for row in table.rows:
+        names = (row.method, row.backbone, row.lineage, row.variant)
+        for column, cell in row.cells.items():
+            texts = (*names, column.task, column.dataset, column.metric, column.eval_hash)
+            others = [cell.differences.get(kind) for kind in ("scratch", "supervised", "control")]
+            scratch = others[0]
+            interval = (scratch.low, scratch.high, scratch.verdict) if scratch else ("", "", "")
+            gaps = [other.points if other else "" for other in others[1:]]
+            said = (cell.protocol, "; ".join(cell.notes))
+            writer.writerow(
+                [*map(_csv_text, texts), cell.mean, cell.sd, cell.n, cell.delta, *interval, *gaps,
+                 *map(_csv_text, said)]
+            )  # fmt: skip
+    return text.getvalue()
+
+
+def _csv_text(text: str) -> str:
+    """Return text with an apostrophe before what a spreadsheet would run as a formula."""
+    text = _one_line(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

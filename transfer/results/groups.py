@@ -1,0 +1,221 @@
+"""Records -> what may share a row, a column or a cell.
+
+A row is a lineage on a backbone, trained in one way per task; two weights files share it only if
+they are seeds of one pretraining. A column is a metric under one evaluation.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pretrain.files.lineage import Stage, kind_of, pretraining_seeds
+from transfer.results.cells import COLUMNS, Column
+from transfer.results.protocol import differing, without
+from transfer.results.record import Result, content_of
+
+# what scratch may have of its own, since fine-tuning's rates do not suit it
+TUNED = (
+    "lr",
+    "layer_decay",
+    "layer_decay_rule",
+    "decay_rule",
+    "optimizer.lr",
+    "optimizer.layer_decay",
+    "layer_decay.rate",
+)
+Place = tuple[str, str]  # task, dataset
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What two runs must agree in to share a row."""
+
+    backbone: str
+    kind: tuple[Stage, ...]
+    recipe: str  # of the pretraining, without its seed
+    weights: str  # SHA-256, "" for seeds of one pretraining
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The records of one row."""
+
+    lineage: Lineage
+    variant: str
+    records: list[Result]
+
+    @property
+    def method(self) -> str:
+        """Method of the records."""
+        return self.records[0].method
+
+
+def backbone_name(record: Result) -> str:
+    """Return the timm name, with its arguments where the architecture is not the stock one."""
+    args = (f"{k}={json.dumps(v)}" for k, v in sorted(record.backbone_args.items()))
+    return f"{record.backbone}({', '.join(args)})" if record.backbone_args else record.backbone
+
+
+def place_of(record: Result) -> Place:
+    """Return the task and dataset of a record."""
+    return record.task, record.dataset.name
+
+
+def rows_of(records: Sequence[Result]) -> list[Runs]:
+    """Return the records of each row, scratch first on each backbone."""
+    alike: dict[tuple[Any, ...], list[Result]] = {}
+    recipes: dict[str | None, str] = {}  # by weights
+    for record in records:
+        if record.sha256 not in recipes:
+            recipes[record.sha256] = _recipe(record)
+        key = (backbone_name(record), kind_of(record.stages), recipes[record.sha256])
+        alike.setdefault(key, []).append(record)
+    found = []
+    for (backbone, kind, recipe), runs in alike.items():
+        for weights, same in _by_weights(runs).items():
+            lineage = Lineage(backbone, kind, recipe, weights)
+            found += [Runs(lineage, name, some) for name, some in _variants(same)]
+    return sorted(found, key=_order)
+
+
+def _order(runs: Runs) -> tuple[Any, ...]:
+    lineage, method = runs.lineage, runs.method
+    return lineage.backbone, method != "scratch", method, str(lineage), runs.variant
+
+
+def _recipe(record: Result) -> str:
+    """Return the pretraining's settings as text, without seed and what only watches the run."""
+    recipe = ((record.weights or {}).get("identity") or {}).get("recipe") or {}
+    return json.dumps(without(recipe, ["seed", "run"]), sort_keys=True, default=str)
+
+
+def _by_weights(records: Iterable[Result]) -> dict[str, list[Result]]:
+    """Return records by weights file; "" for files that are declared seeds of one pretraining."""
+    owner: dict[tuple[int | None, ...], str | None] = {}
+    found: dict[str, list[Result]] = {}
+    for record in sorted(records, key=lambda r: r.sha256 or ""):
+        seeds = pretraining_seeds(record.stages)
+        declared = any(seed is not None for seed in seeds)
+        is_seed = declared and owner.setdefault(seeds, record.sha256) == record.sha256
+        found.setdefault("" if is_seed or not seeds else record.sha256 or "", []).append(record)
+    return found
+
+
+def _variants(records: list[Result]) -> list[tuple[str, list[Result]]]:
+    """Return the ways a lineage was trained: by each place's first, second, ... protocol."""
+    ways: dict[Place, dict[str, list[Result]]] = {}
+    for record in records:
+        ways.setdefault(place_of(record), {}).setdefault(record.train_hash, []).append(record)
+    names = {place: _names(found) for place, found in ways.items()}
+    count = max(map(len, ways.values()))
+    variants = []
+    for i in range(count):
+        chosen = [(place, sorted(found)[i]) for place, found in ways.items() if i < len(found)]
+        name = "; ".join(filter(None, (names[place][train] for place, train in chosen)))
+        variants.append((name, [r for place, train in chosen for r in ways[place][train]]))
+    return variants
+
+
+def _names(ways: Mapping[str, list[Result]]) -> dict[str, str]:
+    """Return for each training protocol the settings that tell it from the others."""
+    protocols = {train: records[0].train for train, records in ways.items()}
+    keys = differing_keys(list(protocols.values()))
+    return {train: _settings(protocol, keys) for train, protocol in protocols.items()}
+
+
+def _settings(protocol: Mapping[str, Any], keys: Sequence[str], most: int = 3) -> str:
+    more = f", and {len(keys) - most} more" if len(keys) > most else ""
+    return ", ".join(f"{key}={_value(protocol, key)}" for key in keys[:most]) + more
+
+
+def _value(protocol: Mapping[str, Any], key: str) -> Any:
+    value: Any = protocol
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def differing_keys(protocols: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the settings in which any of the protocols differ."""
+    return sorted({key for other in protocols[1:] for key in differing(protocols[0], other)})
+
+
+def columns_of(records: Iterable[Result]) -> list[Column]:
+    """Return a column for each metric, dataset and evaluation, titled by what differs."""
+    evaluations: dict[Place, dict[str, dict[str, Any]]] = {}
+    shown: set[tuple[Place, str, str]] = set()
+    for record in records:
+        place = place_of(record)
+        evaluations.setdefault(place, {})[record.eval_hash] = record.eval
+        shown |= {(place, record.eval_hash, metric) for metric in record.metrics}
+    tasks = [task for task, _ in evaluations]
+    columns = []
+    for place, found in sorted(evaluations.items()):
+        labels = evaluation_labels(found)
+        several = tasks.count(place[0]) > 1
+        for one in sorted(found, key=lambda h: labels[h]):
+            details = ", ".join(filter(None, (place[1] if several else "", labels[one])))
+            for metric in COLUMNS[place[0]]:
+                if (place, one, metric) in shown:
+                    title = f"{metric} ({details})" if details else metric
+                    columns.append(Column(*place, metric, title, one))
+    return columns
+
+
+def evaluation_labels(evaluations: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return what tells evaluations apart, by hash; "" if there is one."""
+    if len(evaluations) == 1:
+        return dict.fromkeys(evaluations, "")
+    labels = {one: describe_evaluation(settings) for one, settings in evaluations.items()}
+    for one, label in labels.items():
+        if list(labels.values()).count(label) > 1:
+            labels[one] = f"{label}, {one[:6]}"
+    return labels
+
+
+def describe_evaluation(settings: Mapping[str, Any]) -> str:
+    """Return an evaluation in few words."""
+    words = ["multi-scale" if settings.get("tta") else "single-scale"]
+    return ", ".join([*words, "Soft-NMS"] if settings.get("soft_nms") else words)
+
+
+def by_seed(records: Sequence[Result], metric: str) -> tuple[dict[int, float], list[str]]:
+    """Return seed -> figure of one cell, and notes on seeds that are there twice.
+
+    Runs of several pretrainings are numbered instead. Copies of a record count once; a seed that
+    was run again counts once, by its mean.
+    """
+    found: dict[tuple[Any, ...], dict[tuple[Any, ...], float]] = {}
+    for record in records:
+        key = (record.sha256, record.seed)
+        found.setdefault(key, {})[content_of(record)] = record.metrics[metric]
+    means = {key: sum(values.values()) / len(values) for key, values in found.items()}
+    notes = [
+        f"seed {k[1]} ran {len(v)} times, counted once" for k, v in found.items() if len(v) > 1
+    ]
+    copies = len(records) - sum(map(len, found.values()))
+    if copies:
+        notes.append(f"{copies} of {len(records)} records are copies, not counted")
+    seeds = [seed for _, seed in means]
+    if len(set(seeds)) < len(seeds):
+        return dict(enumerate(means[key] for key in sorted(means))), notes
+    return {seed: value for (_, seed), value in sorted(means.items())}, notes
+
+
+def comparable(records: Iterable[Result]) -> dict[str, str]:
+    """Return train_hash -> what two trainings must agree in to be compared: all but TUNED."""
+    trained = {record.train_hash: record.train for record in records}
+    return {
+        train_hash: json.dumps(without(train, TUNED), sort_keys=True)
+        for train_hash, train in trained.items()
+    }
+
+
+def layer_decay_of(record: Result) -> float | None:
+    """Return the layer decay of a training; None if its protocol has none."""
+    for key in ("layer_decay", "optimizer.layer_decay", "layer_decay.rate"):
+        value = _value(record.train, key)
+        if isinstance(value, int | float):
+            return float(value)
+    return None

@@ -1,0 +1,76 @@
+"""What a segmentation run is: WORK_DIR/run.json, which a resumed run must agree with."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from pretrain.files.read import sha256_of
+from transfer.segmentation.config import protocol
+from transfer.segmentation.data import find_pairs, folder_pairs, names_digest
+from transfer.weights.identity import transfer_arch_args
+
+FREE = (
+    "config",
+    "report",
+    "record",
+)  # what a resumed run may change: where things lie, how it is watched
+
+
+def identity_of(cfg: Config, filled: Config, backbone: Any) -> dict[str, Any]:
+    """Return what a new run is, as JSON values.
+
+    `cfg` as loaded, `filled` as filled in, `backbone` with its weights.
+    """
+    report = backbone.report
+    return {
+        **_settings(cfg, filled),
+        "weights": report.sha256 if report else "none",
+        "arch": backbone.arch,
+        "arch_args": transfer_arch_args(backbone.arch, backbone.arch_args),
+        "pixels": asdict(backbone.pixels),
+        "report": report.to_json() if report else None,
+        "config": filled.to_dict(),
+    }
+
+
+def identity_of_resumed(cfg: Config, filled: Config, former: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `cfg` asks for, where the net is the former run's unless `cfg` names another.
+
+    The weights file is not needed any more: the state holds all weights.
+    """
+    given: dict[str, Any] = {"weights": _weights(str(cfg["weights"]), former)}
+    if cfg["arch"] is not None:
+        given["arch"] = cfg["arch"]
+    if cfg["arch_args"]:
+        given["arch_args"] = transfer_arch_args(cfg["arch"] or former["arch"], cfg["arch_args"])
+    return {**former, **_settings(cfg, filled), **given}
+
+
+def architecture_of(former: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that build a former run's net, to be filled from its state."""
+    net = {"arch": former["arch"], "arch_args": former["arch_args"]}
+    return {"weights": "none", "fresh": [], "unused": [], **net}
+
+
+def _settings(cfg: Config, filled: Config) -> dict[str, Any]:
+    train, _ = folder_pairs(filled)
+    pairs = find_pairs(train.images, train.labels, train.image_suffix, train.label_suffix)
+    return {
+        "protocol": protocol(cfg),
+        "seed": cfg["seed"],
+        "accumulation_steps": cfg["accumulation_steps"],
+        "training_images": names_digest(pairs, train.images),
+    }
+
+
+def _weights(path: str, former: Mapping[str, Any]) -> str:
+    """The digest of the weights, "none", or the path of a file that is not there."""
+    if path == "none":
+        return path
+    if Path(path).is_file():
+        return sha256_of(Path(path))
+    report = former["report"]
+    return former["weights"] if report and report["file"] == path else path
