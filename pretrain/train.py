@@ -202,7 +202,7 @@ class Pretraining(Trainee):
         """Write the encoder of the training state beside it."""
         self.write_encoder(self.out / folder.LATEST_ENCODER, done)
 
-    def interim(self, done: int) -> None:
+    def interim(self, done: int, trained: nn.Module) -> None:  # noqa: ARG002
         """Write the encoder of this epoch, to stay."""
         if self.fabric.is_global_zero:
             epoch = done // self.length.steps_per_epoch

@@ -87,7 +87,7 @@ class LineFit(Trainee):
         """Take up the count."""
         self.seen = state["seen"]
 
-    def interim(self, done: int) -> None:
+    def interim(self, done: int, trained: nn.Module) -> None:  # noqa: ARG002
         """Note when it was called."""
         self.interim_steps.append(done)
 

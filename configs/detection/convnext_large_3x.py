@@ -13,5 +13,5 @@ config.output_dir = "outputs/convnext_large_3x"
 cascade(config)
 config.features.drop_path_rate = 0.7
 config.optimizer.lr = 1e-4
-config.decay.layers = 0.7
-config.train.amp = False
+config.layer_decay = 0.7
+config.train.precision = "fp32"

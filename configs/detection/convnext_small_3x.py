@@ -13,4 +13,4 @@ config.output_dir = "outputs/convnext_small_3x"
 cascade(config)
 config.features.drop_path_rate = 0.6
 config.optimizer.lr = 2e-4
-config.decay.layers = 0.7
+config.layer_decay = 0.7

@@ -10,4 +10,4 @@ config.arch = "convnext_tiny"
 config.output_dir = "outputs/convnext_tiny_3x"
 config.features.drop_path_rate = 0.4
 config.optimizer.lr = 1e-4
-config.decay.layers = 0.95
+config.layer_decay = 0.95

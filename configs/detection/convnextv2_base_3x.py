@@ -9,5 +9,5 @@ from .base.convnextv2_3x import config
 
 config.arch = "convnextv2_base"
 config.output_dir = "outputs/convnextv2_base_3x"
-config.decay.layers = 0.95  # MMDetection's re-run
+config.layer_decay = 0.95  # MMDetection's re-run
 config.features.drop_path_rate = 0.4  # MMDetection's re-run

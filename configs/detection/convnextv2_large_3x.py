@@ -8,5 +8,5 @@ from .base.convnextv2_3x import config
 
 config.arch = "convnextv2_large"
 config.output_dir = "outputs/convnextv2_large_3x"
-config.decay.layers = 0.95  # not stated in the paper; ours
+config.layer_decay = 0.95  # not stated in the paper; ours
 config.features.drop_path_rate = 0.5  # not stated in the paper; ours

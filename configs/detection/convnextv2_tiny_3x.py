@@ -9,5 +9,5 @@ from .base.convnextv2_3x import config
 
 config.arch = "convnextv2_tiny"
 config.output_dir = "outputs/convnextv2_tiny_3x"
-config.decay.layers = 0.95  # not stated in the paper; ours
+config.layer_decay = 0.95  # not stated in the paper; ours
 config.features.drop_path_rate = 0.2  # not stated in the paper; ours

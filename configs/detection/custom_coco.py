@@ -37,7 +37,8 @@ config.input.test = [L(T.ResizeShortestEdge)(short_edge_length=256, max_size=640
 # From scratch there are none: give a ResNet arch_args={"norm_layer":"groupnorm"}.
 config.backbone_norm = "FrozenBN"
 config.optimizer.lr = 1e-3
-config.decay.update(layers=0.8, no_weight_decay="vectors")
+config.layer_decay = 0.8
+config.no_weight_decay = "vectors"
 config.schedule.update(steps=400, milestones=[300, 360], warmup_steps=50, warmup_factor=0.01)
-config.train.update(batch=2, clip_norm=5.0, workers=1, checkpoint_period=100)
-config.test.batch = 4
+config.train.update(batch_size=2, clip_norm=5.0, workers=1, checkpoint_steps=100)
+config.test.batch_size = 4

@@ -23,6 +23,7 @@ config.input.train = [
     L(T.RandomFlip)(),
 ]
 config.optimizer.update(lr=2e-4, weight_decay=0.05)
-config.decay.update(layers=0.8, no_weight_decay="vectors")
+config.layer_decay = 0.8
+config.no_weight_decay = "vectors"
 config.schedule.update(steps=5000, milestones=[3500, 4500], warmup_steps=250, warmup_factor=0.01)
-config.train.update(batch=16, amp=True, clip_norm=5.0)
+config.train.update(batch_size=16, precision="bf16", clip_norm=5.0)

@@ -36,4 +36,4 @@ config.schedule.update(
     warmup_steps=500,
     warmup_factor=0.067,
 )
-config.train.update(batch=64, amp=True)
+config.train.update(batch_size=64, precision="bf16")

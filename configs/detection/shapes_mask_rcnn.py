@@ -27,7 +27,8 @@ config.model.update(
 config.input.train = [L(T.RandomFlip)()]
 config.input.test = []
 config.optimizer.lr = 1e-3
-config.decay.update(layers=1.0, no_weight_decay="vectors")
+config.layer_decay = 1.0
+config.no_weight_decay = "vectors"
 config.schedule.update(steps=180, milestones=[150], warmup_steps=20, warmup_factor=0.1)
-config.train.update(batch=4, clip_norm=5.0, workers=0, log_period=10, checkpoint_period=50)
-config.test.batch = 4
+config.train.update(batch_size=4, clip_norm=5.0, workers=0, log_steps=10, checkpoint_steps=50)
+config.test.batch_size = 4

@@ -8,4 +8,4 @@ from .base.vitdet import config
 config.arch = "vit_base_patch16_224"
 config.output_dir = "outputs/vit_base_100ep"
 config.features.drop_path_rate = 0.1
-config.decay.layers = 0.7
+config.layer_decay = 0.7

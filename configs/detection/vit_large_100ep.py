@@ -8,4 +8,4 @@ from .base.vitdet import config
 config.arch = "vit_large_patch16_224"
 config.output_dir = "outputs/vit_large_100ep"
 config.features.drop_path_rate = 0.4
-config.decay.layers = 0.8
+config.layer_decay = 0.8

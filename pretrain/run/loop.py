@@ -59,6 +59,7 @@ class Loop:
         self.names: tuple[str, ...] = ()  # of the values of a step
         self.unread: list[Tensor] = []  # values of steps, on the device
         self.values: dict[str, list[float]] = {}  # of the steps since the last line of the log
+        self.late_signal = 0  # one that came in the last step
         self.log: RunLog | None = None
         self.log_lengths: dict[str, int] = {}
         if resume and (out / STATE).is_file():
@@ -89,6 +90,7 @@ class Loop:
         try:
             with stop_on_signals() as stop:
                 self.train_from(first, stop)
+                self.late_signal = self.agree_on(stop.signal)
         except NotFiniteError as error:
             if self.log:
                 self.log.note(str(error))
@@ -120,7 +122,9 @@ class Loop:
         for part in range(passes):
             with self.clock.waiting():
                 batch = next(batches)
-            seed_draws(self.settings.seed, step, part, self.fabric.global_rank)
+            # counted over all processes: two that take a pass each draw what one draws for both
+            place = part * self.fabric.world_size + self.fabric.global_rank
+            seed_draws(self.settings.seed, step, place, 0)
             with self.fabric.no_backward_sync(self.model, enabled=part + 1 < passes):
                 losses = self.trainee.losses(self.model, batch, step)
                 self.fabric.backward(losses["loss"] / passes)
@@ -161,11 +165,11 @@ class Loop:
         stop = self.read_values(asked) and not last
         if interim_due or save_due or stop:
             self.require_finite_weights()
+        if interim_due:
+            self.trainee.interim(done, self.trained)
+            self.model.train()
         if log_due:
             self.write_line()
-        if interim_due:
-            self.trainee.interim(done)
-            self.model.train()
         if save_due or stop:
             self.save()
         self.clock.restart()
@@ -190,6 +194,14 @@ class Loop:
             for name, value in row.items():
                 self.values.setdefault(name, []).append(value)
         return stop > 0
+
+    def agree_on(self, number: int) -> int:
+        """Return the signal that this process got, SIGTERM if another one did, 0 for none."""
+        if self.fabric.world_size > 1:
+            got = torch.tensor([float(number > 0)], device=self.fabric.device)
+            if cast("Tensor", self.fabric.all_reduce(got, reduce_op="sum")).item() > 0:
+                return number or signal.SIGTERM
+        return number
 
     def write_line(self) -> None:
         """Write a line of the log: means over the steps since the last one."""

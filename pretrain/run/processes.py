@@ -31,13 +31,17 @@ def log_to_stdout() -> None:
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
 
 
-def launch(device: str = "auto", precision: str = "auto") -> "Fabric":
+def launch(
+    device: str = "auto", precision: str = "auto", *, broadcast_buffers: bool = True
+) -> "Fabric":
     """Return Fabric on one device, or on those torchrun or srun started this process for.
 
+    broadcast_buffers: give all processes the first one's buffers before each forward pass.
     Raises ValueError for a device that is not there, or cannot compute in `precision`.
     """
     import torch
     from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
 
     from pretrain.run.precision import precision_plugin, resolve_precision, use_tensor_cores
 
@@ -52,7 +56,7 @@ def launch(device: str = "auto", precision: str = "auto") -> "Fabric":
         accelerator="cuda" if cuda else "cpu",
         devices=min(local, world),
         num_nodes=max(1, world // local),
-        strategy="ddp" if world > 1 else "auto",
+        strategy=DDPStrategy(broadcast_buffers=broadcast_buffers) if world > 1 else "auto",
         plugins=[cluster, precision_plugin(arithmetic, "cuda" if cuda else "cpu")],
     )
     fabric.launch()

@@ -76,5 +76,8 @@ class Trainee(ABC):
     def after_save(self, done: int) -> None:  # noqa: B027
         """Write what belongs beside the training state; called on the first process."""
 
-    def interim(self, done: int) -> None:  # noqa: B027
-        """Make an interim result, as an evaluation; called on all processes."""
+    def interim(self, done: int, trained: nn.Module) -> None:  # noqa: B027
+        """Make an interim result of `trained`, the average where one is kept; on all processes.
+
+        The line of the log for this step is written after it.
+        """

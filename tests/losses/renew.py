@@ -60,9 +60,10 @@ COMMANDS = {
     "detection": """tools/train_net.py --config-file configs/detection/shapes_mask_rcnn.py
         weights=$fcmae/encoder.safetensors data.root=$data output_dir=$out seed=3
         schedule.steps=8 schedule.milestones=[6] schedule.warmup_steps=2
-        optimizer.lr=1e-3 optimizer.weight_decay=5.0 decay.layers=0.7
-        features.drop_path_rate=0.2 train.accumulate=2 train.ema=0.5 train.device=cpu
-        train.checkpoint_period=5 model.score_threshold=0.0 model.pre_nms_topk=[200,500]
+        optimizer.lr=1e-3 optimizer.weight_decay=5.0 layer_decay=0.7
+        features.drop_path_rate=0.2 train.accumulation_steps=2 train.ema_decay=0.5 train.device=cpu
+        train.log_steps=1
+        train.checkpoint_steps=5 model.score_threshold=0.0 model.pre_nms_topk=[200,500]
         model.post_nms_topk=[100,500] model.max_detections=300 test.pictures=1""",
     "segmentation": """tools/train_seg.py configs/segmentation/shapes_upernet.py --work-dir $out
         --cfg-options weights=$beit/encoder.safetensors data_root=$data/ADEChallengeData2016
@@ -102,18 +103,11 @@ def read_tokenizer(out: Path) -> Outcome:
 
 
 def read_detection(out: Path) -> Outcome:
-    """Read the folder of tools/train_net.py.
-
-    Losses come from the training state: metrics.json holds the median of the last 20 steps, which
-    one step cannot move.
-    """
-    parts = ("loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc")
-    names = {**{name: name for name in parts}, "gradient_norm": "grad_norm", "lr": "lr"}
-    logged = torch.load(out / "state.pt", weights_only=True)["values"]["log"]
-    losses = {ours: [value for value, _ in logged[theirs][0]] for ours, theirs in names.items()}
-    steps = [float(step + 1) for _, step in logged[parts[0]][0]]
+    """Read the folder of tools/train_net.py."""
+    losses = ("loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc")
+    log = columns(out / "log.jsonl", ("step", *losses, "gradient_norm", "lr"))
     trained = torch.load(out / "model_final.pth", weights_only=True)["model"]
-    return Outcome({"step": steps, **losses}, trained, metrics(out))
+    return Outcome(log, trained, metrics(out))
 
 
 def read_segmentation(out: Path) -> Outcome:

@@ -90,10 +90,10 @@ def test_ctrl_c_finishes_the_step_and_saves(tmp_path: Path, data: list[str]) -> 
     more = [*TINY, *data, "schedule.steps=5000", "train.workers=1", f"output_dir={out}"]
     command = [sys.executable, str(TOOL), "--config-file", str(CONFIG), *more]
     process = subprocess.Popen(
-        [*command, "train.checkpoint_period=5000"], cwd=ROOT, env=ENV, start_new_session=True,
+        [*command, "train.checkpoint_steps=5000"], cwd=ROOT, env=ENV, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    log = out / "metrics.json"
+    log = out / "log.jsonl"
     try:
         while process.poll() is None and not (log.is_file() and log.read_text()):
             time.sleep(0.05)
@@ -102,7 +102,7 @@ def test_ctrl_c_finishes_the_step_and_saves(tmp_path: Path, data: list[str]) -> 
     finally:
         process.kill()
     assert process.returncode == 128 + signal.SIGINT, said[-3000:]
-    assert "continue with --resume" in said
+    assert "--resume goes on" in said
     steps = len(log.read_text().splitlines())
     assert checkpoint.load(out / "state.pt")["step"] == steps > 0
 
@@ -111,7 +111,7 @@ def test_two_processes_equal_one_that_accumulates(tmp_path: Path, data: list[str
     common = [*TINY, *data, "schedule.steps=2"]
     pair = start(*common, f"output_dir={tmp_path / 'two'}", processes=2)
     assert pair.returncode == 0, pair.stderr[-3000:]
-    alone = start(*common, "train.accumulate=2", f"output_dir={tmp_path / 'one'}")
+    alone = start(*common, "train.accumulation_steps=2", f"output_dir={tmp_path / 'one'}")
     assert alone.returncode == 0, alone.stderr[-3000:]
     first, second = (
         checkpoint.load(tmp_path / name / "model_final.pth")["model"] for name in ("one", "two")
@@ -134,7 +134,7 @@ def test_one_process_reads_the_data_and_all_refuse_it(tmp_path: Path, data: list
 def test_all_processes_evaluate_the_model_that_is_saved(tmp_path: Path, data: list[str]) -> None:
     """Plain BatchNorm: in training each process has statistics of its own images."""
     common = [*TINY, *data, *RESNET, "backbone_norm=BN", "schedule.steps=2", "test.pictures=0"]
-    common += [f"output_dir={tmp_path / 'out'}", "train.batch=4"]
+    common += [f"output_dir={tmp_path / 'out'}", "train.batch_size=4"]
     done = start(*common, processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
     again = start("--eval-only", *common, "test.engine=pycocotools")  # or nothing is written

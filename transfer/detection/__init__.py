@@ -4,17 +4,17 @@ config.py        a LazyConfig file and its overrides -> checked config, protocol
 data.py          a COCO-format split -> resumable batches
 backbone.py      transfer.features as a Detectron2 backbone
 mask_rcnn.py     the detector; proposals.py: its RPN; cascade.py: the cascade's box heads
-soft_nms.py      Soft-NMS for the box heads
+box_layers.py    what follows a box head; soft_nms.py: Soft-NMS there
 precision.py     what stays in float32 under autocast
 build.py         config -> detector with its weights and norms
 optimizer.py     parameter groups with layer decay; the schedule
-trainer.py       the training loop; log.py: its files; checkpoint.py: its state
+trainer.py       what the training loop trains; checkpoint.py: trained detectors
 protocol.py      what a number depends on: the protocols of training and evaluation
 record.py        what the record says of training and evaluation
 prepare.py       everything a run needs, checked and built; folder.py: its folder
 run.py           check, build, train, evaluate, record
-launch.py        --num-gpus or torchrun -> processes
-processes.py     torchrun's group; what one process does for its machine
+launch.py        the command line -> run, evaluation or estimate, on every process
+processes.py     --num-gpus, torchrun, srun; what one process does for its machine
 estimate.py      --dry-run: parameters, FLOPs, hours
 native.py        Detectron2's own net reads our exported weights
 evaluation/      predictions, COCO metrics, pictures

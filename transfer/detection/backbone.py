@@ -31,7 +31,7 @@ class TimmBackbone(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        """Images are padded to a multiple of this, in pixels."""
+        """Pixels of which the sides of a batch are multiples."""
         return self.features.size_divisibility
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -65,7 +65,7 @@ class PyramidBackbone(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        """Images are padded to a multiple of this, in pixels."""
+        """Pixels of which the sides of a batch are multiples."""
         return self.bottom_up.size_divisibility
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:

@@ -50,6 +50,7 @@ def build_detector(
     """
     torch.manual_seed(config.seed)
     settings = plain(config.features)
+    settings["checkpointing"] = settings.pop("grad_checkpointing")
     settings.setdefault("pyramid_channels", config.model.channels)
     features, report, own_pixels = features_for(
         config.weights,
@@ -122,15 +123,14 @@ def build_optimizer(config: DictConfig, model: nn.Module, arch: str) -> torch.op
     """
     kwargs = plain(config.optimizer)
     build = kwargs.pop("_target_")
-    decay = config.decay
     groups = parameter_groups(
         model,
         arch=arch,
         lr=kwargs["lr"],
         weight_decay=kwargs["weight_decay"],
-        layer_decay=decay.layers,
-        rule=decay.rule,
-        no_weight_decay=decay.no_weight_decay,
+        layer_decay=config.layer_decay,
+        rule=config.layer_decay_rule,
+        no_weight_decay=config.no_weight_decay,
     )
     if not groups:
         raise ConfigError("nothing is left to train")
@@ -155,10 +155,10 @@ def _notes(config: DictConfig, model: nn.Module) -> tuple[str, ...]:
     notes = []
     if "SyncBN" in asked and comm.get_world_size() == 1:
         notes.append("SyncBN ran as BatchNorm: one process")
-    if config.train.accumulate > 1:
+    if config.train.accumulation_steps > 1:
         notes.append(
-            f"gradients of {config.train.accumulate} micro-batches are accumulated, but BatchNorm "
-            "saw one micro-batch at a time"
+            f"gradients of {config.train.accumulation_steps} micro-batches are accumulated, but "
+            "BatchNorm saw one micro-batch at a time"
         )
     return tuple(notes)
 

@@ -15,7 +15,7 @@ from detectron2.modeling.roi_heads import CascadeROIHeads, FastRCNNConvFCHead
 from detectron2.structures import Instances
 from torch import Tensor
 
-from transfer.detection.soft_nms import SoftNMSOutputLayers, box_predictor
+from transfer.detection.box_layers import SoftNMSOutputLayers, box_predictor
 
 IOUS = (0.5, 0.6, 0.7)  # section 4
 REGRESSION_WEIGHTS = ((10, 10, 5, 5), (20, 20, 10, 10), (30, 30, 15, 15))
@@ -50,6 +50,17 @@ class CascadeHeads(CascadeROIHeads):
             scores.append(predictor.predict_probs(predictions, proposals))
         means = [torch.stack(image).mean(0) for image in zip(*scores, strict=True)]
         return last.detect(boxes, means, sizes)[0]
+
+    def _create_proposals_from_boxes(self, boxes: list[Tensor], image_sizes: Any) -> Any:
+        """Boxes of a stage as proposals of the next one.
+
+        One that is not finite becomes a pixel in training, where Detectron2 fails on one process of
+        several: the losses that it comes from tell of it.
+        """
+        if self.training:
+            pixel = boxes[0].new_tensor([0.0, 0.0, 1.0, 1.0])
+            boxes = [torch.where(b.isfinite().all(1, keepdim=True), b, pixel) for b in boxes]
+        return super()._create_proposals_from_boxes(boxes, image_sizes)
 
     def _run_stage(self, features: list[Tensor], proposals: list[Instances], stage: int) -> Any:
         if self.scale_gradients:

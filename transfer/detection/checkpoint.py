@@ -35,7 +35,9 @@ def load(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no checkpoint at {path}")
     state = safe_read(path)
     if isinstance(state, dict) and state.get("format") == STATE_FORMAT:
-        state = read_state(path, KIND)
+        values = read_state(path, KIND)
+        trained = values["average"] or values["model"]
+        state = {"model": trained, "step": values["step"], **values["trainee"]}
     model = state.get("model") if isinstance(state, dict) else None
     tensors = model.values() if isinstance(model, dict) else ()
     if not tensors or not all(isinstance(t, torch.Tensor) for t in tensors):

@@ -34,31 +34,60 @@ NOT_PROTOCOL = (
     "output_dir",
     "data",
     "checkpoint",
-    "allow",
+    "allow_findings",
     "config_file",
 )
-NOT_PROTOCOL_TRAIN = ("workers", "log_period", "checkpoint_period", "eval_period", "compile",
-                      "device", "accumulate", "checkpointing")  # fmt: skip
+NOT_PROTOCOL_TRAIN = (
+    "workers",
+    "log_steps",
+    "checkpoint_steps",
+    "keep_states",
+    "eval_steps",
+    "compile",
+    "device",
+    "accumulation_steps",
+    "grad_checkpointing",
+)
 
 # keys of Detectron2's own configs, and what does their work here
-ELSEWHERE = {
+DETECTRON2_KEYS = {
     "train.init_checkpoint": "weights=FILE for an encoder, checkpoint=FILE with --eval-only",
     "MODEL.WEIGHTS": "weights=FILE for an encoder, checkpoint=FILE with --eval-only",
     "train.max_iter": "schedule.steps",
     "SOLVER.MAX_ITER": "schedule.steps",
     "train.output_dir": "output_dir",
     "OUTPUT_DIR": "output_dir",
-    "dataloader.train.total_batch_size": "train.batch",
-    "SOLVER.IMS_PER_BATCH": "train.batch",
+    "dataloader.train.total_batch_size": "train.batch_size",
+    "SOLVER.IMS_PER_BATCH": "train.batch_size",
     "SOLVER.BASE_LR": "optimizer.lr",
-    "train.amp.enabled": "train.amp",
-    "train.checkpointer.period": "train.checkpoint_period",
+    "train.amp.enabled": "train.precision=bf16, or fp16",
+    "train.checkpointer.period": "train.checkpoint_steps",
     "SEED": "seed",
 }
 
-TTA = ("sizes", "max_size", "flip")
+# keys that have another name now, and which
+RENAMED = {
+    "allow": "allow_findings",
+    "features.checkpointing": "features.grad_checkpointing",
+    "model.head_norm": "model.box_norm and model.mask_norm",
+    "decay": "layer_decay, layer_decay_rule and no_weight_decay",
+    "decay.layers": "layer_decay",
+    "decay.rule": "layer_decay_rule",
+    "decay.no_weight_decay": "no_weight_decay",
+    "train.batch": "train.batch_size",
+    "train.accumulate": "train.accumulation_steps",
+    "train.amp": "train.precision (fp32, bf16 or fp16)",
+    "train.ema": "train.ema_decay (None: none)",
+    "train.log_period": "train.log_steps",
+    "train.checkpoint_period": "train.checkpoint_steps",
+    "train.eval_period": "train.eval_steps (None: only at the end)",
+    "test.batch": "test.batch_size",
+}
+PRECISIONS = ("fp32", "bf16", "fp16")
+FREEZES = ("none", "backbone")
+TTA_KEYS = ("sizes", "max_size", "flip")
 PIXEL_KEYS = ("mean", "std", "color_order")
-SOFT = ("method", "iou_threshold", "sigma", "min_score")
+SOFT_NMS_KEYS = ("method", "iou_threshold", "sigma", "min_score")
 
 
 class ConfigError(ValueError):
@@ -87,6 +116,8 @@ def load_config(
         config = LazyConfig.load(str(path), "config")
     except KeyError:
         raise ConfigError(f"{path} does not define `config`") from None
+    for key in RENAMED.keys() & set(flat_keys(config)):
+        raise ConfigError(f"{path}: config.{key} is named {RENAMED[key]} now")
     for override in overrides or []:
         apply_override(config, override)
     config.config_file = str(path)
@@ -104,8 +135,11 @@ def apply_override(config: DictConfig, override: str) -> None:
         raise ConfigError(str(error)) from None
     if not key.startswith(tuple(f"{k}." for k in OPEN_KEYS)):
         known = flat_keys(config)
-        if key in ELSEWHERE:
-            raise ConfigError(f"{key} of Detectron2's configs is not used here: {ELSEWHERE[key]}")
+        if key in DETECTRON2_KEYS:
+            instead = DETECTRON2_KEYS[key]
+            raise ConfigError(f"{key} of Detectron2's configs is not used here: {instead}")
+        if key in RENAMED:
+            raise ConfigError(f"{key} is named {RENAMED[key]} now")
         if key not in known:
             raise ConfigError(f"the config has no key {key!r}{did_you_mean(key, known)}")
         try:
@@ -116,7 +150,7 @@ def apply_override(config: DictConfig, override: str) -> None:
 
 
 def flat_keys(config: DictConfig, prefix: str = "") -> list[str]:
-    """Every key in dots: `train`, `train.batch`, ..."""
+    """Every key in dots: `train`, `train.batch_size`, ..."""
     keys = []
     for name in map(str, config):
         key = f"{prefix}{name}"
@@ -140,24 +174,40 @@ def resolve(config: DictConfig, *, training: bool = True) -> DictConfig:
         elif training or key.startswith("val"):
             raise ConfigError(f"data.{key} is not set: give data.{key}=PATH")
     _apply_budget(config)
-    batch, parts = config.train.batch, config.train.accumulate
-    if batch < 1 or parts < 1:
-        raise ConfigError(
-            f"train.batch ({batch}) and train.accumulate ({parts}) must be at least 1"
-        )
+    _check_train(config.train)
     _check_test(config.test, config.model.soft_nms)
     if config.pixels is not None and set(config.pixels) != set(PIXEL_KEYS):
         raise ConfigError(f"pixels needs exactly {', '.join(PIXEL_KEYS)}, got {config.pixels}")
-    if config.freeze not in ("none", "backbone"):
-        raise ConfigError(f"freeze must be none or backbone, got {config.freeze!r}")
+    if config.freeze not in FREEZES:
+        raise ConfigError(f"freeze must be {' or '.join(FREEZES)}, got {config.freeze!r}")
     return config
+
+
+def _check_train(train: DictConfig) -> None:
+    batch, passes = train.batch_size, train.accumulation_steps
+    if batch < 1 or passes < 1:
+        raise ConfigError(
+            f"train.batch_size ({batch}) and train.accumulation_steps ({passes}) must be at least 1"
+        )
+    if train.precision not in PRECISIONS:
+        raise ConfigError(
+            f"train.precision must be one of {', '.join(PRECISIONS)}, got {train.precision!r}"
+        )
+    for key in ("clip_norm", "eval_steps", "ema_decay"):
+        if train[key] is not None and train[key] <= 0:
+            raise ConfigError(f"train.{key} must be above 0, or None for none, got {train[key]}")
+    if train.ema_decay is not None and train.ema_decay >= 1:
+        raise ConfigError(f"train.ema_decay must be below 1, got {train.ema_decay}")
 
 
 def _check_test(test: DictConfig, soft_nms: DictConfig | None) -> None:
     """What is used only after training must not fail then."""
     if test.engine not in ENGINES:
         raise ConfigError(f"test.engine must be one of {', '.join(ENGINES)}, got {test.engine!r}")
-    for key, value, wanted in (("test.tta", test.tta, TTA), ("model.soft_nms", soft_nms, SOFT)):
+    for key, value, wanted in (
+        ("test.tta", test.tta, TTA_KEYS),
+        ("model.soft_nms", soft_nms, SOFT_NMS_KEYS),
+    ):
         if value is not None and set(value) != set(wanted):
             raise ConfigError(f"{key} needs exactly {', '.join(wanted)}, got {', '.join(value)}")
     if soft_nms is not None and soft_nms.method not in METHODS:
@@ -187,7 +237,7 @@ def protocol_of(config: DictConfig) -> dict[str, Any]:
     plain = _plain(config)
     kept = {k: v for k, v in plain.items() if k not in NOT_PROTOCOL}
     kept["train"] = {k: v for k, v in plain["train"].items() if k not in NOT_PROTOCOL_TRAIN}
-    kept["test"] = {k: v for k, v in plain["test"].items() if k not in ("batch", "pictures")}
+    kept["test"] = {k: v for k, v in plain["test"].items() if k not in ("batch_size", "pictures")}
     kept["features"] = {k: v for k, v in plain["features"].items() if k not in NOT_PROTOCOL_TRAIN}
     return {"framework": "detectron2", **kept}
 

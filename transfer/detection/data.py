@@ -200,6 +200,12 @@ def micro_batches(wide: Sequence[bool], size: int, seed: int) -> Iterator[list[D
         epoch += 1
 
 
+def step_indices(wide: Sequence[bool], size: int, seed: int, count: int, step: int) -> list[int]:
+    """The records of the `count` micro-batches of a step, over all processes."""
+    stream = islice(micro_batches(wide, size, seed), step * count, (step + 1) * count)
+    return [index for batch in stream for _, index in batch]
+
+
 class MicroBatchSampler(Sampler):
     """This process' share of the micro-batches, from `start_step` on."""
 

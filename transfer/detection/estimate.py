@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from detectron2.engine import HookBase
 from detectron2.modeling.meta_arch import GeneralizedRCNN
 from detectron2.modeling.poolers import ROIPooler
 from omegaconf import DictConfig
@@ -16,11 +15,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from pretrain.run.loop import Loop
 from pretrain.run.provenance import peak_memory_mib
-from transfer.detection.build import place, plain
 from transfer.detection.optimizer import lr_factor
 from transfer.detection.prepare import Run, prepare
-from transfer.detection.run import make_trainer
+from transfer.detection.processes import start_processes
+from transfer.detection.trainer import DetectorTraining
 
 PROBE_STEPS, WARMUP_STEPS = 8, 3
 
@@ -33,16 +33,13 @@ PLOT_COLUMNS = 60
 
 def dry_run(config: DictConfig) -> list[str]:
     """Check and build everything, run a few steps, and say what the whole run would take."""
+    fabric = start_processes(config.train.device, config.train.precision)
     setup = prepare(config)
-    place(setup.detector.model, setup.device)
-    schedule, batch = plain(config.schedule), config.train.batch
+    training = DetectorTraining(setup)
+    loop = Loop(fabric, training, training.settings(), setup.out, resume=False)
+    schedule, batch = training.schedule, config.train.batch_size
     images = len(setup.train.records.trainable())
-    trainer = make_trainer(setup)
-    seconds: list[float] = []
-    steps = min(PROBE_STEPS, schedule["steps"])
-    trainer.register_hooks([_Clock(seconds, setup.device)])
-    trainer.train(0, steps)
-    step_s = statistics.median(seconds[WARMUP_STEPS:] or seconds)
+    step_s = statistics.median(_step_seconds(loop, min(PROBE_STEPS, schedule["steps"])))
     encoder = sum(p.numel() for p in setup.detector.features.encoder.parameters())
     counts = _counts(setup)
     epochs = schedule["steps"] * batch / images
@@ -60,6 +57,20 @@ def dry_run(config: DictConfig) -> list[str]:
         f"memory {peak_memory_mib(setup.device):,.0f} MiB",
         f"training would take {schedule['steps'] * step_s / 3600:.2f} hours without evaluation",
     ]
+
+
+def _step_seconds(loop: Loop, steps: int) -> list[float]:
+    """Return the seconds of steps after the first few, the waiting for data included."""
+    batches = loop.trainee.batches(0)
+    loop.model.train()
+    seconds = []
+    for step in range(steps):
+        started = time.perf_counter()
+        loop.train_step(step, batches)
+        if loop.fabric.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return seconds[WARMUP_STEPS:] or seconds
 
 
 @dataclass(frozen=True)
@@ -85,21 +96,6 @@ def _counts(setup: Run) -> Counts:
     if sides:
         size = counting_size(sides[0].short_edge_length, sides[0].max_size)
     return count(setup.detector.model, size)
-
-
-class _Clock(HookBase):
-    """Seconds of every step, the waiting for data included."""
-
-    def __init__(self, seconds: list[float], device: torch.device) -> None:
-        self.seconds, self.device = seconds, device
-
-    def before_step(self) -> None:
-        self.started = time.perf_counter()
-
-    def after_step(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        self.seconds.append(time.perf_counter() - self.started)
 
 
 def _plot(schedule: dict) -> str:

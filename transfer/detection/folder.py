@@ -1,5 +1,6 @@
 """What the output folder of a run says about it, and the log it keeps."""
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,13 +29,24 @@ def identity_of(setup: Run) -> dict[str, Any]:
         "arch_args": backbone_args(setup),
         "pixels": asdict(setup.detector.pixels),
         "seed": setup.config.seed,
-        "accumulate": setup.config.train.accumulate,
+        "accumulation_steps": setup.config.train.accumulation_steps,
         "data": {
             "name": setup.config.data.name,
             "train_sha256": setup.train.file.sha256,
             "val_sha256": setup.val.file.sha256,
         },
         PATHS: {k: v for k, v in plain(setup.config.data).items() if k not in ("name", "root")},
+    }
+
+
+def about_run(setup: Run) -> dict[str, Any]:
+    """Return what is needed to build the detector again without config and encoder file."""
+    features = setup.detector.features
+    return {
+        "identity": json.dumps(identity_of(setup)),
+        "arch": features.arch,
+        "arch_args": features.arch_args,
+        "pixels": asdict(setup.detector.pixels),
     }
 
 

@@ -1,68 +1,47 @@
-"""From the command line to `run` on every process: alone, Detectron2's launch, or torchrun."""
+"""From the command line to what it asks for, on every process of the run."""
 
 import argparse
+import os
 import sys
+from pathlib import Path
 
-import torch
-from detectron2.engine import launch as spawn
-from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from pretrain.run.folder import RECORD
-from pretrain.run.stop import exit_status
+from pretrain.run.processes import is_first_process
 from transfer.detection.config import load_config
 from transfer.detection.estimate import dry_run
-from transfer.detection.processes import join_torchrun, started_by_torchrun
+from transfer.detection.processes import torchrun_command
 from transfer.detection.run import eval_only, run
+
+LOGGERS = ("detectron2", "pretrain", "transfer")
 
 
 def launch(arguments: argparse.Namespace) -> None:
     """Do what the command line asks for, on every process that it asks for.
 
+    With --num-gpus torchrun takes the place of this process: it passes signals on.
     Raises ValueError or FileNotFoundError for what does not fit, NotFiniteError, and Stopped.
     """
-    if started_by_torchrun():
-        join_torchrun()
-        _work(arguments)
-        return
-    world = arguments.num_gpus * arguments.num_machines
-    if world > 1 and torch.cuda.device_count() < arguments.num_gpus:
-        raise ValueError(
-            f"--num-gpus {arguments.num_gpus}: this machine has {torch.cuda.device_count()} "
-            "GPUs; processes on a CPU are started with torchrun"
-        )
-    if world == 1:
-        _work(arguments)
-        return
-    spawn(
-        _work_or_exit, arguments.num_gpus, num_machines=arguments.num_machines,
-        machine_rank=arguments.machine_rank, dist_url=arguments.dist_url, args=(arguments,),
-    )  # fmt: skip
-
-
-def _work(arguments: argparse.Namespace) -> None:
-    """Do one process's part."""
-    for name in ("detectron2", "transfer"):
-        setup_logger(name=name, distributed_rank=comm.get_rank())
+    command = torchrun_command(arguments, Path(sys.argv[0]).resolve(), sys.argv[1:])
+    if command is not None:
+        os.execv(command[0], command)
+    for name in LOGGERS:
+        setup_logger(name=name, distributed_rank=0 if is_first_process() else 1)
     config = load_config(
         arguments.config_file, arguments.overrides, training=not arguments.eval_only
     )
     if arguments.dry_run:
-        print(*dry_run(config), sep="\n")
-        return
-    if arguments.eval_only:
+        lines = dry_run(config)
+        if is_first_process():
+            print(*lines, sep="\n")
+    elif arguments.eval_only:
         _print_metrics(eval_only(config))
-        return
-    result = run(config, resume=arguments.resume)
-    if result is not None:
-        _print_metrics(result.metrics)
-        print(f"record: {config.output_dir}/{RECORD}")
-
-
-def _work_or_exit(arguments: argparse.Namespace) -> None:
-    status = exit_status(lambda: _work(arguments))
-    if status:
-        sys.exit(status)
+    else:
+        result = run(config, resume=arguments.resume)
+        if result is not None:
+            _print_metrics(result.metrics)
+            print(f"record: {config.output_dir}/{RECORD}")
 
 
 def _print_metrics(metrics: dict[str, float]) -> None:

@@ -19,10 +19,10 @@ from torch import nn
 
 from pretrain.run.batch_norm import CPUSyncBatchNorm
 from transfer.detection.backbone import feature_pyramid
+from transfer.detection.box_layers import box_predictor
 from transfer.detection.cascade import IOUS, cascade_heads
 from transfer.detection.precision import Float32ROIPooler, Float32SyncBatchNorm
 from transfer.detection.proposals import proposal_network
-from transfer.detection.soft_nms import box_predictor
 from transfer.features import TimmFeatures
 
 Norm = str | Callable[[int], nn.Module]
@@ -172,7 +172,7 @@ def norm(name: str, *, empty: bool = False) -> Norm:
 
 
 def pooler(size: int) -> Float32ROIPooler:
-    """Build the ROIAlign pooler of all levels, with outputs of `size` x `size`."""
+    """Return RoI pooling of p2 to p5 to maps of size x size."""
     scales = tuple(1 / 2 ** int(level[1]) for level in LEVELS)
     return Float32ROIPooler(
         output_size=size, scales=scales, sampling_ratio=0, pooler_type="ROIAlignV2"

@@ -52,11 +52,11 @@ class Run:
     def micro_batch(self) -> int:
         """Images a process sees at once; ConfigError where the batch cannot be divided so."""
         train, world = self.config.train, comm.get_world_size()
-        size, rest = divmod(train.batch, train.accumulate * world)
+        size, rest = divmod(train.batch_size, train.accumulation_steps * world)
         if rest or not size:
             raise ConfigError(
-                f"train.batch={train.batch} cannot be split over {world} process(es) times "
-                f"train.accumulate={train.accumulate}"
+                f"train.batch_size={train.batch_size} cannot be split over {world} process(es) "
+                f"times train.accumulation_steps={train.accumulation_steps}"
             )
         return size
 
@@ -95,7 +95,7 @@ def _read_data(config: DictConfig, names: tuple[str, ...]) -> dict[str, Split]:
     parts = [
         CocoSplit(name, Path(data[f"{name}_json"]), Path(data[f"{name}_images"])) for name in names
     ]
-    findings, files = once_per_machine(lambda: _check_and_pack(parts, tuple(config.allow)))
+    findings, files = once_per_machine(lambda: _check_and_pack(parts, tuple(config.allow_findings)))
     for finding in findings:
         logger.warning("%s", finding)
     return {
@@ -135,7 +135,7 @@ def training_batches(setup: Run, start_step: int) -> DataLoader:
         setup.train.records.trainable(),
         mapper_of(setup, training=True),
         micro_batch=setup.micro_batch,
-        accumulate=settings.accumulate,
+        accumulate=settings.accumulation_steps,
         seed=setup.config.seed,
         start_step=start_step,
         workers=settings.workers,

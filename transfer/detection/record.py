@@ -3,12 +3,12 @@
 from typing import Any
 
 from pretrain.files.lineage import method_of, read_stages
+from pretrain.run.loop import Loop
 from pretrain.run.provenance import peak_memory_mib
 from transfer.detection.evaluation.evaluator import CocoEvaluator
 from transfer.detection.folder import backbone_args
 from transfer.detection.prepare import Run
 from transfer.detection.protocol import origin_of, protocols
-from transfer.detection.trainer import Trainer
 from transfer.results.protocol import budget_notes, protocol_hash
 from transfer.results.record import (
     Cost,
@@ -21,17 +21,17 @@ from transfer.results.record import (
 )
 
 
-def record(setup: Run, evaluator: CocoEvaluator, trainer: Trainer) -> Result:
+def record(setup: Run, evaluator: CocoEvaluator, loop: Loop) -> Result:
     """Return the run's result; what it cost counts all resumed parts."""
-    training = training_of(setup, trainer)
+    training = training_of(setup, loop)
     return Result(**fields_of(training), **measured(setup, evaluator))
 
 
-def training_of(setup: Run, trainer: Trainer) -> Training:
+def training_of(setup: Run, loop: Loop) -> Training:
     """Return what the record says of the training."""
     config, detector = setup.config, setup.detector
     settings = protocols(setup)
-    images = trainer.done * config.train.batch
+    images = loop.done * config.train.batch_size
     stages = read_stages(detector.report.identity["stages"] if detector.report else [])
     return Training(
         task="detection",
@@ -51,8 +51,8 @@ def training_of(setup: Run, trainer: Trainer) -> Training:
         config=made_from(setup),
         seed=config.seed,
         cost=Cost(
-            hours=trainer.seconds / 3600,
-            images_per_second=images / trainer.seconds if trainer.seconds else None,
+            hours=loop.seconds / 3600,
+            images_per_second=images / loop.seconds if loop.seconds else None,
             peak_memory_mib=peak_memory_mib(setup.device),
         ),
         environment=describe_environment(setup.device),

@@ -209,18 +209,6 @@ class Detection(Way):
 
         run(load_config(self.config, self.options()), resume=resume)
 
-    def log(self) -> list[dict[str, Any]]:
-        """Return images per second by line of the log."""
-        path = self.out / "metrics.json"
-        lines = (
-            [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-        )
-        return [
-            {"images_per_second": self.plan.batch / line["time"]}
-            for line in lines
-            if "time" in line
-        ]
-
     def check(self) -> None:
         """Raise an error if the record is not valid."""
         check_record(self.product)

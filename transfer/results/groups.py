@@ -22,8 +22,6 @@ TUNED = (
     "decay_rule",
     "optimizer.lr",
     "optimizer.layer_decay",
-    "decay.layers",
-    "decay.rule",
     "layer_decay.rate",
 )
 Place = tuple[str, str]  # task, dataset
@@ -216,7 +214,7 @@ def comparable(records: Iterable[Result]) -> dict[str, str]:
 
 def layer_decay_of(record: Result) -> float | None:
     """Return the layer decay of a training; None if its protocol has none."""
-    for key in ("layer_decay", "decay.layers", "optimizer.layer_decay", "layer_decay.rate"):
+    for key in ("layer_decay", "optimizer.layer_decay", "layer_decay.rate"):
         value = _value(record.train, key)
         if isinstance(value, int | float):
             return float(value)

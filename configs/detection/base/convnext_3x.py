@@ -35,7 +35,8 @@ config.input.train = [
 config.input.test = [L(T.ResizeShortestEdge)(short_edge_length=800, max_size=1333)]  # [b]
 config.input.recompute_boxes = True  # after the crop; MMDetection clips the boxes instead
 config.optimizer.update(lr=1e-4, weight_decay=0.05, betas=[0.9, 0.999])  # [m]
-config.decay.update(rule="convnext_layer_wise", no_weight_decay="vectors")  # [m], mmcv_custom
+config.layer_decay_rule = "convnext_layer_wise"
+config.no_weight_decay = "vectors"  # [m], mmcv_custom
 config.schedule.update(
     steps=36 * STEPS_AN_EPOCH,  # [m]
     milestones=[27 * STEPS_AN_EPOCH, 33 * STEPS_AN_EPOCH],  # [m]
@@ -43,4 +44,4 @@ config.schedule.update(
     warmup_steps=500,  # [b], inferred: the base schedule is not in the repository
     warmup_factor=0.001,  # [b], inferred
 )
-config.train.update(batch=16, amp=True)  # [m] fp16 there, bfloat16 here
+config.train.update(batch_size=16, precision="bf16")  # [m] fp16 there, bfloat16 here

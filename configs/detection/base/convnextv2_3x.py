@@ -36,4 +36,4 @@ config.schedule.update(
     warmup_steps=1000,  # [r]
     warmup_factor=0.001,  # [r]
 )
-config.train.update(batch=32, amp=True)  # [p], [r]
+config.train.update(batch_size=32, precision="bf16")  # [p], [r]

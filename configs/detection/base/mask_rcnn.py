@@ -26,7 +26,7 @@ config = dict(
     freeze="none",  # none | backbone (the encoder is fixed; its pyramid and the heads learn)
     freeze_stages=0,  # ResNets: Detectron2's FREEZE_AT (2 fixes the stem and res2)
     backbone_norm="BN",  # BatchNorm of the encoder: BN | SyncBN (over all GPUs) | FrozenBN
-    allow=[],  # findings of the data check to train in spite of, by code
+    allow_findings=[],  # errors of the data check to accept, by code
     features=dict(
         drop_path_rate=0.0,
         norm_outputs=None,  # None: a fresh norm an output for ConvNeXt families only
@@ -35,7 +35,7 @@ config = dict(
         image_size=None,  # plain ViTs: pixels at which position parameters are stored
         window_size=0,  # plain ViTs: patches along a window's side; 0 is global attention
         global_blocks=[],  # with windows: blocks that stay global; [] is four, evenly spread
-        checkpointing=False,  # trade compute for memory in the encoder
+        grad_checkpointing=False,  # compute activations of the encoder twice, to save memory
     ),
     # Mask R-CNN with FPN as in Detectron2's configs/common/models/mask_rcnn_fpn.py
     model=L(mask_rcnn)(
@@ -87,30 +87,29 @@ config = dict(
         recompute_boxes=False,  # boxes from the masks again, after cropping
     ),
     optimizer=L(torch.optim.AdamW)(lr=1e-4, weight_decay=0.05, betas=[0.9, 0.999]),
-    decay=dict(
-        layers=1.0,  # learning-rate decay from layer to layer, towards the image
-        rule="auto",  # of transfer/features/layer_decay.py; auto takes the architecture's
-        no_weight_decay="norms",  # nothing | norms | vectors
-    ),
+    layer_decay=1.0,  # learning-rate decay from layer to layer, towards the image
+    layer_decay_rule="auto",  # of transfer/features/layer_decay.py; auto takes the architecture's
+    no_weight_decay="norms",  # nothing | norms | norms_and_pos_embed | vectors
     # 1x: 90 000 steps of 16 images are 12.3 epochs of 117 266 images
     schedule=dict(
         steps=90_000, milestones=[60_000, 80_000], gamma=0.1, warmup_steps=1000, warmup_factor=0.001
     ),
     train=dict(
-        batch=16,  # images a step, over all processes and accumulated parts
-        accumulate=1,  # micro-batches a step and process
-        amp=False,  # bfloat16 where it is safe
-        clip_norm=0.0,  # 0: no gradient clipping
-        ema=0.0,  # decay of the averaged weights that are evaluated; 0: none
+        batch_size=16,  # images a step, over all processes and accumulated passes
+        accumulation_steps=1,  # forward and backward passes a step, in each process
+        precision="fp32",  # or bf16; fp16 with a scaled loss for GPUs that only emulate bf16
+        clip_norm=None,  # largest norm of all gradients together; None: not clipped
+        ema_decay=None,  # of the averaged weights that are evaluated; None: none are kept
         compile=False,
         workers=4,  # data processes a process
-        device="auto",
-        log_period=20,
-        checkpoint_period=1000,
-        eval_period=0,  # steps between evaluations; 0: only at the end
+        device="auto",  # or cpu, cuda
+        log_steps=20,
+        checkpoint_steps=1000,
+        keep_states=1,  # the last training states that are kept
+        eval_steps=None,  # steps between evaluations; None: only at the end
     ),
     test=dict(
-        batch=1,
+        batch_size=1,
         engine="faster-coco-eval",  # or pycocotools
         precise_bn=0,  # batches to recompute BatchNorm's statistics from before evaluation
         tta=None,  # or {"sizes": [400, 600, 800], "max_size": 1333, "flip": True}

@@ -28,14 +28,12 @@ config.input.train = [
 ]
 config.input.test = [L(T.ResizeShortestEdge)(short_edge_length=800, max_size=1333)]  # [d]
 config.optimizer.update(lr=2.5e-4, weight_decay=1e-4, betas=[0.9, 0.999])  # [y], [t]: torch's betas
-config.decay.update(
-    layers=0.6,  # [y] LR_DECAY
-    # [l] counts 11 layers for every deeper net: late blocks of ResNet-152 and -200 then learn up to
-    # 2.8 times faster than the heads. "resnet" counts the layers there are; equal for ResNet-50
-    # and -101. The release's rule: decay.rule=resnet_official
-    rule="resnet",
-    no_weight_decay="norms",  # [d] WEIGHT_DECAY_NORM 0
-)
+config.layer_decay = 0.6  # [y] LR_DECAY
+# [l] counts 11 layers for every deeper net: late blocks of ResNet-152 and -200 then learn up to
+# 2.8 times faster than the heads. "resnet" counts the layers there are; equal for ResNet-50
+# and -101. The release's rule: layer_decay_rule=resnet_official
+config.layer_decay_rule = "resnet"
+config.no_weight_decay = "norms"  # [d] WEIGHT_DECAY_NORM 0
 config.schedule.update(
     steps=90_000,  # [y] 12.3 epochs = 90 000 * 16 / 117 266
     milestones=[60_000, 80_000],  # [y]
@@ -43,5 +41,9 @@ config.schedule.update(
     warmup_steps=1000,  # [y]
     warmup_factor=0.01,  # [y]
 )
-config.train.update(batch=16, amp=False, clip_norm=0.0)  # [d], [d], [y] CLIP_GRADIENTS off
+config.train.update(
+    batch_size=16,  # [d]
+    precision="fp32",  # [d]
+    clip_norm=None,  # [y] CLIP_GRADIENTS off
+)
 config.test.precise_bn = 200  # [y] PRECISE_BN, [d] its batches

@@ -40,7 +40,8 @@ config.input.recompute_boxes = True  # [l]
 config.optimizer.update(lr=1e-4, weight_decay=0.1, betas=[0.9, 0.999])  # [o]
 # [o], [v]; there the norms of pyramid and heads are decayed: Detectron2's own LayerNorm over
 # channels is not a torch.nn.LayerNorm, and only those are spared
-config.decay.update(rule="vit", no_weight_decay="norms_and_pos_embed")
+config.layer_decay_rule = "vit"
+config.no_weight_decay = "norms_and_pos_embed"
 config.schedule.update(
     steps=184_375,  # [v] 100 epochs = 184 375 * 64 / 118 000
     milestones=[163_889, 177_546],  # [v]
@@ -48,4 +49,4 @@ config.schedule.update(
     warmup_steps=250,  # [v]
     warmup_factor=0.001,  # [v]
 )
-config.train.update(batch=64, amp=True)  # [v] fp16 there, bfloat16 here
+config.train.update(batch_size=64, precision="bf16")  # [v] fp16 there, bfloat16 here

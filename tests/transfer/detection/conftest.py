@@ -112,9 +112,9 @@ TINY = [
     "schedule.steps=4",
     "schedule.milestones=[3]",
     "schedule.warmup_steps=1",
-    "train.batch=2",
-    "train.log_period=1",
-    "train.checkpoint_period=2",
+    "train.batch_size=2",
+    "train.log_steps=1",
+    "train.checkpoint_steps=2",
     "test.pictures=1",
 ]
 

@@ -9,9 +9,9 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor
 
 from tests.transfer.detection.test_recipes import load
+from transfer.detection.box_layers import SoftNMSOutputLayers
 from transfer.detection.build import build_detector
 from transfer.detection.cascade import cascade_heads
-from transfer.detection.soft_nms import SoftNMSOutputLayers
 
 SMALL = (
     "arch=convnext_atto",

@@ -13,12 +13,18 @@ CONFIG = Path(__file__).parents[3] / "configs/detection/shapes_mask_rcnn.py"
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.batchsize=3", "did you mean 'train.batch'"),
+        ("train.batchsize=3", "did you mean 'train.batch_size'"),
+        ("train.batch=3", "train.batch is named train.batch_size now"),
+        ("train.amp=true", r"train.amp is named train.precision \(fp32, bf16 or fp16\) now"),
+        ("decay.rule=vit", "named layer_decay_rule now"),
+        ("train.precision=16", "must be one of fp32, bf16, fp16, got '16'"),
+        ("train.clip_norm=0", "must be above 0, or None"),
+        ("train.ema_decay=1.0", "must be below 1"),
         ("weigths=none", "did you mean 'weights'"),
         ("data.val_image=x", "did you mean 'data.val_images'"),
         ("train.init_checkpoint=model.pkl", "weights=FILE"),
-        ("train.batch=two", "train.batch: a whole number expected, like 4, got 'two'"),
-        ("train.amp=1", "true or false expected"),
+        ("train.batch_size=two", "train.batch_size: a whole number expected, like 4, got 'two'"),
+        ("train.compile=1", "true or false expected"),
         ("model=3", "keys and values expected"),
         ("train.batch", "not of the form key=value"),
         ("budget=half", "full, quarter or debug"),
@@ -26,7 +32,7 @@ CONFIG = Path(__file__).parents[3] / "configs/detection/shapes_mask_rcnn.py"
         ("test.engine=cocoapi", "faster-coco-eval, pycocotools"),
         ('test.tta={"sizes": [3]}', "needs exactly sizes, max_size, flip"),
         ('model.soft_nms={"method": "linear"}', "needs exactly method"),
-        ("train.accumulate=0", "at least 1"),
+        ("train.accumulation_steps=0", "at least 1"),
         ("data.val_json=None", "data.val_json is not set"),
     ],
 )
@@ -94,5 +100,5 @@ def test_the_protocol_is_the_same_for_scratch_and_pretrained() -> None:
 
 
 def test_configs_do_not_leak_into_each_other() -> None:
-    load_config(CONFIG, ["train.batch=64"])
-    assert load_config(CONFIG).train.batch != 64
+    load_config(CONFIG, ["train.batch_size=64"])
+    assert load_config(CONFIG).train.batch_size != 64

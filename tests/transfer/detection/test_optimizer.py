@@ -59,7 +59,7 @@ def test_vitdet_spares_the_position_embedding_and_every_kind_of_norm() -> None:
         assert groups[embedding]["weight_decay"] == decay
         assert groups["sync.weight"]["weight_decay"] == 0
         assert groups["features.encoder.patch_embed.proj.weight"]["weight_decay"] == 0.05
-    assert load_config(CONFIGS / "vit_base_100ep.py").decay.no_weight_decay == "norms_and_pos_embed"
+    assert load_config(CONFIGS / "vit_base_100ep.py").no_weight_decay == "norms_and_pos_embed"
 
 
 def test_a_frozen_encoder_has_no_groups(model: nn.Module) -> None:

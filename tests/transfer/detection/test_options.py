@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
@@ -17,7 +16,7 @@ from transfer.detection.build import build_detector, precise_bn, set_backbone_no
 from transfer.detection.config import ConfigError
 from transfer.detection.estimate import dry_run
 from transfer.detection.prepare import prepare, training_batches
-from transfer.detection.run import eval_only, make_trainer, run
+from transfer.detection.run import eval_only, run
 
 Tiny = Callable[..., DictConfig]
 RESNET = ["arch=resnet26", 'arch_args={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}']
@@ -35,7 +34,7 @@ def test_a_trained_detector_is_evaluated_in_other_ways(tiny: Tiny) -> None:
 def test_a_cascade_trains_on_boxes_alone(tiny: Tiny) -> None:
     result = run(
         tiny("out", "model.cascade=true", "model.masks=false", "model.box_norm=SyncBN",
-             "model.box_convs=[16]", "schedule.steps=1", "train.accumulate=2")
+             "model.box_convs=[16]", "schedule.steps=1", "train.accumulation_steps=2")
     )  # fmt: skip
     assert result is not None
     assert set(result.metrics) == {"AP_box", "AP50_box", "AP75_box", "APs_box"}
@@ -99,18 +98,6 @@ def test_proposals_that_are_not_finite_end_the_step_on_all_processes(tiny: Tiny)
         assert losses["loss_mask"].isfinite()
     sum(losses.values()).backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
-
-
-def test_processes_keep_their_own_statistics_as_in_detectron2(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given, setup = {}, prepare(tiny())
-    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
-    wrap = "transfer.detection.run.DistributedDataParallel"
-    monkeypatch.setattr(wrap, lambda model, **options: given.update(options) or model)
-    monkeypatch.setattr("transfer.detection.trainer.DistributedDataParallel", tuple)
-    make_trainer(setup)
-    assert given == {"device_ids": None, "broadcast_buffers": False}
 
 
 def test_precise_batchnorm_is_the_average_over_batches() -> None:

@@ -130,14 +130,14 @@ def test_encoders_have_the_published_size(name: str, millions: float) -> None:
 
 def test_settings_follow_their_sources() -> None:
     spark = load("spark_resnet50_1x")
-    assert (spark.optimizer.lr, spark.optimizer.weight_decay, spark.decay.layers) == (
+    assert (spark.optimizer.lr, spark.optimizer.weight_decay, spark.layer_decay) == (
         2.5e-4, 1e-4, 0.6,
     )  # fmt: skip
     assert (spark.schedule.steps, list(spark.schedule.milestones)) == (90_000, [60_000, 80_000])
-    assert (spark.schedule.gamma, spark.train.amp) == (0.25, False)
+    assert (spark.schedule.gamma, spark.train.precision) == (0.25, "fp32")
     assert list(spark.input.train[0].short_edge_length)[::13] == [480, 896]
     convnext = load("spark_convnext_base_3x")
-    assert (convnext.decay.layers, convnext.schedule.gamma) == (0.65, 0.2)
+    assert (convnext.layer_decay, convnext.schedule.gamma) == (0.65, 0.2)
     assert convnext.features.drop_path_rate == 0.5
     assert convnext.schedule.steps == pytest.approx(36 * 117_266 / 16, rel=1e-3)
     second = load("convnextv2_base_3x")
@@ -148,8 +148,8 @@ def test_settings_follow_their_sources() -> None:
     lvis = load("resnet50_lvis_1x")
     assert (lvis.schedule.steps, list(lvis.schedule.milestones)) == (180_000, [120_000, 160_000])
     vit = load("vit_large_100ep")
-    assert vit.schedule.steps * vit.train.batch == pytest.approx(100 * 118_000, rel=1e-3)
-    assert (vit.features.window_size, vit.decay.layers) == (14, 0.8)
+    assert vit.schedule.steps * vit.train.batch_size == pytest.approx(100 * 118_000, rel=1e-3)
+    assert (vit.features.window_size, vit.layer_decay) == (14, 0.8)
 
 
 def test_the_cascade_is_convnexts() -> None:

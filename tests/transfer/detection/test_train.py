@@ -5,39 +5,42 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
+from typing import Any
 
 import pytest
 import torch
 from omegaconf import DictConfig
+from torch import nn
 
 from pretrain.files.training_state import read_state
+from pretrain.run.log import TIMED
+from pretrain.run.loop import Loop
 from pretrain.run.stop import NotFiniteError, Stopped
 from tests.transfer.detection.conftest import CONFIG, TINY
 from transfer.detection import checkpoint
-from transfer.detection import run as detection_run
 from transfer.detection.config import ConfigError, load_config
+from transfer.detection.evaluation.evaluate import evaluate
 from transfer.detection.evaluation.evaluator import CocoEvaluator
-from transfer.detection.prepare import Run
-from transfer.detection.run import eval_only, evaluate, run
-from transfer.detection.trainer import Trainer
+from transfer.detection.run import eval_only, run
+from transfer.detection.trainer import Batch, DetectorTraining
 from transfer.results.record import read_result
 
 Tiny = Callable[..., DictConfig]
 
 
-def interrupt(monkeypatch: pytest.MonkeyPatch, step: int, how: Callable[[Trainer], None]) -> None:
-    """Let `how` happen to the trainer before it runs `step`."""
-    original = Trainer.run_step
+def interrupt(monkeypatch: pytest.MonkeyPatch, step: int, how: Callable[[Batch], None]) -> None:
+    """Let `how` happen before the losses of `step`, with its batch."""
+    original = DetectorTraining.losses
 
-    def run_step(self: Trainer) -> None:
-        if self.iter == step:
-            how(self)
-        original(self)
+    def losses(self: DetectorTraining, model: nn.Module, batch: Batch, at: int) -> Any:
+        if at == step:
+            how(batch)
+        return original(self, model, batch, at)
 
-    monkeypatch.setattr(Trainer, "run_step", run_step)
+    monkeypatch.setattr(DetectorTraining, "losses", losses)
 
 
-def kill(_: Trainer) -> None:
+def kill(_: Batch) -> None:
     raise KeyboardInterrupt
 
 
@@ -64,17 +67,16 @@ def test_a_killed_run_resumes_to_the_same_bits(tiny: Tiny, monkeypatch: pytest.M
 
 
 def log_lines(out: Path) -> list[dict[str, float]]:
-    """metrics.json without what tells the time."""
-    lines = [json.loads(line) for line in (out / "metrics.json").open()]
-    times = ("time", "data_time", "rank_data_time", "eta_seconds")
-    return [{k: v for k, v in line.items() if k not in times} for line in lines]
+    """log.jsonl without what tells the time."""
+    lines = [json.loads(line) for line in (out / "log.jsonl").open()]
+    return [{k: v for k, v in line.items() if k not in TIMED} for line in lines]
 
 
 @pytest.mark.parametrize("step", [1, 3])  # before and after the first checkpoint, of step 2
 def test_the_log_of_a_killed_run_is_that_of_an_unbroken_one(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    more = ("model.masks=false", "train.eval_period=1", "test.pictures=0")
+    more = ("model.masks=false", "train.eval_steps=1", "test.pictures=0")
     run(tiny("whole", *more))
     with monkeypatch.context() as patch:
         interrupt(patch, step, kill)
@@ -82,11 +84,12 @@ def test_the_log_of_a_killed_run_is_that_of_an_unbroken_one(
             run(tiny("broken", *more))
     whole, broken = (Path(tiny(name).output_dir) for name in ("whole", "broken"))
     (broken / ".state.pt.k1ll3d.tmp").write_text("half a state")
-    with (broken / "metrics.json").open("a") as log:
-        log.write('{"iteration": 9, "total_lo')
+    with (broken / "log.jsonl").open("a") as log:
+        log.write('{"step": 9, "lo')
     run(tiny("broken", *more), resume=True)
     assert log_lines(broken) == log_lines(whole)
-    assert [line["iteration"] for line in log_lines(whole)] == [0, 1, 2, 3]
+    assert [line["step"] for line in log_lines(whole)] == [1, 2, 3, 4]
+    assert ["AP_box" in line for line in log_lines(whole)] == [True, True, True, False]
     assert not list(broken.glob(".*"))
 
 
@@ -160,7 +163,13 @@ def test_a_stopped_run_saves_its_state(
 def test_a_signal_after_the_last_step_stops_as_well(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Trainer, "after_train", lambda _: signal.raise_signal(signal.SIGTERM))
+    train_from = Loop.train_from
+
+    def train_and_raise(self: Loop, *where: Any) -> None:
+        train_from(self, *where)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Loop, "train_from", train_and_raise)
     with pytest.raises(Stopped):
         run(tiny())
     assert checkpoint.load(Path(tiny().output_dir) / "state.pt")["step"] == 4
@@ -173,12 +182,13 @@ def test_signals_end_the_process_again_once_training_is_over(
     before = [signal.getsignal(n) for n in numbers]
     seen: list[list[object]] = []
 
-    def look(setup: Run, out: Path) -> tuple[CocoEvaluator, float]:
+    def look(*arguments: Any) -> tuple[CocoEvaluator, float]:
         seen.append([signal.getsignal(n) for n in numbers])
-        return evaluate(setup, out)
+        return evaluate(*arguments)
 
-    monkeypatch.setattr(detection_run, "evaluate", look)
-    run(tiny("out", "train.eval_period=3"))
+    for module in ("run", "trainer"):
+        monkeypatch.setattr(f"transfer.detection.{module}.evaluate", look)
+    run(tiny("out", "train.eval_steps=3"))
     during, final = seen
     assert not set(during) & set(before)
     assert final == before
@@ -191,28 +201,46 @@ def test_signals_end_the_process_again_once_training_is_over(
 def test_nan_stops_keeps_the_last_good_state_and_names_the_images(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def poison(trainer: Trainer) -> None:
-        batch = next(trainer.batches)
-        batch[0]["image"] = batch[0]["image"].float() * float("nan")
-        trainer.batches = iter([batch])
-        poison.image = batch[0]["file_name"]
+    images = []
 
-    interrupt(monkeypatch, 1, poison)
+    def poison(batch: Batch) -> None:
+        batch[0]["image"] = batch[0]["image"].float() * float("nan")
+        images.extend(Path(image["file_name"]).name for image in batch)
+
+    interrupt(monkeypatch, 2, poison)
     with pytest.raises(NotFiniteError) as error:
         run(tiny())
-    assert poison.image in str(error.value)
-    assert "step 1" in str(error.value)
+    told = str(error.value)
+    assert "step 3: loss is nan" in told
+    assert f"{tiny().output_dir}/state.pt, after step 2" in told
+    assert [name for name in images if f"/{name}\n" in told] == images
+    assert told.count(".png") == len(images) == 2
     state = read_state(Path(tiny().output_dir) / "state.pt", "detection")
-    assert state["step"] == 1
+    assert state["step"] == 2
     assert all(v.isfinite().all() for v in state["model"].values())
+
+
+def test_what_diverges_between_two_lines_of_the_log_is_told_as_well(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The detector goes on with weights that are not finite, boxes of a cascade among them."""
+    cascade = ("model.cascade=true", "model.box_loss=giou", "train.log_steps=4")
+
+    def poison(batch: Batch) -> None:
+        batch[0]["image"] = batch[0]["image"].float() * float("inf")
+
+    interrupt(monkeypatch, 0, poison)
+    with pytest.raises(NotFiniteError, match="step 1: loss is nan"):
+        run(tiny("out", *cascade, "train.checkpoint_steps=4"))
 
 
 def test_a_last_update_that_is_not_finite_gives_no_record(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No loss shows it: a step's loss is computed before its update."""
-    interrupt(monkeypatch, 3, lambda trainer: setattr(trainer, "lr_at", lambda _: float("nan")))
-    with pytest.raises(NotFiniteError, match=r"after step 4, \S+ holds values that are not finite"):
+    factor = "transfer.detection.trainer.lr_factor"
+    monkeypatch.setattr(factor, lambda step, **_: float("nan") if step == 3 else 1.0)
+    with pytest.raises(NotFiniteError, match=r"step 4: its update made values of \S+ NaN"):
         run(tiny())
     out = Path(tiny().output_dir)
     assert not (out / "result.json").exists()
@@ -281,11 +309,11 @@ def test_an_evaluation_needs_no_training_data(tiny: Tiny) -> None:
 
 
 @pytest.mark.parametrize(
-    "override", ["optimizer.lr=-1", "train.batch=3", "optimizer.weight_decay=-1"]
+    "override", ["optimizer.lr=-1", "train.batch_size=3", "optimizer.weight_decay=-1"]
 )
 def test_a_refusal_leaves_nothing_behind(tiny: Tiny, override: str) -> None:
     with pytest.raises(ValueError, match=r"Invalid|cannot be split"):
-        run(tiny("a/out", override, "train.accumulate=2"))
+        run(tiny("a/out", override, "train.accumulation_steps=2"))
     assert not Path(tiny("a").output_dir).exists()
 
 
@@ -329,19 +357,19 @@ def test_a_run_on_images_with_text_for_ids(tiny: Tiny, tmp_path: Path) -> None:
 
 def test_a_batch_that_cannot_be_divided_is_refused(tiny: Tiny) -> None:
     with pytest.raises(ValueError, match="cannot be split"):
-        run(tiny("out", "train.batch=3", "train.accumulate=2"))
+        run(tiny("out", "train.batch_size=3", "train.accumulation_steps=2"))
 
 
 def test_averaged_weights_accumulation_and_bfloat16_run(tiny: Tiny) -> None:
     result = run(
-        tiny("out", "train.ema=0.9", "train.accumulate=2", "train.amp=true", "freeze=backbone",
-             "schedule.steps=2", "test.pictures=0")
+        tiny("out", "train.ema_decay=0.9", "train.accumulation_steps=2", "train.precision=bf16",
+             "freeze=backbone", "schedule.steps=2", "test.pictures=0")
     )  # fmt: skip
     assert result is not None
     state = read_state(Path(tiny().output_dir) / "state.pt", "detection")
     final = checkpoint.load(Path(tiny().output_dir) / "model_final.pth")
     name = "roi_heads.box_head.fc1.weight"
-    assert torch.equal(final["model"][name], state["ema"][name])
+    assert torch.equal(final["model"][name], state["average"][name])
     assert not torch.equal(final["model"][name], state["model"][name])
 
 

@@ -55,7 +55,7 @@ def test_the_record_of_a_pretrained_run_says_where_its_weights_came_from(
 
 
 def test_a_training_state_stands_alone_as_well(tiny: Tiny, encoder_file: Path) -> None:
-    same = ["train.ema=0.9", "model.score_threshold=0.0", "arch=None", "arch_args={}"]
+    same = ["train.ema_decay=0.9", "model.score_threshold=0.0", "arch=None", "arch_args={}"]
     run(tiny("out", *same, f"weights={encoder_file}"))
     encoder_file.unlink()
     out = Path(tiny().output_dir)

@@ -65,8 +65,11 @@ def test_detection_leaves_out_what_cannot_change_the_number(name):
         return protocol_hash(made.train), protocol_hash(made.eval)
 
     plain = hashes()
-    assert plain == hashes("train.workers=9", "train.accumulate=2", "output_dir=y", "seed=4")
-    assert plain == hashes("features.checkpointing=true", "test.engine=pycocotools")
+    same = ("train.workers=9", "train.accumulation_steps=2", "output_dir=y", "seed=4")
+    assert plain == hashes(*same)
+        "train.workers=9", "train.accumulation_steps=2", "output_dir=y", "seed=4"
+    )
+    assert plain == hashes("features.grad_checkpointing=true", "test.engine=pycocotools")
     train, evaluation = hashes("optimizer.lr=0.5")
     assert (train != plain[0], evaluation == plain[1]) == (True, True)
     train, evaluation = hashes("model.score_threshold=0.3")
