@@ -67,8 +67,6 @@ def test_detection_leaves_out_what_cannot_change_the_number(name):
     plain = hashes()
     same = ("train.workers=9", "train.accumulation_steps=2", "output_dir=y", "seed=4")
     assert plain == hashes(*same)
-        "train.workers=9", "train.accumulation_steps=2", "output_dir=y", "seed=4"
-    )
     assert plain == hashes("features.grad_checkpointing=true", "test.engine=pycocotools")
     train, evaluation = hashes("optimizer.lr=0.5")
     assert (train != plain[0], evaluation == plain[1]) == (True, True)
