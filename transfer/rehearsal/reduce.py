@@ -42,6 +42,7 @@ KEYS: dict[Family, dict[str, str]] = {
         "log": "train.log_steps",
         "workers": "train.workers",
         "arch_args": "arch_args",
+        "precision": "train.precision",
         "precise_bn": "test.precise_bn",
         "tta": "test.tta",
         "allow": "allow_findings",
@@ -144,13 +145,8 @@ def kind_of(arch: str) -> str:
 def _common(family: Family, request: Request, warmup: int, batch: int) -> dict[str, Any]:
     """Return what all families share: few steps, each of them saved and logged."""
     keys = KEYS[family]
-    options = {
-        keys["steps"]: request.steps,
-        keys["warmup"]: min(warmup, request.steps - 1),
-        keys["checkpoint"]: 1,
-        keys["log"]: 1,
-        keys["batch"]: batch,
-    }
+    options = {keys["steps"]: request.steps, keys["warmup"]: min(warmup, request.steps - 1)}
+    options |= {keys["checkpoint"]: 1, keys["log"]: 1, keys["batch"]: batch}
     if not request.full_size:
         options[keys["workers"]] = 0
     return options
@@ -203,7 +199,8 @@ def detection(config: Any, data: Any, request: Request) -> Plan:
     options |= {"arch": arch, keys["arch_args"]: arch_args}
     if not full:
         options |= _small_detector(config)
-    return Plan(options, batch, steps, arch, arch_args)
+    options, notes = _precision("detection", options, config.train.precision, request)
+    return Plan(options, batch, steps, arch, arch_args, notes)
 
 
 def _small_detector(config: Any) -> dict[str, Any]:
