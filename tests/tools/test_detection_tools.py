@@ -110,8 +110,8 @@ def test_the_evaluation_benchmark_agrees_and_counts() -> None:
 
 
 def test_the_detection_benchmark_times_two_equal_nets() -> None:
-    ours = detection._ours("resnet50").eval()
-    theirs = detection._theirs("resnet50", ours).eval()
+    ours = detection._our_resnet("resnet50").eval()
+    theirs = detection._their_resnet("resnet50", ours).eval()
     assert type(ours.backbone.bottom_up) is not type(theirs.backbone.bottom_up)
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():

@@ -206,9 +206,10 @@ def measure_pipeline(root: Path, args: argparse.Namespace) -> Figures:
         ours, theirs = our_samples(images, recipe), torchvision_samples(images, recipe)
         figures[name] = beside(
             name,
-            partial(draw_some, ours.__getitem__),
-            partial(draw_some, theirs),
-            "torchvision",
+            {
+                "ours": partial(draw_some, ours.__getitem__),
+                "torchvision": partial(draw_some, theirs),
+            },
             IMAGES_A_ROUND,
             args.rounds,
             1,
