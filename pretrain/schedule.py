@@ -27,16 +27,20 @@ class RunLength:
 
 
 def run_length(recipe: Recipe, images: int) -> RunLength:
-    """Return the lengths of a run on a data set of `images`.
+    """Return the lengths of a run on a data set of `images`; raises as `schedule_length`."""
+    return schedule_length(recipe.schedule, recipe.batch_size, images)
+
+
+def schedule_length(schedule: Schedule, batch_size: int, images: int) -> RunLength:
+    """Return the lengths of a schedule on `images`, `batch_size` of them a step.
 
     Raises ValueError if the images do not fill a step, or the warm-up fills the run.
     """
-    schedule = recipe.schedule
-    if images < recipe.batch_size:
+    if images < batch_size:
         raise ValueError(
-            f"{images} images do not fill one step of {recipe.batch_size}: lower --batch-size"
+            f"{images} images do not fill one step of {batch_size}: lower the batch size"
         )
-    per_epoch, rest = divmod(images, recipe.batch_size)
+    per_epoch, rest = divmod(images, batch_size)
     if schedule.last_step == "fill" and rest:
         per_epoch += 1
     steps = schedule.steps or max(1, round(schedule.epochs * per_epoch))
@@ -46,7 +50,7 @@ def run_length(recipe: Recipe, images: int) -> RunLength:
     if warmup >= steps:
         raise ValueError(
             f"the warm-up takes {warmup} steps of a run of {steps} ({per_epoch} an epoch): "
-            "lower --warmup-epochs or --warmup-steps, or train longer"
+            "lower warmup_epochs or warmup_steps, or train longer"
         )
     return RunLength(steps, warmup, per_epoch)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from pretrain.data.sources import Images
+from pretrain.data.sources import ImageSource
 from pretrain.files.image import decode_rgb
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class UnreadableImagesError(OSError):
         return str(self.strerror)
 
 
-def read_image(images: Images, index: int) -> Image.Image:
+def read_image(images: ImageSource, index: int) -> Image.Image:
     """Return image `index` as RGB, as its pixels are stored (EXIF rotation is not applied).
 
     A failed read is repeated at once, and again after half a second if the disk, not the file,
@@ -76,23 +76,31 @@ def read_image(images: Images, index: int) -> Image.Image:
         raise ValueError(f"{images.name(index)} cannot be read: {reason}") from error
 
 
-def _read(images: Images, index: int) -> Image.Image:
+def _read(images: ImageSource, index: int) -> Image.Image:
     with images.open(index) as stream:
         return decode_rgb(io.BytesIO(stream.read()))
 
 
 def read_or_replace(
-    images: Images, index: int, key: tuple[int, int]
+    images: ImageSource, index: int, key: tuple[int, int]
 ) -> tuple[Image.Image, list[Failure]]:
     """Return image `index`, or one drawn to replace it, and those that could not be read.
 
     `key` is (seed, epoch). Raises UnreadableImagesError if ten others cannot be read either.
     """
+    _, image, failures = read_or_draw(images, index, key)
+    return image, failures
+
+
+def read_or_draw(
+    images: ImageSource, index: int, key: tuple[int, int]
+) -> tuple[int, Image.Image, list[Failure]]:
+    """Do as `read_or_replace`; return the number of the image that was read as well."""
     failures: list[Failure] = []
     chosen = index
     for attempt in range(1, REPLACEMENTS + 2):
         try:
-            return read_image(images, chosen), failures
+            return chosen, read_image(images, chosen), failures
         except ValueError as error:
             failures.append(Failure(chosen, str(error)))
             # numpy pads a key with zeros, so the attempt must not be 0: 1 + index alone is taken

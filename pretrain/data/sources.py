@@ -9,7 +9,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import numpy as np
 
@@ -31,6 +31,21 @@ from pretrain.files.image import IMAGE_SUFFIXES, open_regular
 logger = logging.getLogger(__name__)
 
 KEPT_FROM = 10_000  # images; fewer are found again as fast
+
+
+class ImageSource(Protocol):
+    """Images in a fixed order, each read by its number."""
+
+    def __len__(self) -> int: ...
+
+    def relative_name(self, index: int) -> str:
+        """Return a name that does not depend on where the data lies."""
+
+    def name(self, index: int) -> str:
+        """Return a name to find the image by."""
+
+    def open(self, index: int) -> IO[bytes]:
+        """Return the image as an open file."""
 
 
 @dataclass

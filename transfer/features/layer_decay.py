@@ -6,15 +6,19 @@
                            heads (decay 0.6)
     convnext_layer_wise    facebookresearch/ConvNeXt object_detection/mmcv_custom
     convnext_stage_wise    facebookresearch/ConvNeXt semantic_segmentation/mmcv_custom
+    convnext_block_wise    facebookresearch/ConvNeXt-V2 optim_factory.py, "single": a layer a block,
+                           the stem in the first block's
+    resnet_classification  keyu-tian/SparK downstream_imagenet/models: ResNet-50, -101, -152, -200
     vit                    microsoft/unilm beit/semantic_segmentation/mmcv_custom
     none                   1 everywhere
 
 Every rule numbers the layers from the image on; a parameter of layer i of L gets decay^(L + 1 - i),
-everything outside the encoder 1.
+everything outside the encoder 1, and so does the classifier of a whole timm network.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 Layer = Callable[[str, int], int]  # encoder's parameter name, number of the last layer -> layer
 _RESNET = re.compile(r"layer(\d)\.(\d+)\.")
@@ -25,6 +29,10 @@ _VIT_BLOCK = re.compile(r"blocks\.(\d+)\.")
 _VIT_STEM = re.compile(r"(cls_token|dist_token|reg_token|pos_embed|mask_token)$|patch_embed\.|norm_pre\.")  # fmt: skip  # noqa: E501
 _VIT_END = re.compile(r"(norm|fc_norm)\.|rel_pos_bias\.")
 _CONVNEXT_END = re.compile(r"(head\.norm|norm_pre)\.")
+_CLASSIFIER = re.compile(r"(head|head\.fc|fc)\.(weight|bias)$")
+# SparK's ResNet-50, -101, -152, -200 by their layers: blocks of the second stage and of the third
+# that make a layer, and the second stage's last layer
+_RESNET_GROUPS = {6: (2, 3, 3), 12: (2, 3, 3), 13: (4, 4, 3), 17: (4, 4, 7)}
 
 
 def layer_decay_factors(
@@ -53,9 +61,13 @@ def layer_decay_factors(
             "so nothing would decay; give the names of a model with TimmFeatures in it"
         )
     layer_of, count = RULES[rule]
+    if rule == "convnext_block_wise":
+        layer_of = partial(_convnext_block, first=_first_blocks(own))
     layers = num_layers if num_layers is not None else count(own)
     return {
-        name: 1.0 if short is None else decay ** (layers + 1 - layer_of(short, layers))
+        name: 1.0
+        if short is None or _CLASSIFIER.match(short)
+        else decay ** (layers + 1 - layer_of(short, layers))
         for name, short in inner.items()
     }
 
@@ -121,6 +133,37 @@ def _convnext_layer(name: str, layers: int) -> int:
     raise _unknown("convnext_layer_wise", name)
 
 
+def _convnext_block(name: str, layers: int, first: Sequence[int] = ()) -> int:
+    """`first` is the number of the first block of each stage."""
+    if _CONVNEXT_STEM.match(name):
+        return 1
+    if match := _CONVNEXT.match(name):
+        return first[int(match.group(1))] + int(match.group(3) or 0)
+    if _CONVNEXT_END.match(name):
+        return layers + 1
+    raise _unknown("convnext_block_wise", name)
+
+
+def _first_blocks(names: list[str]) -> list[int]:
+    depths = [_blocks(names, _CONVNEXT, str(stage), 3) for stage in range(4)]
+    return [1 + sum(depths[:stage]) for stage in range(4)]
+
+
+def _resnet_classification_layer(name: str, layers: int) -> int:
+    if _RESNET_STEM.match(name):
+        return 0
+    if match := _RESNET.match(name):
+        if layers not in _RESNET_GROUPS:
+            raise ValueError(
+                "layer decay 'resnet_classification' is for ResNet-50, -101, -152 and -200 alone: "
+                "choose 'resnet'"
+            )
+        stage, block = int(match.group(1)), int(match.group(2))
+        second, third, last = _RESNET_GROUPS[layers]
+        return {1: 1, 2: 2 + block // second, 3: last + 1 + block // third, 4: layers}[stage]
+    raise _unknown("resnet_classification", name)
+
+
 def _vit_layer(name: str, layers: int) -> int:
     if _VIT_STEM.match(name):
         return 0
@@ -147,6 +190,16 @@ def _resnet_layers_official(names: list[str]) -> int:
     return 5 if _blocks(names, _RESNET, "3", 2) <= 6 else 11
 
 
+def _resnet_classification_layers(names: list[str]) -> int:
+    """Count layers; 0 for a depth that SparK's code does not have."""
+    depths = _blocks(names, _RESNET, "2", 2), _blocks(names, _RESNET, "3", 2)
+    return {(4, 6): 6, (4, 23): 12, (8, 36): 13, (24, 36): 17}.get(depths, 0)
+
+
+def _convnext_blocks(names: list[str]) -> int:
+    return sum(_blocks(names, _CONVNEXT, str(stage), 3) for stage in range(4))
+
+
 def _convnext_layers(names: list[str]) -> int:
     """Count layers: 6 for ConvNeXt-T, 12 for S and larger."""
     return 3 + -(-_blocks(names, _CONVNEXT, "2", 3) // 3)
@@ -162,5 +215,7 @@ RULES: dict[str, tuple[Layer, Callable[[list[str]], int]]] = {
     "resnet_official": (_resnet_layer, _resnet_layers_official),
     "convnext_layer_wise": (_convnext_layer, _convnext_layers),
     "convnext_stage_wise": (_convnext_stage_wise_layer, _convnext_layers),
+    "convnext_block_wise": (_convnext_block, _convnext_blocks),
+    "resnet_classification": (_resnet_classification_layer, _resnet_classification_layers),
     "vit": (_vit_layer, _vit_layers),
 }
