@@ -48,10 +48,10 @@ TASKS: dict[str, Task] = {
         ),
         Task(
             name="classification",
-            tool="train_cls.py",
+            tool="finetune.py",
             config_folder="classification",
             metrics=("top1", "top5"),
-            columns=("top1",),
+            columns=("top1", "top5"),
         ),
     )
 }

@@ -14,6 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -161,10 +162,15 @@ def loader(
             worker_init_fn=outlive_signals,
         )
     )
-    return _counting_failures(batches, FailureCount(len(samples.images)))
+    return counting_failures(batches, FailureCount(len(samples.images)))
 
 
-def _counting_failures(batches: Iterable[Batch | str], count: FailureCount) -> Iterator[Batch]:
+def counting_failures(batches: Iterable[Any], count: FailureCount) -> Iterator[Any]:
+    """Yield batches and count their `failures`.
+
+    Raises UnreadableImagesError where a batch is the reason why nothing can be read, or too many
+    images failed.
+    """
     for batch in batches:
         if isinstance(batch, str):
             raise UnreadableImagesError(batch)

@@ -58,12 +58,19 @@ class Order:
 
     def images_of(self, step: int) -> np.ndarray:
         """Return the images of a step, all processes together, (batch_size,) int64."""
-        epoch = self.epoch(step)
+        return self.permutation(self.epoch(step)).take(self.positions(step), mode="wrap")
+
+    def permutation(self, epoch: int) -> np.ndarray:
+        """Return the order of all images in an epoch, (images,) int64."""
         if epoch != self._epoch:
             draw = np.random.default_rng([self.seed, epoch])
             self._epoch, self._permutation = epoch, draw.permutation(self.images)
+        return self._permutation
+
+    def positions(self, step: int) -> np.ndarray:
+        """Return the places of a step's images in its epoch, (batch_size,) int64."""
         start = step % self.steps_per_epoch * self.batch_size
-        return self._permutation.take(np.arange(start, start + self.batch_size), mode="wrap")
+        return np.arange(start, start + self.batch_size)
 
     def images_of_pass(self, step: int, pass_index: int, share: BatchShare) -> np.ndarray:
         """Return the images of one process's forward pass of a step, (batch,) int64."""

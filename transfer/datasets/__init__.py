@@ -8,4 +8,10 @@ ids.py                which ids of a COCO-format file can be used
 instance_checks.py    one annotation: box, mask, class
 lvis.py               LVIS: its keys, and the detections it keeps per image
 ade20k_checks.py      a pair of folders, images and label maps
+class_split.py        labelled images of one split, whatever form they have
+class_labels.py       classes by name or number -> labels
+class_lists.py        a CSV or text list; class_shards.py: tar shards
+class_cifar.py        CIFAR-100 as published
+class_crops.py        the objects of COCO-format images, cut out
+class_checks.py       labelled images: classes, counts, overlap, unreadable files
 """

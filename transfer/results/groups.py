@@ -21,7 +21,9 @@ TUNED = (
     "layer_decay_rule",
     "decay_rule",
     "optimizer.lr",
+    "optimizer.base_lr",
     "optimizer.layer_decay",
+    "optimizer.layer_decay_rule",
     "layer_decay.rate",
 )
 Place = tuple[str, str]  # task, dataset
@@ -176,6 +178,8 @@ def evaluation_labels(evaluations: Mapping[str, Mapping[str, Any]]) -> dict[str,
 
 def describe_evaluation(settings: Mapping[str, Any]) -> str:
     """Return an evaluation in few words."""
+    if "input_size" in settings:
+        return f"{settings['input_size']} px"
     words = ["multi-scale" if settings.get("tta") else "single-scale"]
     return ", ".join([*words, "Soft-NMS"] if settings.get("soft_nms") else words)
 

@@ -80,9 +80,7 @@ def is_comparable(record: Result, match: Mapping[str, Any]) -> bool:
 
 def evaluation_of(record: Result) -> str:
     """Return a record's evaluation in the words of a match."""
-    if "input_size" in record.eval:
-        return f"{record.eval['input_size']} px"
-    return describe_evaluation({"tta": record.eval.get("tta")})
+    return describe_evaluation({k: v for k, v in record.eval.items() if k in ("input_size", "tta")})
 
 
 def differences(record: Result, match: Mapping[str, Any]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from timm.layers import resample_patch_embed
@@ -28,6 +28,25 @@ ALWAYS_FRESH = ("*.num_batches_tracked",)  # a counter that some formats leave o
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 SHARED_TABLE = "rel_pos_bias.relative_position_bias_table"
 TABLE = "relative_position_bias_table"
+
+
+class Target(Protocol):
+    """What weights are loaded into: a timm encoder and what is known of it; see TimmFeatures."""
+
+    arch: str
+    arch_args: dict[str, Any]
+    encoder: Any
+    plain: bool
+    removed: frozenset[str]
+    added: frozenset[str]
+
+    @property
+    def stored_grid(self) -> tuple[int, int]:
+        """Return the patches (h, w) of a plain ViT's position parameters."""
+
+    @property
+    def has_relative_position(self) -> bool:
+        """Return whether the blocks have relative position tables."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +114,7 @@ def features_for(
 
 
 def load_encoder(
-    features: TimmFeatures,
+    features: Target,
     weights: str | Path | Weights,
     *,
     fresh: Sequence[str] = (),
@@ -151,9 +170,7 @@ def load_encoder(
     )
 
 
-def _fit(
-    tensors: Mapping[str, Tensor], features: TimmFeatures, resized: list[str]
-) -> dict[str, Tensor]:
+def _fit(tensors: Mapping[str, Tensor], features: Target, resized: list[str]) -> dict[str, Tensor]:
     """Convert the file's tensors for this network: one table per block, positions resized."""
     fitted = dict(tensors)
     if not features.plain:
@@ -172,7 +189,7 @@ def _fit(
     return fitted
 
 
-def _resize(name: str, old: Tensor, target: Tensor, features: TimmFeatures) -> Tensor | None:
+def _resize(name: str, old: Tensor, target: Tensor, features: Target) -> Tensor | None:
     """Resize a position parameter; None for another tensor, or if it cannot be resized."""
     grid = features.stored_grid
     if name.endswith(TABLE) and old.ndim == 2 and old.shape[1] == target.shape[1]:

@@ -1,0 +1,15 @@
+"""Fine-tuning on labelled images, and probes of frozen features.
+
+config.py        a config file and its overrides -> FineTuning, every setting
+classifier.py    timm's network with a fresh classifier and its weights
+data.py          labelled images -> resumable batches, by timm's transforms
+optimizer.py     parameter groups with layer decay
+trainer.py       what the training loop trains
+evaluate.py      top-1 and top-5 accuracy
+protocol.py      what a number depends on: the protocols of training and evaluation
+record.py        what the record says, and the lineage of the encoder file
+trained.py       the trained classifier on disk
+prepare.py       everything a run needs, checked and built
+run.py           check, build, train, evaluate, record, encoder file
+estimate.py      --dry-run: parameters, hours
+"""

@@ -1,0 +1,88 @@
+"""Top-1 and top-5 accuracy, every image counted once whatever the number of processes."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from pretrain.run.processes import data_workers
+from transfer.classification.config import FineTuning
+from transfer.classification.data import (
+    EvaluationSamples,
+    evaluation_loader,
+    evaluation_transform,
+)
+from transfer.datasets.class_split import ClassSplit
+from transfer.weights import PixelStats
+
+TOP = (1, 5)
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Shares of images in percent whose class is among the first k, and the same by class.
+
+    Five or fewer classes have no top5.
+    """
+
+    metrics: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+    images_per_second: float
+
+
+def evaluate(
+    fabric: Fabric, model: nn.Module, split: ClassSplit, pixels: PixelStats, config: FineTuning
+) -> Accuracy:
+    """Evaluate in float32 on all processes; the model is in evaluation mode afterwards.
+
+    Raises ValueError for an image that cannot be read, RuntimeError if the processes together
+    counted other images than the split has.
+    """
+    started = time.perf_counter()
+    hits = count_hits(fabric, model, split, pixels, config)
+    counts = torch.bincount(torch.from_numpy(split.labels), minlength=len(split.classes))
+    if not torch.equal(hits[-1], counts):
+        raise RuntimeError(f"{int(hits[-1].sum())} images were counted, of {len(split)}")
+    seconds = time.perf_counter() - started
+    rows = {f"top{k}": hits[i].tolist() for i, k in enumerate(TOP) if k == 1 or k < len(counts)}
+    return Accuracy(
+        {name: 100 * sum(row) / len(split) for name, row in rows.items()},
+        {
+            label: {name: 100 * row[c] / int(counts[c]) for name, row in rows.items()}
+            for c, label in enumerate(split.classes)
+            if counts[c]
+        },
+        len(split) / seconds,
+    )
+
+
+@torch.no_grad()
+def count_hits(
+    fabric: Fabric, model: nn.Module, split: ClassSplit, pixels: PixelStats, config: FineTuning
+) -> Tensor:
+    """Return (3, classes) int64 over all processes: hits among the first 1 and 5, and images."""
+    model.eval()
+    run, device = config.run, fabric.device
+    samples = EvaluationSamples(split, evaluation_transform(config.images, pixels))
+    loader = evaluation_loader(
+        samples, run.test_batch_size, fabric.world_size, fabric.global_rank,
+        data_workers(run.workers, device), device.type == "cuda",
+    )  # fmt: skip
+    hits = torch.zeros(len(TOP) + 1, len(split.classes), dtype=torch.int64, device=device)
+    for batch in loader:
+        labels = batch.labels.to(device, non_blocking=True)
+        logits = model(batch.images.to(device, non_blocking=True))
+        hits += hits_of(logits, labels)
+    if fabric.world_size > 1:
+        torch.distributed.all_reduce(hits)
+    return hits.cpu()
+
+
+def hits_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """Count by class: logits (B, classes), labels (B,) -> (3, classes) as `count_hits`."""
+    classes = logits.shape[1]
+    first = logits.topk(min(max(TOP), classes), dim=1).indices == labels[:, None]
+    rows = [labels[first[:, :k].any(dim=1)] for k in TOP]
+    return torch.stack([torch.bincount(row, minlength=classes) for row in (*rows, labels)])
