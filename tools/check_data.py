@@ -6,6 +6,7 @@ r"""Check data before a run: every problem with its exact fix.
     python tools/check_data.py ade20k ROOT [--classes 150]
     python tools/check_data.py ade20k --train-images D --train-labels D --val-images D \
         --val-labels D --classes N [--zero-is-a-class] [--image-suffix .jpg]
+    python tools/check_data.py classes DIR [--dataset imagenet_1k|cifar100]
 
 Exits 1 if there is an error, else 0.
 """
@@ -23,6 +24,7 @@ from pretrain.checks.findings import Finding, errors
 from pretrain.data.readable import check_images_at
 from pretrain.run.stop import exit_status
 from transfer.datasets.ade20k_checks import FolderPair, ade20k, check_ade20k, class_count
+from transfer.datasets.class_checks import KNOWN, Counts, check_classes
 from transfer.datasets.coco_checks import CocoSplit, check_coco, coco2017
 
 HISTOGRAM_ROWS = 20
@@ -47,6 +49,9 @@ def parse() -> argparse.Namespace:
     images.add_argument("root", type=given_path)
     coco = kinds.add_parser("coco", help="COCO 2017, or any COCO-format instances")
     ade = kinds.add_parser("ade20k", help="ADE20K, or any folders of images and label maps")
+    labelled = kinds.add_parser("classes", help="labelled images in any of the README's forms")
+    labelled.add_argument("root", type=given_path)
+    labelled.add_argument("--dataset", choices=sorted(KNOWN), help="whose counts are to be met")
     for pair, second in ((coco, "json"), (ade, "labels")):
         pair.add_argument("root", type=given_path, nargs="?")
         for split in ("train", "val"):
@@ -56,7 +61,7 @@ def parse() -> argparse.Namespace:
     ade.add_argument("--zero-is-a-class", action="store_true", help="labels start at 0")
     ade.add_argument("--image-suffix", default=".jpg")
     ade.add_argument("--label-suffix", default=".png")
-    for kind in (images, coco, ade):
+    for kind in (images, labelled, coco, ade):
         kind.add_argument("--fast", action="store_true", help="do not decode every image")
         kind.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
         kind.add_argument("--allow", nargs="*", default=[], metavar="CODE", help="errors to accept")
@@ -109,6 +114,12 @@ def check(options: argparse.Namespace, console: Console) -> list[Finding]:
         return check_images_at(options.root, decode=full, workers=workers, progress=title)
     if options.kind == "coco":
         return check_coco(coco_splits(options), full=full, workers=workers, progress=True)
+    if options.kind == "classes":
+        findings, counts = check_classes(
+            options.root, dataset=options.dataset, full=full, workers=workers, progress=True
+        )
+        show_counts(counts, console)
+        return findings
     histograms: dict[str, Counter[int]] = {}
     findings = check_ade20k(
         folder_pairs(options),
@@ -121,6 +132,19 @@ def check(options: argparse.Namespace, console: Console) -> list[Finding]:
     )
     show_histograms(histograms, console)
     return findings
+
+
+def show_counts(counts: Counts | None, console: Console) -> None:
+    """Print the images of each class, the rarest first."""
+    if counts is None:
+        return
+    table = Table("class", *counts.images, title="images")
+    rows = sorted(zip(counts.classes, *counts.images.values(), strict=False), key=lambda r: r[1])
+    for name, *numbers in rows[:HISTOGRAM_ROWS]:
+        table.add_row(name, *map(str, numbers))
+    if len(rows) > HISTOGRAM_ROWS:
+        table.caption = f"and {len(rows) - HISTOGRAM_ROWS} more frequent classes"
+    console.print(table)
 
 
 def show_histograms(histograms: dict[str, Counter[int]], console: Console) -> None:

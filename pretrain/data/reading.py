@@ -95,7 +95,10 @@ def read_or_replace(
 def read_or_draw(
     images: ImageSource, index: int, key: tuple[int, int]
 ) -> tuple[int, Image.Image, list[Failure]]:
-    """Do as `read_or_replace`; return the number of the image that was read as well."""
+    """Return the number of the image that was read, and what `read_or_replace` returns.
+
+    Raises UnreadableImagesError likewise.
+    """
     failures: list[Failure] = []
     chosen = index
     for attempt in range(1, REPLACEMENTS + 2):

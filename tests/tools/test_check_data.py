@@ -90,3 +90,22 @@ def test_an_empty_path_is_refused(run, images, monkeypatch, capsys):
         run("images", "")
     assert exit_.value.code == 2
     assert "the path is empty" in capsys.readouterr().err
+
+
+def test_classes(run, tmp_path):
+    for split in ("train", "val"):
+        for place, name in enumerate(("cat", "dog")):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            pixels = np.random.default_rng(place + len(split)).integers(
+                0, 255, (40, 40, 3), np.uint8
+            )
+            Image.fromarray(pixels).save(folder / "a.png")
+    code, output = run("classes", tmp_path)
+    assert code == 0, output.out
+    assert "dog" in output.out
+    (tmp_path / "val" / "cat").rename(tmp_path / "val" / "kat")
+    code, output = run("classes", tmp_path, "--dataset", "cifar100")
+    assert code == 1
+    assert "[class-unknown] kat" in output.out
+    assert "[image-count] cifar100" in output.out
