@@ -11,7 +11,7 @@ import runpy
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pretrain.config import Schedule
 from pretrain.run.options import coerce_like, did_you_mean, parse_key_value
@@ -59,6 +59,7 @@ class Targets:
     cutmix: float = 0.0  # the same; MAE's and FCMAE's default
 
     def __post_init__(self) -> None:
+        _choices(self)
         _at_least(self, 0, "mixup", "cutmix")
         good = 0 <= self.label_smoothing < 1
         _require(good, f"label_smoothing={self.label_smoothing} is not in [0, 1)")
@@ -90,6 +91,7 @@ class Optimizer:
     layer_decay_rule: str = "auto"
 
     def __post_init__(self) -> None:
+        _choices(self)
         _above_zero(self, "base_lr", "eps", "clip_norm", "layer_decay")
         _at_least(self, 0, "lr_batch_size", "weight_decay")
         _require(self.layer_decay <= 1, f"layer_decay={self.layer_decay} must be at most 1")
@@ -118,6 +120,7 @@ class RunSettings:
     eval_epochs: int | None = None  # epochs between evaluations; None: only one, at the end
 
     def __post_init__(self) -> None:
+        _choices(self)
         steps = ("log_steps", "checkpoint_steps", "keep_states", "eval_epochs")
         _at_least(self, 1, "device_batch_size", "test_batch_size", *steps)
         if self.workers != "auto":
@@ -157,6 +160,7 @@ class FineTuning:
     seed: int = 0  # of the classifier, data order, augmentation and mixing; ours
 
     def __post_init__(self) -> None:
+        _choices(self)
         _at_least(self, 1, "batch_size", "repeats")
         _at_least(self, 0, "seed")
         _above_zero(self, "head_std", "ema_decay")
@@ -217,12 +221,10 @@ def _changed(config: Any, key: str, value: Any) -> Any:
         if is_dataclass(old) and key in flat_settings(old):
             return replace(config, **{item.name: _changed(old, key, value)})
     old = known[key]
-    new = coerce_like(value, old)
-    if isinstance(old, tuple) and isinstance(new, list | tuple):
-        new = tuple(new)
-    if key == "workers":
-        new = value
-    return replace(config, **{key: new})
+    if isinstance(old, int) and get_type_hints(type(config))[key] is float:
+        old = float(old)  # 100 epochs may become half an epoch
+    new = value if key == "workers" else coerce_like(value, old)
+    return replace(config, **{key: tuple(new) if isinstance(old, tuple) else new})
 
 
 def flat_settings(config: Any) -> dict[str, Any]:
@@ -242,6 +244,14 @@ def _find(path: Path | str) -> Path:
     shipped = sorted(p.stem for p in CONFIG_FOLDER.glob("*.py"))
     near = did_you_mean(given.stem, shipped, count=3)
     raise ConfigError(f"no config at {path}{near or '; the shipped ones: ' + ', '.join(shipped)}")
+
+
+def _choices(settings: Any) -> None:
+    """Raise ValueError for a value that is not among those of its Literal type."""
+    for name, kind in get_type_hints(type(settings)).items():
+        allowed, value = get_args(kind), getattr(settings, name)
+        if get_origin(kind) is Literal and value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
 def _above_zero(settings: Any, *names: str) -> None:
