@@ -29,7 +29,9 @@ from transfer.rehearsal.run import Outcome
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE_WIDTH = 110  # characters, in a file
-SHIPPED = ("configs/pretrain", "configs/detection", "configs/segmentation")
+SHIPPED = tuple(
+    f"configs/{kind}" for kind in ("pretrain", "classification", "detection", "segmentation")
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Arguments:
     """The command line."""
 
     configs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Files of pretraining, detection or segmentation; none: all that are shipped."""
+    """Files of pretraining or of a task; none: all that are shipped."""
     steps: int = 3
     """Optimizer steps of each run; at least 3, since it is stopped on the way."""
     processes: int = 1

@@ -53,6 +53,13 @@ TASKS: dict[str, Task] = {
             metrics=("top1", "top5"),
             columns=("top1", "top5"),
         ),
+        Task(
+            name="probe",
+            tool="probe.py",
+            config_folder="classification",
+            metrics=("linear_top1", "linear_top5", "knn_top1"),
+            columns=("linear_top1", "knn_top1"),
+        ),
     )
 }
 

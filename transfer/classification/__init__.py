@@ -12,4 +12,7 @@ trained.py       the trained classifier on disk
 prepare.py       everything a run needs, checked and built
 run.py           check, build, train, evaluate, record, encoder file
 estimate.py      --dry-run: parameters, hours
+probe_config.py  every setting of a probe
+frozen.py        the features of a frozen encoder, computed once
+probe.py         linear probe and k-NN of them
 """

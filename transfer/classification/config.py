@@ -11,11 +11,12 @@ import runpy
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pretrain.config import Schedule
 from pretrain.run.options import coerce_like, did_you_mean, parse_key_value
 
+Config = TypeVar("Config")
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs" / "classification"
 OPEN_KEYS = ("arch_args",)  # below them any name goes: they are arguments of timm
 
@@ -41,12 +42,12 @@ class Input:
     squash: bool = False  # evaluate whole images, their sides made equal; ConvNeXt's from 384 px on
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "input_size")
-        _shares(self, "flip", "random_erasing", "color_jitter")
+        at_least(self, 1, "input_size")
+        shares(self, "flip", "random_erasing", "color_jitter")
         for name in ("crop_scale", "crop_ratio"):
             low, high = getattr(self, name)
-            _require(0 < low <= high, f"{name}={(low, high)} is not above 0, low to high")
-        _require(0 < self.crop_pct <= 1, f"crop_pct={self.crop_pct} is not in (0, 1]")
+            require(0 < low <= high, f"{name}={(low, high)} is not above 0, low to high")
+        require(0 < self.crop_pct <= 1, f"crop_pct={self.crop_pct} is not in (0, 1]")
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ class Targets:
     cutmix: float = 0.0  # the same; MAE's and FCMAE's default
 
     def __post_init__(self) -> None:
-        _choices(self)
-        _at_least(self, 0, "mixup", "cutmix")
+        choices(self)
+        at_least(self, 0, "mixup", "cutmix")
         good = 0 <= self.label_smoothing < 1
-        _require(good, f"label_smoothing={self.label_smoothing} is not in [0, 1)")
+        require(good, f"label_smoothing={self.label_smoothing} is not in [0, 1)")
 
     @property
     def mixes(self) -> bool:
@@ -91,10 +92,10 @@ class Optimizer:
     layer_decay_rule: str = "auto"
 
     def __post_init__(self) -> None:
-        _choices(self)
-        _above_zero(self, "base_lr", "eps", "clip_norm", "layer_decay")
-        _at_least(self, 0, "lr_batch_size", "weight_decay")
-        _require(self.layer_decay <= 1, f"layer_decay={self.layer_decay} must be at most 1")
+        choices(self)
+        above_zero(self, "base_lr", "eps", "clip_norm", "layer_decay")
+        at_least(self, 0, "lr_batch_size", "weight_decay")
+        require(self.layer_decay <= 1, f"layer_decay={self.layer_decay} must be at most 1")
 
     def peak_lr(self, batch_size: int) -> float:
         """Return the learning rate after the warm-up, for `batch_size` images per step."""
@@ -120,11 +121,11 @@ class RunSettings:
     eval_epochs: int | None = None  # epochs between evaluations; None: only one, at the end
 
     def __post_init__(self) -> None:
-        _choices(self)
+        choices(self)
         steps = ("log_steps", "checkpoint_steps", "keep_states", "eval_epochs")
-        _at_least(self, 1, "device_batch_size", "test_batch_size", *steps)
+        at_least(self, 1, "device_batch_size", "test_batch_size", *steps)
         if self.workers != "auto":
-            _at_least(self, 0, "workers")
+            at_least(self, 0, "workers")
 
 
 @dataclass(frozen=True)
@@ -160,12 +161,12 @@ class FineTuning:
     seed: int = 0  # of the classifier, data order, augmentation and mixing; ours
 
     def __post_init__(self) -> None:
-        _choices(self)
-        _at_least(self, 1, "batch_size", "repeats")
-        _at_least(self, 0, "seed")
-        _above_zero(self, "head_std", "ema_decay")
-        _require(0 <= self.drop_path_rate < 1, f"drop_path_rate={self.drop_path_rate}: below 1")
-        _require((self.ema_decay or 0) < 1, f"ema_decay={self.ema_decay} must be below 1")
+        choices(self)
+        at_least(self, 1, "batch_size", "repeats")
+        at_least(self, 0, "seed")
+        above_zero(self, "head_std", "ema_decay")
+        require(0 <= self.drop_path_rate < 1, f"drop_path_rate={self.drop_path_rate}: below 1")
+        require((self.ema_decay or 0) < 1, f"ema_decay={self.ema_decay} must be below 1")
 
     def peak_lr(self) -> float:
         """Return the learning rate after the warm-up, by the config's batch-size rule."""
@@ -194,7 +195,7 @@ def load_config(path: Path | str, overrides: Iterable[str] = ()) -> FineTuning:
     return config
 
 
-def override(config: FineTuning, word: str) -> FineTuning:
+def override(config: Config, word: str) -> Config:
     """Return the config with one `key=value`, the value a Python or JSON literal, else text.
 
     Raises ConfigError for an unknown key or a value that does not fit.
@@ -246,7 +247,7 @@ def _find(path: Path | str) -> Path:
     raise ConfigError(f"no config at {path}{near or '; the shipped ones: ' + ', '.join(shipped)}")
 
 
-def _choices(settings: Any) -> None:
+def choices(settings: Any) -> None:
     """Raise ValueError for a value that is not among those of its Literal type."""
     for name, kind in get_type_hints(type(settings)).items():
         allowed, value = get_args(kind), getattr(settings, name)
@@ -254,26 +255,29 @@ def _choices(settings: Any) -> None:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
-def _above_zero(settings: Any, *names: str) -> None:
+def above_zero(settings: Any, *names: str) -> None:
     """Raise ValueError for a number that is not above 0; None switches a setting off."""
     for name in names:
         value = getattr(settings, name)
-        _require(value is None or 0 < value < math.inf, f"{name}={value} must be above 0")
+        require(value is None or 0 < value < math.inf, f"{name}={value} must be above 0")
 
 
-def _at_least(settings: Any, least: int, *names: str) -> None:
+def at_least(settings: Any, least: int, *names: str) -> None:
+    """Raise ValueError for a number below `least`; None switches a setting off."""
     for name in names:
         value = getattr(settings, name)
         good = value is None or least <= value < math.inf
-        _require(good, f"{name}={value} must be at least {least}")
+        require(good, f"{name}={value} must be at least {least}")
 
 
-def _shares(settings: Any, *names: str) -> None:
+def shares(settings: Any, *names: str) -> None:
+    """Raise ValueError for a number outside of [0, 1]."""
     for name in names:
         value = getattr(settings, name)
-        _require(0 <= value <= 1, f"{name}={value} is not in [0, 1]")
+        require(0 <= value <= 1, f"{name}={value} is not in [0, 1]")
 
 
-def _require(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
+    """Raise ValueError with `message` unless `condition` holds."""
     if not condition:
         raise ValueError(message)

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -75,6 +75,16 @@ def make_images(root: Path, form: ImageForm, count: int) -> Path:
     listed = root / "list.txt"
     listed.write_text("".join(f"{folder.name}/{name}\n" for name in names))
     return listed
+
+
+def make_classes(root: Path, counts: Mapping[str, int]) -> Path:
+    """Write so many images of each split as ImageNet has them, SPLIT/SYNSET/IMAGE; return root."""
+    for seed, (split, count) in enumerate(counts.items()):
+        for number in range(count):
+            path = root / split / _image_name(number + 1000 * seed, "class folders")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(image_bytes(number + 1000 * seed))
+    return root
 
 
 def _image_name(number: int, form: ImageForm) -> str:

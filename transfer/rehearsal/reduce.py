@@ -11,13 +11,14 @@ from typing import Any, Literal
 
 from transfer.rehearsal.nested import as_text, lengths_px, plain, shrunk, value_at
 
-Family = Literal["pretraining", "detection", "segmentation"]
-FOLDERS: dict[str, Family] = {"pretrain": "pretraining"}
+Family = Literal["pretraining", "classification", "detection", "segmentation"]
+FOLDERS: dict[str, Family] = {"pretrain": "pretraining", "classification": "classification"}
 FOLDERS |= {"detection": "detection", "segmentation": "segmentation"}
 
 # what a config defines or builds on -> its family
 SIGNS: dict[str, Family] = {
-    "recipe": "pretraining", "config": "detection", "_base_": "segmentation"
+    "recipe": "pretraining", "finetuning": "classification", "config": "detection",
+    "_base_": "segmentation",
 }  # fmt: skip
 # what the rehearsal sets -> the key of each family; one that is missing has no such setting
 KEYS: dict[Family, dict[str, str]] = {
@@ -61,6 +62,7 @@ KEYS: dict[Family, dict[str, str]] = {
         "allow": "allow_findings",
     },
 }
+KEYS["classification"] = {**KEYS["pretraining"], "allow": "allow_findings"}
 SEGMENTATION_TTA = True  # the value that turns it on
 # the beginning of an architecture's name -> arguments of a small one of its kind
 SMALL_NETS: dict[str, dict[str, Any]] = {
@@ -122,8 +124,8 @@ def family_of(config: Path) -> Family:
         if f"\n{sign} =" in f"\n{text}" or f"import {sign}\n" in text:
             return family
     raise ValueError(
-        f"{config} is in none of the folders {', '.join(FOLDERS)} and defines neither `recipe`, "
-        "`config` nor `_base_`"
+        f"{config} is in none of the folders {', '.join(FOLDERS)} and defines none of "
+        f"{', '.join(SIGNS)}"
     )
 
 
@@ -142,7 +144,7 @@ def kind_of(arch: str) -> str:
     )
 
 
-def _common(family: Family, request: Request, warmup: int, batch: int) -> dict[str, Any]:
+def common(family: Family, request: Request, warmup: int, batch: int) -> dict[str, Any]:
     """Return what all families share: few steps, each of them saved and logged."""
     keys = KEYS[family]
     options = {keys["steps"]: request.steps, keys["warmup"]: min(warmup, request.steps - 1)}
@@ -161,7 +163,7 @@ def pretraining(recipe: Any, tokenizer: Path, request: Request) -> Plan:
     warmup = schedule.warmup_steps
     warmup = round(schedule.warmup_epochs * per_epoch) if warmup is None else warmup
     batch = recipe.batch_size if full else 4 * request.processes
-    options = _common("pretraining", request, warmup, batch)
+    options = common("pretraining", request, warmup, batch)
     arch_args = small_net(recipe.arch, recipe.arch_args, full)
     if not full:
         options |= {keys["arch_args"]: arch_args, keys["device_batch"]: 2, "pictures": 2}
@@ -170,7 +172,7 @@ def pretraining(recipe: Any, tokenizer: Path, request: Request) -> Plan:
             options["decoder_width"] = 64
     if recipe.method.name == "beit":
         options |= _tokenizer_options(recipe.method.tokenizer, tokenizer, full)
-    options, notes = _precision("pretraining", options, str(recipe.precision), request)
+    options, notes = precision_of("pretraining", options, str(recipe.precision), request)
     return Plan(options, batch, full_steps, recipe.arch, arch_args, notes)
 
 
@@ -189,7 +191,7 @@ def detection(config: Any, data: Any, request: Request) -> Plan:
     own_batch = value_at(config, keys["batch"])
     batch = own_batch if full else 2 * accumulation * request.processes
     steps, warmup = value_at(config, keys["steps"]), value_at(config, keys["warmup"])
-    options = _common("detection", request, warmup, batch)
+    options = common("detection", request, warmup, batch)
     options[keys["milestones"]] = [max(1, request.steps - 1)]
     if value_at(config, keys["precise_bn"]):
         options[keys["precise_bn"]] = 2
@@ -199,7 +201,7 @@ def detection(config: Any, data: Any, request: Request) -> Plan:
     options |= {"arch": arch, keys["arch_args"]: arch_args}
     if not full:
         options |= _small_detector(config)
-    options, notes = _precision("detection", options, config.train.precision, request)
+    options, notes = precision_of("detection", options, config.train.precision, request)
     return Plan(options, batch, steps, arch, arch_args, notes)
 
 
@@ -246,7 +248,7 @@ def segmentation(config: Any, data_root: Path, request: Request) -> Plan:
     if not full:
         batch = 2 * config[keys["accumulation"]] * request.processes
     steps, warmup = config[keys["steps"]], config[keys["warmup"]]
-    options = _common("segmentation", request, warmup, batch)
+    options = common("segmentation", request, warmup, batch)
     options |= {"data_root": data_root, keys["allow"]: "counts"}
     if not config["classes"]:
         options["classes"] = "ground,thing"
@@ -255,7 +257,7 @@ def segmentation(config: Any, data_root: Path, request: Request) -> Plan:
     options |= {"arch": arch, keys["arch_args"]: arch_args}
     if not full:
         options |= _small_segmentor(config)
-    options, notes = _precision("segmentation", options, str(config.get("precision")), request)
+    options, notes = precision_of("segmentation", options, str(config.get("precision")), request)
     return Plan(options, batch, steps, arch, arch_args, notes)
 
 
@@ -282,7 +284,7 @@ def _small_segmentor(config: Any) -> dict[str, Any]:
     return options
 
 
-def _precision(
+def precision_of(
     family: Family, options: dict[str, Any], own: str, request: Request
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return options that a CPU can do: fp16 is a GPU's, and bf16 the nearest thing to it."""

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from transfer.rehearsal import reduce
+from transfer.rehearsal.finetuning import Classification
 from transfer.rehearsal.reduce import Request
 from transfer.rehearsal.ways import WAYS, Way, require
 
 POLL_S = 0.005
+ALL_WAYS: dict[str, type[Way]] = {**WAYS, "classification": Classification}
 
 
 @dataclass
@@ -63,7 +65,7 @@ def _first_line(error: BaseException) -> str:
 
 def _whole_way(config: Path, folder: Path, request: Request, outcome: Outcome) -> None:
     outcome.stage = "preparation"
-    way = WAYS[outcome.family](config, folder, request)
+    way = ALL_WAYS[outcome.family](config, folder, request)
     outcome.form, outcome.notes = way.form, way.plan.notes
     outcome.stage = "training"
     with signal_when(way.state.is_file) as sent:
