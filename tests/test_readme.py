@@ -21,6 +21,8 @@ SMALLER = {
     "tools/pretrain.py": "--steps 2 --warmup-steps 1 --batch-size 8 --workers 0",
     "tools/train_net.py": "schedule.steps=2 schedule.warmup_steps=1 schedule.milestones=[]",
     "tools/train_seg.py": "max_iters=2 warmup_iters=1 crop_size=(64,64) scale=(256,64)",
+    "tools/finetune.py": "steps=2 warmup_steps=1 batch_size=4 input_size=64 workers=0",
+    "tools/probe.py": "epochs=2 held_out=0.3 input_size=64 workers=0",
     "tools/make_table.py": "",
     "tools/inspect_weights.py": "",
     "tools/convert_weights.py": "",
@@ -56,6 +58,7 @@ def test_commands_on_own_images_run_in_their_order(data, tmp_path):
     coco, labels = data / "coco", data / "ADEChallengeData2016"
     given = {
         "IMAGES": data / "unlabelled",
+        "CLASSES": data,  # its objects, cut out
         "TRAIN.json": coco / "annotations" / "instances_train2017.json",
         "VAL.json": coco / "annotations" / "instances_val2017.json",
         "data.train_images=DIR": f"data.train_images={coco / 'train2017'}",
@@ -73,6 +76,7 @@ def test_commands_on_own_images_run_in_their_order(data, tmp_path):
     mine = [c for c in commands() if runs_here(c)]
     assert any("train_net" in c for c in mine)
     assert any("train_seg" in c for c in mine)
+    assert any("finetune" in c for c in mine)
     for command in mine:
         tool = shlex.split(command)[1]
         whole = f"{command} {SMALLER[tool]}"
@@ -82,7 +86,7 @@ def test_commands_on_own_images_run_in_their_order(data, tmp_path):
         words = [w if not w.startswith(("tools/", "configs/")) else str(ROOT / w) for w in words]
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}\n{done.stdout[-1500:]}{done.stderr[-1500:]}"
-    assert len(list((tmp_path / "runs").rglob("result.json"))) == 2
+    assert len(list((tmp_path / "runs").rglob("result.json"))) == 4
     assert (tmp_path / "tables" / "table.md").is_file()
 
 

@@ -18,6 +18,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "configs" / "README.md"
 PRETRAIN = [ROOT / "pretrain" / "config" / name for name in ("recipe.py", "tokenizer.py")]
+CLASSIFICATION = [
+    ROOT / "transfer" / "classification" / name for name in ("config.py", "probe_config.py")
+]
 DETECTION = ROOT / "configs" / "detection" / "base" / "mask_rcnn.py"
 BASES = ROOT / "configs" / "segmentation" / "_base_"
 SEGMENTATION = ("run.py", "ade20k.py", "folders.py", "upernet.py", "setr_pup.py")
@@ -31,21 +34,21 @@ from the comments beside the defaults. Keys of the frameworks (`model`, `train_d
 
 The same thing has the same name everywhere:
 
-| What | Pretraining | Detection | Segmentation |
-|---|---|---|---|
-| images per optimizer step | `--batch-size` | `train.batch_size` | `batch_size` |
-| forward passes per step | follows from `--device-batch-size` | `train.accumulation_steps` | `accumulation_steps` |
-| precision | `--precision` | `train.precision` | `precision` |
-| largest norm of all gradients, None = off | `--clip-norm` | `train.clip_norm` | `clip_norm` |
-| decay of the averaged weights, None = off | `--tokenizer-ema-decay` | `train.ema_decay` | `ema_decay` |
-| stochastic depth | `--drop-path-rate` | `features.drop_path_rate` | `drop_path_rate` |
-| recompute activations | | `features.grad_checkpointing` | `grad_checkpointing` |
-| learning-rate decay by layer | | `layer_decay` | `layer_decay` |
-| what is spared from weight decay | `--never-decay` | `no_weight_decay` | `no_weight_decay` |
-| steps between lines of the log | `--log-steps` | `train.log_steps` | `log_steps` |
-| steps between training states | `--checkpoint-steps` | `train.checkpoint_steps` | `checkpoint_steps` |
-| views of a test image | | `test.tta` | `tta` |
-| findings of the data check to ignore | | `allow_findings` | `allow_findings` |
+| What | Pretraining | Classification | Detection | Segmentation |
+|---|---|---|---|---|
+| images per optimizer step | `--batch-size` | `batch_size` | `train.batch_size` | `batch_size` |
+| forward passes per step | follows from `--device-batch-size` | follows from `device_batch_size` | `train.accumulation_steps` | `accumulation_steps` |
+| precision | `--precision` | `precision` | `train.precision` | `precision` |
+| largest norm of all gradients, None = off | `--clip-norm` | `clip_norm` | `train.clip_norm` | `clip_norm` |
+| decay of the averaged weights, None = off | `--tokenizer-ema-decay` | `ema_decay` | `train.ema_decay` | `ema_decay` |
+| stochastic depth | `--drop-path-rate` | `drop_path_rate` | `features.drop_path_rate` | `drop_path_rate` |
+| recompute activations | | `grad_checkpointing` | `features.grad_checkpointing` | `grad_checkpointing` |
+| learning-rate decay by layer | | `layer_decay` | `layer_decay` | `layer_decay` |
+| what is spared from weight decay | `--never-decay` | vectors, class token, positions | `no_weight_decay` | `no_weight_decay` |
+| steps between lines of the log | `--log-steps` | `log_steps` | `train.log_steps` | `log_steps` |
+| steps between training states | `--checkpoint-steps` | `checkpoint_steps` | `train.checkpoint_steps` | `checkpoint_steps` |
+| views of a test image | | | `test.tta` | `tta` |
+| findings of the data check to ignore | | `allow_findings` | `allow_findings` | `allow_findings` |
 
 A former name is an error that says the present one.
 """  # noqa: E501
@@ -91,15 +94,16 @@ class Source:
         return " ".join(self.above[line] for line in range(first, node.lineno))
 
 
-def dataclass_settings(source: Source) -> Iterator[Setting]:
-    """Yield the fields of every dataclass in a file as command-line options; groups are opened."""
+def dataclass_settings(source: Source, options: bool = True) -> Iterator[Setting]:
+    """Yield the fields of every dataclass in a file; groups are opened."""
     for node in source.body:
         for item in node.body if isinstance(node, ast.ClassDef) else ():
             if not isinstance(item, ast.AnnAssign) or not isinstance(item.target, ast.Name):
                 continue
             grouped = item.value is not None and "default_factory" in ast.unparse(item.value)
             if not grouped and "ClassVar" not in ast.unparse(item.annotation):
-                option = f"--{item.target.id.replace('_', '-')}"
+                name = item.target.id
+                option = f"--{name.replace('_', '-')}" if options else name
                 yield source.setting(option, item, item.value)
 
 
@@ -137,6 +141,8 @@ def settings() -> dict[str, list[Setting]]:
     """Return the settings of each family, each name once."""
     found = {
         "Pretraining": [s for path in PRETRAIN for s in dataclass_settings(Source(path))],
+        "Classification": list(dataclass_settings(Source(CLASSIFICATION[0]), options=False)),
+        "Probes": list(dataclass_settings(Source(CLASSIFICATION[1]), options=False)),
         "Detection": list(detection_settings(Source(DETECTION))),
         "Segmentation": [
             s for name in SEGMENTATION for s in segmentation_settings(Source(BASES / name))

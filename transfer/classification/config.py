@@ -34,8 +34,8 @@ class Input:
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width / height; timm's default
     flip: float = 0.5  # probability; timm's default
     # timm's name of an AutoAugment or RandAugment policy; "trivial": torchvision's
-    # TrivialAugmentWide; "": none
-    auto_augment: str = "rand-m9-mstd0.5-inc1"  # MAE's, BEiT's, ConvNeXt's and FCMAE's default
+    # TrivialAugmentWide; "": none; the default is MAE's, BEiT's, ConvNeXt's and FCMAE's
+    auto_augment: str = "rand-m9-mstd0.5-inc1"
     color_jitter: float = 0.0  # strength, without auto_augment; the papers: none beside it
     random_erasing: float = 0.25  # probability, mode "pixel"; all five codes' default
     crop_pct: float = 224 / 256  # of the shorter side in evaluation; MAE's, BEiT's, ConvNeXt's
@@ -81,7 +81,7 @@ class Optimizer:
     """
 
     optimizer: Literal["adamw", "lamb"] = "adamw"  # all but SparK's ResNets
-    base_lr: float = 5e-4  # see above; ConvNeXt V2's main_finetune.py
+    base_lr: float = 5e-4  # for lr_batch_size images; ConvNeXt V2's main_finetune.py
     lr_batch_size: int = 256  # images base_lr is meant for, 0: absolute; MAE's, FCMAE's, SparK's
     betas: tuple[float, float] = (0.9, 0.999)  # torch's default, which all five codes leave
     eps: float = 1e-8  # torch's default, which all five codes leave; LAMB's is timm's, 1e-6
@@ -139,13 +139,14 @@ class FineTuning:
     unused: tuple[str, ...] = ()  # patterns of the file's tensors to leave out
     arch: str | None = None  # timm's name; None: the weights'
     arch_args: dict[str, Any] = field(default_factory=dict)  # of timm.create_model
-    # what the classifier reads from a plain ViT: the mean of its patches, or the class token
-    pool: Literal["mean", "token"] = "mean"  # MAE's code; BEiT's; the paper of MAE: token
+    # what the classifier reads from a plain ViT: the mean of its patches, as MAE's and BEiT's code,
+    # or the class token, as MAE's paper
+    pool: Literal["mean", "token"] = "mean"
     head_std: float | None = 0.02  # of the classifier's initial weights; None: torch's default
     drop_path_rate: float = 0.0  # stochastic depth at the last block
     ema_decay: float | None = None  # of the averaged weights, which are evaluated; None: off
-    # BatchNorm over the images of all processes, or of one at a time
-    batch_norm: Literal["SyncBN", "BN"] = "SyncBN"  # SparK's util.py
+    # BatchNorm over the images of all processes, as SparK's util.py, or of one at a time
+    batch_norm: Literal["SyncBN", "BN"] = "SyncBN"
     batch_size: int = 1024  # images per optimizer step, over all devices; MAE, BEiT, FCMAE
     repeats: int = 1  # augmented copies of an image in a row: repeated augmentation; 1: off
     images: Input = field(default_factory=Input)
@@ -153,8 +154,8 @@ class FineTuning:
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule = field(default_factory=Schedule)
     # fp32: no autocast, on a GPU products in TF32; bf16, fp16: autocast, fp16 with a scaled loss;
-    # auto: the half precision that the GPU computes, fp32 on the CPU
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # ours
+    # auto: the half precision that the GPU computes, fp32 on the CPU; ours
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     evaluate: bool = True  # false: there is no val split; the run ends in the encoder file alone
     allow_findings: tuple[str, ...] = ()  # errors of the data check to go on with
     run: RunSettings = field(default_factory=RunSettings)

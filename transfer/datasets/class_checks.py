@@ -1,7 +1,7 @@
 """Checks of labelled images before a run: classes, counts, overlap of the splits, unreadable files.
 
 Errors: split-missing, class-empty, class-unknown, split-overlap, class-count, image-count,
-image-unreadable. Warnings: class-without-val, class-imbalance, image-twice.
+image-unreadable. Warnings: class-without-train, class-without-val, class-imbalance, image-twice.
 """
 
 import hashlib
@@ -66,8 +66,8 @@ def check_splits(train: ClassSplit, val: ClassSplit | None) -> list[Finding]:
     counts = np.bincount(train.labels, minlength=len(train.classes))
     for name, count in zip(train.classes, counts.tolist(), strict=True):
         if not count:
-            fix = "remove the class, or add its images"
-            findings.error("class-empty", name, "the class has no training image", fix)
+            fix = "add images of it, or know that it is never learnt"
+            findings.warning("class-without-train", name, "the class has no training image", fix)
         elif count * RARE < counts.max():
             told = f"{count} images, the most frequent class has {counts.max()}"
             findings.warning("class-imbalance", name, told, "none needed; accuracy hides it")

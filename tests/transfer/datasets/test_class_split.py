@@ -223,6 +223,14 @@ def test_what_is_wrong_is_found(tree):
     assert "imagenet_1k has 50,000" in known["image-count"]  # the last of two
 
 
+def test_a_class_that_never_occurs_is_told(tree):
+    (tree / "train.txt").write_text("a.png 0\nb.png 2\n")
+    (tree / "val.txt").write_text("c.png 2\n")
+    train = open_split(tree, "train")
+    found = {f.code: f.where for f in check_splits(train, open_split(tree, "val", train.classes))}
+    assert found == {"class-without-train": "1", "class-without-val": "1"}
+
+
 def test_a_link_into_the_other_split_is_an_overlap_without_reading(tree):
     source = next((tree / "train" / "n01440764").iterdir())
     lines = [f"{source.relative_to(tree)} n01440764", "val/n01443537/x.png n01443537"]

@@ -1,6 +1,7 @@
-"""The embedded dataset's objects, cut out: a minute on a CPU, from any small encoder.
+"""The embedded dataset's objects, cut out, nine classes: from any of the demo's encoders.
 
-All settings are ours. The data: tools/make_shapes.py --out DIR, then --data DIR.
+All settings are ours. The data: tools/make_shapes.py --out DIR, then --data DIR. From scratch:
+weights=none arch=NAME arch_args={...} layer_decay=1.
 """
 
 from pretrain.config import Schedule
