@@ -23,8 +23,10 @@ from transfer.results.record import (
 )
 from transfer.weights import transfer_arch_args
 
-# dataset -> how stages call it, and its training images: a part of it is not called so
-STAGE_DATA = {"imagenet_1k": ("IN1K", 1_281_167)}
+# dataset -> how stages call it; it is not called so with another count of images or classes
+STAGE_DATA = {"imagenet_1k": "IN1K", "imagenet_22k": "IN22K"}
+IMAGES = {"imagenet_1k": 1_281_167}
+CLASSES = {"imagenet_22k": 21_841}  # unilm beit/README.md, --nb_classes
 OF_A_RUN = ("seed", "run")  # settings of a recipe that make no other recipe
 
 
@@ -88,13 +90,10 @@ def stages_before(run: Run) -> Lineage:
 def stage_of(run: Run, steps: int) -> Stage:
     """Return this fine-tuning as a stage of the encoder's lineage."""
     config, report = run.config, run.built.report
-    listed = images_of(run.train)
-    name, images = STAGE_DATA.get(config.dataset, ("", -1))
-    data = f"{config.dataset}, {listed['images']:,} images {listed['digest'][:12]}"
     epochs = steps / run.length.steps_per_epoch
     return Stage(
         method="supervised",
-        data=name if images == listed["images"] else data,
+        data=data_of(run),
         labels=True,
         epochs=int(epochs) if epochs.is_integer() else None,
         steps=steps,
@@ -102,6 +101,15 @@ def stage_of(run: Run, steps: int) -> Stage:
         started_from=report.sha256 if report else None,
         seed=config.seed,
     )
+
+
+def data_of(run: Run) -> str:
+    """Return what the stage calls its images: a known name if they are all there."""
+    name, train = run.config.dataset, run.train
+    whole = len(train) == IMAGES.get(name, len(train))
+    if name in STAGE_DATA and whole and len(train.classes) == CLASSES.get(name, len(train.classes)):
+        return STAGE_DATA[name]
+    return f"{name}, {len(train):,} images {images_of(train)['digest'][:12]}"
 
 
 def identity_after(run: Run, steps: int) -> EncoderIdentity:

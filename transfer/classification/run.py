@@ -90,7 +90,8 @@ def eval_only(config: FineTuning, data: Path, out: Path, *, file: Path | None = 
     """Evaluate the trained classifier in `out`.
 
     A finished run gets a record of its own for each other evaluation, evals/HASH.json; what trained
-    it is told by the classifier's file. Raises FileNotFoundError if there is none.
+    it is told by the classifier's file. Raises FileNotFoundError if there is none, ConfigError if
+    the config's network is another.
     """
     trained = read_trained(out / NAME)
     fabric = launch(config.run.device, "fp32")
@@ -98,7 +99,10 @@ def eval_only(config: FineTuning, data: Path, out: Path, *, file: Path | None = 
     made = prepare(weights, file, data, out, fabric, trained.classes)
     made = replace(made, built=replace(made.built, pixels=trained.pixels))
     require_same_network(made, trained)
-    made.built.model.load_state_dict(trained.tensors)
+    try:
+        made.built.model.load_state_dict(trained.tensors)
+    except RuntimeError as error:
+        raise ConfigError(f"{out / NAME} does not fit this config's network: {error}") from error
     place(made.built.model, fabric.device)
     with locked(out) if fabric.is_global_zero else nullcontext():
         accuracy = evaluate(fabric, made.built.model, made.val, trained.pixels, config)

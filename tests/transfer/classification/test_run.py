@@ -14,6 +14,7 @@ from pretrain.files.read import sha256_of
 from pretrain.run.loop import Loop
 from pretrain.run.stop import NotFiniteError, Stopped
 from transfer.classification.config import ConfigError
+from transfer.classification.estimate import dry_run
 from transfer.classification.run import eval_only, run
 from transfer.features import TimmFeatures
 from transfer.results.record import read_result
@@ -149,6 +150,43 @@ def test_another_evaluation_has_a_record_of_its_own(small, tree, tmp_path):
     assert record.eval["crop_pct"] == 1.0
     assert record.train_hash == read_result(out).train_hash
     assert (record.method, record.stages) == ("spark", read_result(out).stages)
+
+
+def test_a_network_of_another_size_is_not_evaluated(small, tree, tmp_path):
+    """A ViT's positions are stored for the size that it was trained at."""
+    net = json.dumps({"embed_dim": 16, "depth": 2, "num_heads": 2})
+    vit = ["weights=none", "arch=vit_tiny_patch16_224", f"arch_args={net}", "input_size=64"]
+    run(small(*vit), tree, tmp_path / "out")
+    with pytest.raises(ConfigError, match="does not fit this config's network"):
+        eval_only(small(*vit[:3], "input_size=96"), tree, tmp_path / "out")
+    with pytest.raises(ConfigError, match="pool: trained with 'mean', now 'token'"):
+        eval_only(small(*vit, "pool=token"), tree, tmp_path / "out")
+
+
+def test_recomputed_activations_train_the_same_weights(small, tree, tmp_path):
+    for name in ("true", "false"):
+        run(small(f"grad_checkpointing={name}", "evaluate=false"), tree, tmp_path / name)
+    one, other = (read_encoder(tmp_path / n / "encoder.safetensors")[0] for n in ("true", "false"))
+    name = "layer4.0.conv2.weight"
+    torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_dry_run_says_what_the_run_would_be_and_writes_nothing(small, tree, tmp_path):
+    text = "\n".join(dry_run(small("dataset=toys"), tree, tmp_path / "out"))
+    assert "toys, 24 training and 15 validation images, 3 classes" in text
+    assert "6 steps, 3 an epoch" in text
+    assert "hours" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_the_stage_calls_its_images(small, tree, tmp_path, monkeypatch):
+    run(small("dataset=imagenet_1k", "evaluate=false"), tree, tmp_path / "part")
+    _, identity = read_encoder(tmp_path / "part" / "encoder.safetensors")
+    assert identity.stages[-1].data.startswith("imagenet_1k, 24 images")
+    monkeypatch.setattr("transfer.classification.record.IMAGES", {"imagenet_1k": 24})
+    run(small("dataset=imagenet_1k", "evaluate=false"), tree, tmp_path / "whole")
+    _, identity = read_encoder(tmp_path / "whole" / "encoder.safetensors")
+    assert identity.stages[-1].data == "IN1K"
 
 
 def test_without_evaluation_a_run_ends_in_its_encoder(small, tree, tmp_path):

@@ -1,0 +1,64 @@
+"""The command lines of tools/finetune.py and tools/probe.py."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.transfer.classification.conftest import NET, SMALL, draw_tree
+from tools import finetune, probe
+
+WORDS = ["weights=none", "arch=resnet26", f"arch_args={NET}"]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    return draw_tree(tmp_path_factory.mktemp("classes"))
+
+
+@pytest.fixture
+def call(tmp_path, tree, monkeypatch, capsys):
+    (tmp_path / "small.py").write_text(SMALL)
+    places = ["--data", str(tree), "--out", str(tmp_path / "out")]
+
+    def call(*more: str, tool=finetune, first: str = str(tmp_path / "small.py")):
+        monkeypatch.setattr("sys.argv", ["tool.py", first, *places, *more])
+        status = tool.main()
+        return status, capsys.readouterr()
+
+    return call
+
+
+def test_train_resume_and_evaluate(call, tmp_path):
+    status, said = call(*WORDS)
+    assert status == 0
+    assert "top1 " in said.out
+    before = (tmp_path / "out" / "result.json").read_bytes()
+    assert call(*WORDS)[0] == 2  # in use
+    status, said = call(*WORDS, "--resume")
+    assert (status, "finished already" in said.out) == (0, True)
+    assert call(*WORDS, "--eval-only")[0] == 0
+    assert (tmp_path / "out" / "result.json").read_bytes() == before
+
+
+def test_a_wrong_command_line_is_refused(call, tmp_path):
+    status, said = call(*WORDS, "epoch=3")
+    assert status == 2
+    assert "did you mean 'epochs'" in said.err
+    assert call("--eval-only", *WORDS)[0] == 2  # nothing was trained
+    assert not (tmp_path / "out").exists()
+
+
+def test_dry_run(call, tmp_path):
+    status, said = call(*WORDS, "--dry-run")
+    assert status == 0
+    assert "training would take" in said.out
+    assert not (tmp_path / "out").exists()
+
+
+def test_probe(call, tmp_path):
+    quick = ["input_size=32", "epochs=2", "workers=0", "device=cpu", *WORDS[1:]]
+    status, said = call(*quick, tool=probe, first="none")
+    assert status == 0
+    assert "linear_top1" in said.out
+    assert (tmp_path / "out" / "result.json").is_file()
+    assert call(*quick, "epoch=1", tool=probe, first="none")[0] == 2
