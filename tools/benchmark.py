@@ -6,12 +6,14 @@ Two sides take turns within one run, so that a busy machine slows both; ratios a
 benchmark has its own options (--help).
 """
 
-import argparse
 import importlib
 import json
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+
+import tyro
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not tools/pretrain.py
 
@@ -34,14 +36,20 @@ def main() -> int:
     if "--threads" in sys.argv:  # before the libraries start their pools
         os.environ["OMP_NUM_THREADS"] = sys.argv[sys.argv.index("--threads") + 1]
     module = importlib.import_module(f"tools.benchmarks.{name.replace('-', '_')}")
-    parser = argparse.ArgumentParser(
+
+    @dataclass(frozen=True)
+    class Arguments(module.Arguments):
+        """The command line of the benchmark."""
+
+        json: Path | None = None
+        """Write the figures here as well."""
+
+    arguments = tyro.cli(
+        Arguments,
+        args=sys.argv[2:],
         prog=f"tools/benchmark.py {name}",
         description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
-    module.add_arguments(parser)
-    arguments = parser.parse_args(sys.argv[2:])
     figures = module.run(arguments)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")

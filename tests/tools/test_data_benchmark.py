@@ -1,6 +1,5 @@
 """The benchmark of data measures what it says, on a few hundred made-up images."""
 
-import argparse
 import json
 from pathlib import Path
 
@@ -20,10 +19,16 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_part_gives_its_figures_and_cleans_up(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parser = argparse.ArgumentParser()
-    data.add_arguments(parser)
-    sizes = "--images 300 --folders 3 --shards 20 --coco-images 20 --coco-instances 50 --rounds 1"
-    figures = data.run(parser.parse_args([*sizes.split(), "--folder", str(tmp_path)]))
+    small = data.Arguments(
+        images=300,
+        folders=3,
+        shards=20,
+        coco_images=20,
+        coco_instances=50,
+        rounds=1,
+        folder=tmp_path,
+    )
+    figures = data.run(small)
     assert list(tmp_path.iterdir()) == []
     json.dumps(figures)
     assert figures["files"]["second"]["images"] == figures["shards"]["first"]["images"] == 300

@@ -88,8 +88,7 @@ def test_a_failed_download_is_one_line_not_a_traceback(monkeypatch, capsys):
 
     monkeypatch.setattr(installer, "imports", lambda: False)
     monkeypatch.setattr(installer, "install_pure_python", refuse)
-    monkeypatch.setattr(sys, "argv", ["install_detectron2.py"])
-    assert installer.main() == 2
+    assert installer.main(installer.Arguments()) == 2
     assert capsys.readouterr().err == "error: no index\n"
 
 

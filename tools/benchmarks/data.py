@@ -5,7 +5,6 @@ removed at the end. The operating system still holds what was just written: a fi
 disk is slower. Parts: --parts files shards growth pipeline coco.
 """
 
-import argparse
 import multiprocessing
 import os
 import resource
@@ -13,9 +12,10 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -28,7 +28,8 @@ from pretrain.data.sources import Images, open_images
 from tools.benchmarks.interleave import beside
 from tools.benchmarks.made_up import SMALL_PX, write_coco, write_files, write_shards
 
-PARTS = ("files", "shards", "growth", "pipeline", "coco")
+Part = Literal["files", "shards", "growth", "pipeline", "coco"]
+PARTS: tuple[Part, ...] = get_args(Part)
 GOALS = {
     "first_batch_s": 20.0,  # from the start of the process
     "growth_mib": 50.0,  # of a worker's own memory over an epoch
@@ -44,20 +45,31 @@ MIB = 2**20
 Figures = dict[str, Any]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add sizes; the defaults are ImageNet-1K's and COCO train2017's."""
-    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--images", type=int, default=1_281_167)
-    parser.add_argument("--folders", type=int, default=1000)
-    parser.add_argument("--shards", type=int, default=1000)
-    parser.add_argument("--growth-images", type=int, help="of an epoch; default: --images")
-    parser.add_argument("--coco-images", type=int, default=118_000)
-    parser.add_argument("--coco-instances", type=int, default=860_000)
-    parser.add_argument("--rounds", type=int, default=8, help="of 16 images, each side in turn")
-    parser.add_argument("--folder", type=Path, help="for the temporary folder")
+@dataclass(frozen=True)
+class Arguments:
+    """The sizes; the defaults are ImageNet-1K's and COCO train2017's."""
+
+    parts: tuple[Part, ...] = PARTS
+    """What is measured."""
+    images: int = 1_281_167
+    """Images to pretrain on."""
+    folders: int = 1000
+    """Class folders that they lie in."""
+    shards: int = 1000
+    """Tar shards that they lie in."""
+    growth_images: int | None = None
+    """Images of an epoch of the part growth; default: --images."""
+    coco_images: int = 118_000
+    """Images of the COCO annotations."""
+    coco_instances: int = 860_000
+    """Instances of the COCO annotations."""
+    rounds: int = 8
+    """Rounds of 16 images, each side in turn."""
+    folder: Path | None = None
+    """Where the temporary folder is made."""
 
 
-def run(args: argparse.Namespace) -> Figures:
+def run(args: Arguments) -> Figures:
     """Return the figures of the parts asked for; prints each beside its goal."""
     torch.set_num_threads(1)
     figures: Figures = {"goals": GOALS}
@@ -71,17 +83,17 @@ def run(args: argparse.Namespace) -> Figures:
     return figures
 
 
-def measure_files(root: Path, args: argparse.Namespace) -> Figures:
+def measure_files(root: Path, args: Arguments) -> Figures:
     """Return the figures of a folder of small files."""
     return measure_starts("files", small_files(root, args))
 
 
-def measure_shards(root: Path, args: argparse.Namespace) -> Figures:
+def measure_shards(root: Path, args: Arguments) -> Figures:
     """Return the figures of a folder of tar shards."""
     return measure_starts("shards", write_shards(root, args.images, args.shards))
 
 
-def small_files(root: Path, args: argparse.Namespace) -> Path:
+def small_files(root: Path, args: Arguments) -> Path:
     """Return the folder of `args.images` small files; it is made once."""
     place = root / "small" / "train"
     if not place.is_dir():
@@ -158,7 +170,7 @@ def batches(images: Images, steps: int, workers: int = WORKERS) -> Any:
     return loader(samples, order, BatchShare.of(BATCH, BATCH), steps, 0, workers, False)
 
 
-def measure_growth(root: Path, args: argparse.Namespace) -> Figures:
+def measure_growth(root: Path, args: Arguments) -> Figures:
     """Return how much a data process's own memory grows over an epoch of small files."""
     place, count = small_files(root, args), args.growth_images or args.images
     figures = in_new_process(read_an_epoch, place, count)
@@ -196,7 +208,7 @@ def own_memory() -> float:
     raise ValueError("this system does not tell a process's own memory (RssAnon)")
 
 
-def measure_pipeline(root: Path, args: argparse.Namespace) -> Figures:
+def measure_pipeline(root: Path, args: Arguments) -> Figures:
     """Return images per second of one data process: each recipe's pipeline, and torchvision's."""
     images = open_images(write_files(root / "photos", 64, 1, *PHOTO))
     figures = {}
@@ -266,7 +278,7 @@ def torchvision_samples(images: Images, recipe: Recipe) -> Callable[[tuple[int, 
     return sample
 
 
-def measure_coco(root: Path, args: argparse.Namespace) -> Figures:
+def measure_coco(root: Path, args: Arguments) -> Figures:
     """Return seconds and peak memory of reading annotations of COCO's size, in a new process."""
     path = write_coco(root / "instances.json", args.coco_images, args.coco_instances)
     facts = in_new_process(read_annotations, path)
@@ -297,7 +309,7 @@ def read_annotations(path: Path) -> Figures:
     }
 
 
-MEASURE: dict[str, Callable[[Path, argparse.Namespace], Figures]] = {
+MEASURE: dict[Part, Callable[[Path, Arguments], Figures]] = {
     "files": measure_files,
     "shards": measure_shards,
     "growth": measure_growth,
