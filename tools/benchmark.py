@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not tools/pretrain.py
 
 BENCHMARKS = {
@@ -46,6 +44,7 @@ def main(words: list[str]) -> int:
 
 def parse(name: str, module: Any, words: list[str]) -> Any:
     """Return the module's `Arguments` with --json beside them."""
+    import tyro  # here, since the processes that `data` starts and times import this file as well
 
     @dataclass(frozen=True)
     class Arguments(module.Arguments):
