@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tools.benchmarks import data
+from tools.benchmarks import data, pipelines
 
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes take seconds to start; IMAGES_A_ROUND images take as long to crop."""
     monkeypatch.setattr(data, "in_new_process", lambda work, *given: work(*given))
-    monkeypatch.setattr(data, "IMAGES_A_ROUND", 2)
+    monkeypatch.setattr(pipelines, "IMAGES_A_ROUND", 2)
     monkeypatch.setenv("MIM_TRANSFER_CACHE", "")  # the benchmark sets it: put back afterwards
 
 

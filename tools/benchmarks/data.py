@@ -17,15 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 
-from pretrain.config import Augmentation, Recipe, load_recipe
+from pretrain.config import Augmentation
 from pretrain.data.batches import ImageSamples, loader
-from pretrain.data.masks import block_visible, fcmae_visible_count, random_visible
+from pretrain.data.masks import random_visible
 from pretrain.data.order import BatchShare, Order
 from pretrain.data.sources import Images, open_images
-from tools.benchmarks.interleave import beside
+from tools.benchmarks import pipelines
 from tools.benchmarks.made_up import SMALL_PX, write_coco, write_files, write_shards
 
 Part = Literal["files", "shards", "growth", "pipeline", "coco"]
@@ -35,11 +34,8 @@ GOALS = {
     "growth_mib": 50.0,  # of a worker's own memory over an epoch
     "ratio": 1.0,  # images per second beside torchvision's
 }
-RECIPES = ("spark_resnet50.py", "fcmae_convnextv2_tiny_800ep.py", "beit_base_in1k.py")
 PHOTO = (500, 375)  # pixels of an average ImageNet photo
-TOKEN_PX = 112  # BEiT's token image
 BATCH, WORKERS = 64, 2
-IMAGES_A_ROUND = 16
 MIB = 2**20
 
 Figures = dict[str, Any]
@@ -211,71 +207,9 @@ def own_memory() -> float:
 def measure_pipeline(root: Path, args: Arguments) -> Figures:
     """Return images per second of one data process: each recipe's pipeline, and torchvision's."""
     images = open_images(write_files(root / "photos", 64, 1, *PHOTO))
-    figures = {}
-    for file in RECIPES:
-        recipe = load_recipe(file)
-        name = recipe.method.name
-        ours, theirs = our_samples(images, recipe), torchvision_samples(images, recipe)
-        figures[name] = beside(
-            name,
-            {
-                "ours": partial(draw_some, ours.__getitem__),
-                "torchvision": partial(draw_some, theirs),
-            },
-            IMAGES_A_ROUND,
-            args.rounds,
-            1,
-            torch.device("cpu"),
-        )
+    figures = pipelines.beside_torchvision(images, args.rounds)
     print(f"{'':<10} goal: ratio {GOALS['ratio']:g} or above")
     return figures
-
-
-def draw_some(sample: Callable[[tuple[int, int]], object]) -> None:
-    """Make the samples of the first images."""
-    for index in range(IMAGES_A_ROUND):
-        sample((0, index))
-
-
-def sizes_of(recipe: Recipe) -> tuple[int, ...]:
-    """Return pixels of the crops: BEiT's second one is for its tokenizer."""
-    beit = recipe.method.name == "beit"
-    return (recipe.image_size, TOKEN_PX) if beit else (recipe.image_size,)
-
-
-def our_samples(images: Images, recipe: Recipe) -> ImageSamples:
-    """Return the samples of a recipe as its run reads them, masks and all."""
-    mask: Callable[..., np.ndarray] = partial(block_visible, grid=(14, 14))
-    if recipe.method.name != "beit":
-        mask = partial(random_visible, grid=(7, 7), n_visible=fcmae_visible_count(49, 0.6))
-    return ImageSamples(images, recipe.augmentation, sizes_of(recipe), mask, 0)
-
-
-def torchvision_samples(images: Images, recipe: Recipe) -> Callable[[tuple[int, int]], object]:
-    """Return the papers' pipeline from torchvision's own transforms."""
-    from torchvision import transforms
-    from torchvision.datasets.folder import pil_loader
-    from torchvision.transforms import functional
-
-    settings, jitter = recipe.augmentation, recipe.augmentation.color_jitter
-    before = [transforms.ColorJitter(jitter, jitter, jitter)] if jitter else []
-    before.append(transforms.RandomHorizontalFlip(settings.flip))
-    whole = transforms.Compose(before)
-    normalise = transforms.Normalize(settings.pixel_mean, settings.pixel_std)
-    kinds = (transforms.InterpolationMode.BICUBIC, transforms.InterpolationMode.LANCZOS)
-
-    def sample(key: tuple[int, int]) -> object:
-        image = whole(pil_loader(images.name(key[1])))
-        box = transforms.RandomResizedCrop.get_params(
-            image, list(settings.crop_scale), list(settings.crop_ratio)
-        )
-        crops = [
-            functional.to_tensor(functional.resized_crop(image, *box, [size, size], kind))
-            for size, kind in zip(sizes_of(recipe), kinds, strict=False)
-        ]
-        return normalise(crops[0]), crops[1:]
-
-    return sample
 
 
 def measure_coco(root: Path, args: Arguments) -> Figures:
