@@ -2,7 +2,7 @@
 
     python tests/kill_and_resume.py --out DIR [--kills 20] -- TOOL ARGUMENT ... {out} ...
 
-TOOL is tools/pretrain.py, tools/train_net.py or tools/train_seg.py with its arguments; {out} stands
+TOOL is a training tool (pretrain, finetune, train_net, train_seg) with its arguments; {out} stands
 for the run's folder. Runs it unbroken into DIR/whole. Then runs it into DIR/killed-1 with --resume,
 over and over, each time killed with SIGKILL together with its data workers: soon after it wrote a
 checkpoint, in the middle of writing a file, or anywhen from start-up on; into DIR/killed-2 once

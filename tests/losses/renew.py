@@ -56,6 +56,12 @@ COMMANDS = {
         --tokenizer-steps 25 --tokenizer-batch-size 8 --tokenizer-warmup-steps 5
         --tokenizer-vocab-size 64 --tokenizer-weight-decay 0.1 --tokenizer-encoder-lr 0.1
         --tokenizer-ema-decay 0.9""",
+    "classification": """tools/finetune.py configs/classification/shapes_objects.py --data $data
+        --out $out weights=$fcmae/encoder.safetensors seed=3 steps=6 warmup_steps=2 batch_size=8
+        device_batch_size=4 base_lr=4e-3 weight_decay=5.0 layer_decay=0.7 drop_path_rate=0.2
+        clip_norm=3.0 ema_decay=0.5 repeats=2 mixup=0.8 cutmix=1.0 label_smoothing=0.1
+        auto_augment=rand-m9-mstd0.5-inc1 random_erasing=0.25 device=cpu log_steps=1
+        checkpoint_steps=4""",
     # after so few steps only many boxes of any score bring the figures above zero
     "detection": """tools/train_net.py --config-file configs/detection/shapes_mask_rcnn.py
         weights=$fcmae/encoder.safetensors data.root=$data output_dir=$out seed=3
@@ -102,6 +108,12 @@ def read_tokenizer(out: Path) -> Outcome:
     return Outcome(log, load_file(out / "tokenizer.safetensors"), {})
 
 
+def read_classification(out: Path) -> Outcome:
+    """Read the folder of tools/finetune.py; the accuracy on a dozen images tells nothing."""
+    log = columns(out / "log.jsonl", ("step", "loss", "gradient_norm", "lr"))
+    return Outcome(log, load_file(out / "classifier.safetensors"), {})
+
+
 def read_detection(out: Path) -> Outcome:
     """Read the folder of tools/train_net.py."""
     losses = ("loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc")
@@ -120,6 +132,7 @@ def read_segmentation(out: Path) -> Outcome:
 READERS: Mapping[str, Callable[[Path], Outcome]] = {
     "tools/pretrain.py": read_pretraining,
     "tools/train_tokenizer.py": read_tokenizer,
+    "tools/finetune.py": read_classification,
     "tools/train_net.py": read_detection,
     "tools/train_seg.py": read_segmentation,
 }
@@ -257,7 +270,7 @@ def check_exact(name: str, folder: Path) -> bool:
     found = compare(read_pinned(name), run(name, folder))
     largest = max(found, key=lambda d: d.relative)
     same = largest.relative == 0
-    print(f"{name:13}{len(found):4} numbers  {'identical' if same else largest}", flush=True)
+    print(f"{name:15}{len(found):4} numbers  {'identical' if same else largest}", flush=True)
     return same
 
 
@@ -266,7 +279,7 @@ def renew(name: str, folder: Path) -> bool:
     text = json.dumps(run(name, folder), indent=1)
     one_line_a_list = re.sub(r"\[[^]]*\]", lambda found: " ".join(found[0].split()), text)
     (HERE / f"{name}.json").write_text(one_line_a_list + "\n")
-    print(f"{name:13}written", flush=True)
+    print(f"{name:15}written", flush=True)
     return True
 
 

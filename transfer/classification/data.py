@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from timm.data import create_transform
-from timm.data.auto_augment import AutoAugment
+from PIL import Image
+from timm.data import auto_augment, create_transform
+from timm.data.auto_augment import AutoAugment, RandAugment
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import Compose, InterpolationMode, TrivialAugmentWide
@@ -61,11 +63,28 @@ def train_transform(settings: Input, pixels: PixelStats) -> Transform:
         re_prob=settings.random_erasing,
         re_mode="pixel",
     )
-    if trivial:
-        steps = transform.transforms
-        place = next(i for i, step in enumerate(steps) if isinstance(step, AutoAugment))
-        steps[place] = TrivialAugmentWide(interpolation=InterpolationMode.BICUBIC)
+    steps = transform.transforms
+    for place, step in enumerate(steps):
+        if isinstance(step, AutoAugment) and trivial:
+            steps[place] = TrivialAugmentWide(interpolation=InterpolationMode.BICUBIC)
+        elif isinstance(step, AutoAugment | RandAugment):
+            allow_no_bits(step)
     return _in_order(transform, pixels)
+
+
+def allow_no_bits(policy: AutoAugment | RandAugment) -> None:
+    """Let timm's Posterize keep 0 bits, a black image as Pillow always gave; Pillow 13 refuses."""
+    nested = [policy.ops] if isinstance(policy, RandAugment) else policy.policy
+    for operation in (operation for row in nested for operation in row):
+        if operation.aug_fn is auto_augment.posterize:
+            operation.aug_fn = posterize
+
+
+def posterize(image: Image.Image, bits_to_keep: int, **options: Any) -> Image.Image:
+    """Keep that many bits of each channel, by timm's function but for 0."""
+    if bits_to_keep < 1:
+        return Image.new(image.mode, image.size)
+    return auto_augment.posterize(image, bits_to_keep, **options)
 
 
 def evaluation_transform(settings: Input, pixels: PixelStats) -> Transform:

@@ -54,6 +54,22 @@ def test_the_training_transform_is_timms(photo, policy):
     assert not torch.equal(drawn(ours, photo, 1), drawn(ours, photo, 2))
 
 
+@pytest.mark.parametrize("policy", ["rand-m9-mstd0.5-inc1", "v0"])
+def test_posterize_may_leave_no_bit(photo, policy):
+    """timm draws 0 bits now and then, which Pillow 13 refuses: a run would end in its middle."""
+    step = train_transform(replace(SETTINGS, auto_augment=policy), IMAGENET).transforms[2]
+    rows = [step.ops] if hasattr(step, "ops") else step.policy
+    found = [op for row in rows for op in row if op.name.startswith("Posterize")]
+    assert found
+    for op in found:
+        op.magnitude, op.magnitude_std, op.prob = 10 if "Increasing" in op.name else 0, 0, 1.0
+        bits = op.level_fn(op.magnitude, op.hparams)[0]
+        assert op(photo).getextrema() == ((0, 0),) * 3 if bits == 0 else op(photo).size
+        assert bits == 0 or "Original" in op.name
+    few = found[0].aug_fn(photo, 2)
+    assert set(np.unique(np.asarray(few))) <= {0, 64, 128, 192}
+
+
 def test_trivial_augment_stands_where_auto_augment_stood():
     """SparK's data.py replaces it in timm's list: after crop and flip, before the tensor."""
     steps = train_transform(replace(SETTINGS, auto_augment="trivial"), IMAGENET).transforms
