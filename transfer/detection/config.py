@@ -168,7 +168,8 @@ def resolve(config: DictConfig, *, training: bool = True) -> DictConfig:
             data[key] = str(data[key]).replace("{root}", data.root)
         elif training or key.startswith("val"):
             raise ConfigError(f"data.{key} is not set: give data.{key}=PATH")
-    require(DetectionSettings, OmegaConf.to_container(config, resolve=True), ConfigError)
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    require(DetectionSettings, values, ConfigError)
     if config.model.soft_nms is not None and config.test.tta is not None:
         raise ConfigError(
             "test.tta merges its views by NMS: set model.soft_nms=None, or test.tta=None"
