@@ -28,6 +28,9 @@ from pretrain.run.schema import (
 Pair = Annotated[list[Count], Field(min_length=2, max_length=2)]
 Colors = Annotated[list[Share], Field(min_length=3, max_length=3)]
 Names = list[str]
+Norm = Literal[
+    "", "BN", "SyncBN", "FrozenBN", "GN", "LN", "nnSyncBN", "naiveSyncBN"
+]  # Detectron2's
 
 
 class Pixels(ClosedSettings):
@@ -61,11 +64,14 @@ class SoftNms(ClosedSettings):
 
 
 class Model(Settings):
-    """The detector; norms and losses are checked where they are built."""
+    """The detector."""
 
     masks: bool
     cascade: bool
     channels: Count
+    fpn_norm: Norm
+    box_norm: Norm
+    mask_norm: Norm
     square_pad: Whole
     anchor_sizes: Annotated[list[Positive], Field(min_length=5, max_length=5)]
     rpn_convs: Count
