@@ -11,7 +11,8 @@ Level = Literal["error", "warning"]
 
 # the names of all problems, by which a config can allow them
 CODES = frozenset(
-    [
+    (
+        "annotation-id-twice",
         "annotation-id-zero",
         "annotations-format",
         "annotations-missing",
@@ -22,6 +23,7 @@ CODES = frozenset(
         "box-outside",
         "box-over-edge",
         "categories-differ",
+        "category-id-twice",
         "category-unknown",
         "category-unused",
         "class-unused",
@@ -29,6 +31,7 @@ CODES = frozenset(
         "folder-missing",
         "id-invalid",
         "image-depth",
+        "image-id-twice",
         "image-missing",
         "image-size",
         "image-twice",
@@ -48,12 +51,13 @@ CODES = frozenset(
         "mask-over-edge",
         "mask-size",
         "no-images",
+        "no-objects",
         "polygon-invalid",
         "polygon-outside",
         "polygon-over-edge",
         "polygon-short",
         "split-overlap",
-    ]
+    )
 )
 
 

@@ -20,6 +20,10 @@ class NotFiniteError(ArithmeticError):
     """A loss, gradient or weight is NaN or infinite."""
 
 
+class FailedError(RuntimeError):
+    """The run cannot go on, though what was asked for fits; its last state is kept."""
+
+
 class Stopped(SystemExit):
     """The run was asked to stop by a signal and has saved its state."""
 
@@ -75,7 +79,7 @@ def exit_status(main: Callable[[], int | None]) -> int:
         return int(str(stopped.code))
     except KeyboardInterrupt:
         return _say("interrupted", status_of_signal(signal.SIGINT))
-    except ArithmeticError as error:
+    except (ArithmeticError, FailedError) as error:
         return _say(error, FAILED)
     except (ValueError, OSError) as error:
         full = isinstance(error, OSError) and error.errno in _STORAGE

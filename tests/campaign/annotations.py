@@ -122,7 +122,6 @@ ANNOTATIONS: dict[str, tuple[Callable[[Place], None], str]] = {
         coco(first({"segmentation": {"size": [3, 3], "counts": [9]}, "iscrowd": 1})),
         "mask|size",
     ),
-    "polygon-short": (coco(first({"segmentation": [[1, 2, 3]]})), "polygon|mask"),
     "polygon-outside": (coco(first({"segmentation": [[900, 900, 950, 900, 950, 950]]})), "polygon"),
     "iscrowd-text": (coco(first({"iscrowd": "yes"})), "iscrowd"),
     "width-text": (coco(image({"width": "wide"})), "width|size"),
@@ -131,9 +130,12 @@ ANNOTATIONS: dict[str, tuple[Callable[[Place], None], str]] = {
     "file-name-number": (coco(image({"file_name": 5})), "file_name"),
     "file-name-outside": (coco(image({"file_name": "../../x.png"})), "x.png|file_name"),
     "file-name-missing": (coco(image({"file_name": "gone.png"})), "gone.png"),
+    "image-fifo": (image_file(lambda p: (p.unlink(), os.mkfifo(p))), "png"),
+}
+# found by the check of data; a training reads an image when its turn comes, and can be resumed
+LATE = {
     "image-not-one": (image_file(lambda path: path.write_bytes(b"no image")), "png"),
     "image-empty": (image_file(lambda path: path.write_bytes(b"") or True), "png"),
-    "image-fifo": (image_file(lambda p: (p.unlink(), os.mkfifo(p))), "png"),
 }
 VALIDATION = {
     "crowd-only": (coco(all_crowd, "val"), "annotation"),
@@ -196,6 +198,17 @@ def cases() -> Iterator[Case]:
     for name, (prepare, expect) in ANNOTATIONS.items():
         yield Case(f"coco-train-{name}", "train_net", TRAIN, expect, prepare)
         yield Case(f"coco-check-{name}", "check_data", CHECK, expect, prepare, (1, 2))
+    for name, (prepare, expect) in LATE.items():
+        yield Case(
+            f"coco-late-{name}",
+            "train_net",
+            TRAIN,
+            expect + ".*check_data.*--resume",
+            prepare,
+            (1,),
+            may_write=("out",),
+        )
+        yield Case(f"coco-check-{name}", "check_data", CHECK, expect, prepare, (1,))
     for name, (prepare, expect) in VALIDATION.items():
         yield Case(f"coco-val-{name}", "train_net", TRAIN, expect, prepare)
     check = (

@@ -72,7 +72,7 @@ class Outcome:
     case: Case
     kind: str
     seconds: float
-    text: str = field(repr=False, default="")  # what the tool said on stderr
+    text: str = field(repr=False, default="")  # what the tool said
 
 
 @dataclass
@@ -124,9 +124,9 @@ def _start(case: Case, place: Place) -> _Running:
 def _be_the_tool(tool: str, words: list[str], place: Place) -> None:
     """Become the tool: its arguments, its output into a file beside the case's folder."""
     os.setsid()
-    stream = os.open(_said(place), os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+    stream = os.open(_said(place), os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND)
     os.dup2(stream, 2)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(stream, 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(place.own)
     status = 1
@@ -142,6 +142,7 @@ def _be_the_tool(tool: str, words: list[str], place: Place) -> None:
     except BaseException:
         traceback.print_exc()
     finally:
+        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
 

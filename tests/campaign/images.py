@@ -95,8 +95,8 @@ def huge(place: Place) -> None:
 FOLDERS: dict[str, tuple[Callable[[Place], None], str]] = {
     "empty": (empty, "no image"),
     "no-image": (no_image, "no image"),
-    "is-a-file": (unreadable_folder, "data"),
-    "missing": (lambda place: None, "data"),
+    "is-a-file": (unreadable_folder, "data|a file|1 images"),
+    "missing": (lambda _: None, "data"),
     "not-a-jpeg": (with_file("bad.jpg", b"not a jpeg"), r"bad\.jpg"),
     "empty-file": (with_file("empty.png", b""), r"empty\.png"),
     "truncated": (with_file("cut.jpg", jpeg()[:700]), r"cut\.jpg"),
@@ -139,4 +139,11 @@ def cases() -> Iterator[Case]:
     words = "--data {o}/data --out {o}/tokenizer.safetensors --image-size 64 --device cpu"
     for name in ("empty", "missing", "is-a-file"):
         prepare, expect = FOLDERS[name]
-        yield Case(f"tokenizer-folder-{name}", "train_tokenizer", words, expect, prepare)
+        yield Case(
+            f"tokenizer-folder-{name}",
+            "train_tokenizer",
+            words,
+            expect,
+            prepare,
+            may_write=("tokenizer",),  # which images there are; it does not occupy the folder
+        )
