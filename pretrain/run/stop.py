@@ -4,7 +4,7 @@ import errno
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -14,6 +14,9 @@ from typing import Any
 DONE = 0
 FAILED = 1  # stopped by itself while at work: a loss that is not finite, a full disk
 REFUSED = 2  # before any work: what was asked for does not fit
+
+
+MAY_BE_EMPTY = ("--tokenizer",)  # options
 
 
 class NotFiniteError(ArithmeticError):
@@ -74,6 +77,7 @@ def exit_status(main: Callable[[], int | None]) -> int:
     `python -X dev TOOL ...` lets the error pass, to see where it came from.
     """
     try:
+        refuse_empty_words(sys.argv[1:])
         return main() or DONE
     except Stopped as stopped:
         return int(str(stopped.code))
@@ -84,6 +88,14 @@ def exit_status(main: Callable[[], int | None]) -> int:
     except (ValueError, OSError) as error:
         full = isinstance(error, OSError) and error.errno in _STORAGE
         return _say(error, FAILED if full else REFUSED)
+
+
+def refuse_empty_words(words: Sequence[str]) -> None:
+    """Raise ValueError for an empty word, which is an unset variable in place of a path."""
+    for word, before in zip(words, ["", *words], strict=False):
+        if not word and before not in MAY_BE_EMPTY:
+            place = f" after {before}" if before else ""
+            raise ValueError(f"an empty word{place} on the command line (is a variable unset?)")
 
 
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # a disk that is full or broken

@@ -129,6 +129,7 @@ def _be_the_tool(tool: str, words: list[str], place: Place) -> None:
     os.dup2(stream, 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(place.own)
+    sys.path.insert(0, str(ROOT / "tools"))
     status = 1
     try:
         path = ROOT / "tools" / f"{tool}.py"

@@ -8,10 +8,7 @@ from tests.campaign.case import Case
 
 def all_cases() -> list[Case]:
     """Return every case; names differ."""
-    found = list(
-        chain(
-            settings.cases(), images.cases(), annotations.cases(), weights.cases(), records.cases()
-        )
-    )
+    modules = (settings, images, annotations, weights, records)
+    found = list(chain.from_iterable(module.cases() for module in modules))
     assert len({case.name for case in found}) == len(found)
     return found

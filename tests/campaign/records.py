@@ -19,9 +19,11 @@ def field(name: str, value: Any) -> Callable[[Place], None]:
 
 def raw(content: bytes) -> Callable[[Place], None]:
     """Prepare a run whose record has this content."""
-    return lambda place: (
-        (place.copy("detection", "run") / "result.json").write_bytes(content) and None
-    )
+
+    def prepare(place: Place) -> None:
+        (place.copy("detection", "run") / "result.json").write_bytes(content)
+
+    return prepare
 
 
 def nested(name: str, key: str, value: Any) -> Callable[[Place], None]:
@@ -57,11 +59,15 @@ RECORDS: dict[str, tuple[Callable[[Place], None], str]] = {
     "images-negative": (nested("dataset", "train_images", -1), "train_images"),
 }
 
+ADE = (
+    "ade20k --train-images {w}/scenes/images/train --train-labels {w}/scenes/labels/train "
+    "--val-images {w}/scenes/images/val --val-labels {w}/scenes/labels/val --image-suffix .png"
+)
 # tool and words -> the error
 WORDS: dict[str, tuple[str, str, str]] = {
     "table-nothing": ("make_table", "{o}/none --out {o}/t", "none"),
     "table-empty-path": ("make_table", "'' --out {o}/t", "(?i)empty|path|no such"),
-    "table-no-records": ("make_table", "{w}/images --out {o}/t", "(?i)no .*record|no finished"),
+    "table-no-records": ("make_table", "{w}/images --out {o}/t", "no result.json"),
     "table-out-is-a-file": ("make_table", "{w}/detection --out {w}/images/0.jpg", "0.jpg"),
     "check-records-nothing": ("check_records", "{o}/none", "none"),
     "evaluate-nothing": ("evaluate", "{o}/none", "none"),
@@ -102,8 +108,8 @@ WORDS: dict[str, tuple[str, str, str]] = {
     "check-data-coco-nothing": ("check_data", "coco {o}/none", "none|not"),
     "check-data-ade-nothing": ("check_data", "ade20k {o}/none", "none|not"),
     "check-data-images-empty-path": ("check_data", "images ''", "empty"),
-    "check-data-classes": ("check_data", "ade20k {w}/scenes --classes -5", "classes"),
-    "golden-file": ("check_golden", "{w}/images/0.jpg", "0.jpg"),
+    "check-data-classes": ("check_data", f"{ADE} --classes -5", "classes"),
+    "golden-file": ("check_golden", "{w}/images/0.jpg", "folders of golden cases"),
     "golden-nothing": ("check_golden", "{o}/none", "none"),
     "suite-nothing": ("run_suite", "{o}/none.py --out {o}/s", "none.py"),
     "suite-image": ("run_suite", "{w}/images/0.jpg --out {o}/s", "0.jpg"),

@@ -111,6 +111,8 @@ def load_config(
         config = LazyConfig.load(str(path), "config")
     except KeyError:
         raise ConfigError(f"{path} does not define `config`") from None
+    except (SyntaxError, NameError, AttributeError, TypeError, ImportError) as error:
+        raise ConfigError(f"{path} cannot be read as a config: {error}") from error
     for key in RENAMED.keys() & set(flat_keys(config)):
         raise ConfigError(f"{path}: config.{key} is named {RENAMED[key]} now")
     for override in overrides or []:

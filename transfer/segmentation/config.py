@@ -116,6 +116,12 @@ def fill_in(cfg: Config, world_size: int = 1) -> Config:
     no meaning.
     """
     values = {key: cfg[key] for key in cfg}
+    lacking = [name for name in ("model", "data_root", "classes") if name not in values]
+    if lacking:
+        raise ValueError(
+            f"{cfg.filename} lacks {', '.join(lacking)}: build on custom.py or another config of "
+            'configs/segmentation, _base_ = ["custom.py"]'
+        )
     if not values["data_root"]:
         raise ValueError("data_root is not set: --cfg-options data_root=FOLDER")
     names, palette = class_names(values["classes"])
