@@ -120,6 +120,8 @@ def check(options: argparse.Namespace, console: Console) -> list[Finding]:
         )
         show_counts(counts, console)
         return findings
+    if options.classes is not None and options.classes < 1:
+        raise ValueError(f"--classes must be at least 1, got {options.classes}")
     histograms: dict[str, Counter[int]] = {}
     findings = check_ade20k(
         folder_pairs(options),
