@@ -15,7 +15,8 @@ from transfer.classification.data import (
 from transfer.classification.probe_config import Probing
 from transfer.datasets.class_split import ClassSplit
 from transfer.features import TimmFeatures
-from transfer.weights import LoadReport, PixelStats, features_for
+from transfer.features.timm_features import is_plain_vit
+from transfer.weights import LoadReport, PixelStats, features_for, read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,11 @@ def frozen_encoder(weights: str, config: Probing) -> Frozen:
 
     Raises WeightsError or ValueError where they do not fit.
     """
+    arch, arch_args = config.arch, config.arch_args
+    if arch is None and weights != "none":
+        own = read_weights(weights, config.weights_source).identity
+        arch, arch_args = own.arch, own.arch_args
+    stored = arch is not None and is_plain_vit(arch, arch_args)  # its positions have a size
     torch.manual_seed(config.seed)
     features, report, pixels = features_for(
         weights,
@@ -44,7 +50,7 @@ def frozen_encoder(weights: str, config: Probing) -> Frozen:
         source=config.weights_source,
         out_features=config.layers,
         norm_outputs=False,
-        image_size=config.images.input_size,
+        image_size=config.images.input_size if stored else None,
         freeze="backbone",
     )
     return Frozen(features.eval(), report, pixels)

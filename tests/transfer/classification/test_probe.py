@@ -72,6 +72,16 @@ def test_features_are_timms_maps_averaged(tree, encoder):
     assert torch.equal(applied(found, mean_std)["res4"], whole["res4"])
 
 
+def test_a_plain_vit_is_probed_at_the_size_that_is_asked_for(tree):
+    net = {"embed_dim": 16, "depth": 4, "num_heads": 2}
+    config = probing([*QUICK, "arch=beit_base_patch16_224", f"arch_args={net}"])
+    frozen = frozen_encoder("none", config)
+    assert frozen.features.stored_grid == (2, 2)
+    found = vectors(frozen, open_split(tree, "val"), config, CPU)
+    assert found["all"].shape == (15, 64)
+    assert not torch.equal(found["res2"], found["res5"])  # four blocks of one stride
+
+
 def blobs(count: int, seed: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """One layer that tells three classes apart and one that is noise."""
     draws = torch.Generator().manual_seed(seed)
