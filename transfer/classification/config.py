@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from pydantic import TypeAdapter, ValidationError
+
 from pretrain.config import Schedule
 from pretrain.run.options import coerce_like, did_you_mean, parse_key_value
 
@@ -44,9 +46,10 @@ class Input:
     def __post_init__(self) -> None:
         at_least(self, 1, "input_size")
         shares(self, "flip", "random_erasing", "color_jitter")
-        for name in ("crop_scale", "crop_ratio"):
+        for name, most in (("crop_scale", 1.0), ("crop_ratio", math.inf)):
             low, high = getattr(self, name)
-            require(0 < low <= high, f"{name}={(low, high)} is not above 0, low to high")
+            good = 0 < low <= high <= most and high < math.inf
+            require(good, f"{name}={(low, high)} is not within (0, {most}], low to high")
         require(0 < self.crop_pct <= 1, f"crop_pct={self.crop_pct} is not in (0, 1]")
 
 
@@ -96,6 +99,7 @@ class Optimizer:
         above_zero(self, "base_lr", "eps", "clip_norm", "layer_decay")
         at_least(self, 0, "lr_batch_size", "weight_decay")
         require(self.layer_decay <= 1, f"layer_decay={self.layer_decay} must be at most 1")
+        require(all(0 <= b < 1 for b in self.betas), f"betas={self.betas} are not in [0, 1)")
 
     def peak_lr(self, batch_size: int) -> float:
         """Return the learning rate after the warm-up, for `batch_size` images per step."""
@@ -193,6 +197,16 @@ def load_config(path: Path | str, overrides: Iterable[str] = ()) -> FineTuning:
         raise ConfigError(f"{file} does not define `finetuning = FineTuning(...)`")
     for word in overrides:
         config = override(config, word)
+    return checked(config)
+
+
+def checked(config: Config) -> Config:
+    """Return the config if every setting has its declared type. Raises ConfigError otherwise."""
+    try:
+        TypeAdapter(type(config)).validate_python(asdict(config))  # type: ignore[call-overload]
+    except ValidationError as error:
+        told = [f"{e['loc'][-1]}={e['input']!r}: {e['msg']}" for e in error.errors()]
+        raise ConfigError("; ".join(told)) from None
     return config
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from transfer.classification.config import Input, at_least, choices, override, require
+from transfer.classification.config import Input, at_least, checked, choices, override, require
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Probing:
         at_least(self, 1, "epochs", "batch_size", "neighbours", "test_batch_size")
         at_least(self, 0, "seed")
         require(0 < self.held_out < 1, f"held_out={self.held_out} is not between 0 and 1")
+        require(self.temperature > 0, f"temperature={self.temperature} must be above 0")
         require(bool(self.layers) and bool(self.rates), "layers and rates need a value each")
 
 
@@ -47,4 +48,4 @@ def probing(overrides: Iterable[str] = ()) -> Probing:
     config = Probing()
     for word in overrides:
         config = override(config, word)
-    return config
+    return checked(config)

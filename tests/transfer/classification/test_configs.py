@@ -66,6 +66,14 @@ def test_overrides_keep_the_types():
         ("optimizer=sgd", "optimizer must be one of adamw, lamb"),
         ("precision=fp8", "precision must be one of auto, fp32, bf16, fp16"),
         ("ema_decay=1", "must be below 1"),
+        ("batch_size=None", "batch_size=None: Input should be a valid integer"),
+        ("evaluate=None", "evaluate=None: Input should be a valid boolean"),
+        ("betas=0.9,1.5", r"betas=\(0.9, 1.5\) are not in"),
+        ("crop_scale=0.5,2.0", "crop_scale=.* is not within"),
+        ("crop_scale=0.5", "several values expected"),
+        ("base_lr=nan", "a number expected"),
+        ("seed=1.5", "a whole number expected"),
+        ("arch_args=[1]", "keys and values expected"),
     ],
 )
 def test_an_override_that_does_not_fit_says_why(word, told):
