@@ -2,6 +2,7 @@
 
 import json
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,16 @@ def test_manifest_is_sound():
         assert release.sha256 == "unknown" or len(release.sha256) == 64
         assert release.url is None or release.url.startswith("https://")
         assert release.named_in
+
+
+def test_every_stated_length_has_a_source():
+    from transfer.weights.releases import MANIFEST
+
+    sources = json.loads(MANIFEST.read_text())["epochs_from"]
+    for name, release in releases().items():
+        source = next(text for pattern, text in sources.items() if fnmatch(name, pattern))
+        if any(stage.epochs for stage in release.stages):
+            assert not source.startswith("left out"), name
 
 
 def test_a_wrong_hash_is_refused(run, tmp_path, monkeypatch):

@@ -128,7 +128,11 @@ def eval_only(config: DictConfig) -> dict[str, float]:
     if unfinished:
         logger.warning("unfinished: %d of %d steps; nothing is written", trained["step"], steps)
     elif training is None:
-        logger.warning("%s does not say how it was trained; there is no record", path)
+        logger.warning(
+            "how %s was trained is not recorded (model_final.pth of a finished run says it, and so "
+            "does its state.pt where test.precise_bn is 0); there is no record",
+            path,
+        )
     return figures.metrics if figures else {}
 
 

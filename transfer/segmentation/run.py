@@ -29,6 +29,7 @@ from transfer.segmentation.identity import (
     FREE,
     architecture_of,
     identity_of,
+    identity_of_former,
     identity_of_resumed,
 )
 from transfer.segmentation.iou import PREDICTIONS, score_folder
@@ -71,7 +72,7 @@ def run(
             logger.info("%s is finished already", work_dir)
             return None
         in_first_process(lambda: folder.require_free(resume))
-        former = folder.settings() if (work_dir / STATE).is_file() else None
+        former = identity_of_former(folder) if (work_dir / STATE).is_file() else None
         net = architecture_of(former) if former else {}
         filled = fill_in(Config({**cfg, **net}, filename=cfg.filename), world_size)
         if former is None:
@@ -167,7 +168,7 @@ def evaluate(
     read_tensors_only()
     world_size = join_processes(launcher)
     state = load(checkpoint or work_dir / STATE)  # once: a run at work replaces it
-    former = RunFolder(work_dir, RECORD).settings()
+    former = identity_of_former(RunFolder(work_dir, RECORD))
     net = architecture_of(former)
     filled = fill_in(Config({**cfg, **net}, filename=cfg.filename), world_size)
     settings = protocols(cfg, filled, None).eval
