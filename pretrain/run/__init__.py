@@ -12,6 +12,6 @@ log.py           log.jsonl, log.txt, TensorBoard, progress
 from_first.py    tensors that the first process read, on all of them
 stop.py          signals, numbers that are not finite, exit statuses
 batch_norm.py    BatchNorm over all processes
-provenance.py    commit, versions, device, peak memory
+provenance.py    command, commit, versions, device, peak memory
 sheet.py         contact sheets of pictures
 """

@@ -30,6 +30,7 @@ from transfer.results.protocol import protocol_hash
 from transfer.results.record import (
     Result,
     Training,
+    environment_if_other,
     evaluation_path,
     origin_of_evaluation,
     write_evaluation,
@@ -146,7 +147,8 @@ def _folder_of_evaluation(setup: Run, trained: dict[str, Any]) -> Path | None:
 
 def _write_evaluation(setup: Run, training: Training, evaluator: CocoEvaluator) -> None:
     config = origin_of_evaluation(training, made_from(setup))
-    fields = {**measured(setup, evaluator), "config": config}
+    where = environment_if_other(training, setup.device)
+    fields = {**measured(setup, evaluator), "config": config, "evaluated_in": where}
     logger.info("record: %s", write_evaluation(training, setup.out, **fields))
 
 

@@ -18,6 +18,7 @@ from pretrain.run.stop import NotFiniteError, stop_on_signals
 from transfer.results.protocol import protocol_hash
 from transfer.results.record import (
     Result,
+    environment_if_other,
     evaluation_path,
     origin_of_evaluation,
     write_evaluation,
@@ -39,6 +40,7 @@ from transfer.segmentation.pictures import draw_predictions
 from transfer.segmentation.protocol import protocols
 from transfer.segmentation.record import (
     cost_of_state,
+    device_of,
     known_before_training,
     made_from,
     measured,
@@ -190,8 +192,11 @@ def evaluate(
             if step >= steps and not own:
                 training = training_of(former, notes=[], cost=cost_of_state(state, former))
                 config = origin_of_evaluation(training, made_from(cfg, filled, None))
-                fields = {**measured(settings, runner, metrics), "config": config}
-                write_evaluation(training, work_dir, **fields)
+                where = environment_if_other(training, device_of(runner))
+                fields = {"config": config, "evaluated_in": where}
+                write_evaluation(
+                    training, work_dir, **measured(settings, runner, metrics), **fields
+                )
     return metrics
 
 

@@ -33,6 +33,7 @@ def test_declared_seeds_of_one_pretraining_share_a_cell():
     )
     (cell,) = cells_of(build_table([first, second]), "fcmae")
     assert (cell.mean, cell.n) == (51.0, 2)
+    assert "mean over 2 pretrainings, declared as seeds 0, 1 of one recipe" in cell.notes[0]
     twins = build_table([first, pretrained(52.0, sha="b", pretraining_seed=0)])
     assert len(cells_of(twins, "fcmae")) == 2  # the same seed, and yet other weights
 
