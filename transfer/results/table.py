@@ -51,12 +51,9 @@ def build_table(records: Sequence[Result]) -> Table:
     alike = comparable(records)
     rows, notes = [], []
     for runs in found:
-        cells = {}
-        for column in columns:
-            made = _cell(runs, column, found, alike)
-            if made is not None:
-                cells[column] = made[0]
-                notes += [f"{_named(runs)}, {column.title}: {note}" for note in made[1]]
+        cells = {column: _cell(runs, column, found, alike) for column in runs.cells}
+        for column, cell in cells.items():
+            notes += [f"{_named(runs)}, {column.title}: {remark}" for remark in cell.remarks]
         lineage = ", then ".join(map(str, runs.lineage.kind)) or "random weights"
         label = labels[id(runs)]
         rows.append(
@@ -69,23 +66,20 @@ def _named(runs: Runs) -> str:
     return f"{METHODS.get(runs.method, runs.method)} {runs.lineage.backbone}"
 
 
-def _cell(
-    runs: Runs, column: Column, rows: Sequence[Runs], alike: Mapping[str, str]
-) -> tuple[Cell, list[str]] | None:
-    measured = runs.cells.get(column)
-    if measured is None:
-        return None
+def _cell(runs: Runs, column: Column, rows: Sequence[Runs], alike: Mapping[str, str]) -> Cell:
+    measured = runs.cells[column]
     values, notes = measured.figures[column.metric], measured.notes
     whole = summary(list(values.values()))
-    differences = {}
+    differences, baselines = {}, {}
     for kind in BASELINES:
         chosen, more = _baseline(kind, runs, column, rows, alike)
         if chosen is not None:
             differences[kind] = difference(values, chosen.figures[column.metric])
+            baselines[kind] = tuple(chosen.records)
             notes += more
     scratch = differences.get("scratch")
     delta = scratch.points if scratch else None
-    cell = Cell(
+    return Cell(
         mean=whole.mean,
         sd=whole.sd,
         n=whole.n,
@@ -94,9 +88,10 @@ def _cell(
         differences=differences,
         notes=_said(measured.records),
         means={metric: measured.mean(metric) for metric in measured.figures},
-        example=measured.records[0],
+        records=tuple(measured.records),
+        baselines=baselines,
+        remarks=tuple(notes),
     )
-    return cell, notes
 
 
 def _said(records: Sequence[Result]) -> tuple[str, ...]:
