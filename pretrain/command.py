@@ -13,7 +13,8 @@ from tyro.conf import AvoidSubcommands, OmitArgPrefixes, Positional
 
 from pretrain.config import Recipe, load_recipe
 from pretrain.config.explain import explain
-from pretrain.config.recipe import FREE, RENAMED, flat_settings
+from pretrain.config.read import RENAMED
+from pretrain.config.recipe import FREE, flat_settings
 from pretrain.run.folder import ENCODER, RunFolder
 from pretrain.run.processes import log_to_stdout
 from pretrain.run.stop import exit_status

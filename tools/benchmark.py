@@ -17,7 +17,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not tools/pretrain.
 
 BENCHMARKS = {
     "pretrain": "whole pretraining steps: visible patches, dense-masked, unmasked",
-    "detection": "Mask R-CNN: our ResNet-50 wrapper beside Detectron2's own",
+    "detection": "Mask R-CNN: our backbones beside Detectron2's own",
     "segmentation": "UperNet: our BEiT, ConvNeXt or ResNet beside OpenMMLab's own",
     "data": "pretraining data and COCO's annotations at full size: start, memory, images/s",
     "table": "the table of 10,000 records: seconds from the command to the table",

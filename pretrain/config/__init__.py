@@ -1,6 +1,7 @@
 """Every setting of a pretraining run, its source beside it.
 
-recipe.py       the frozen dataclasses, reading and writing them
+recipe.py       the frozen dataclasses
+read.py         recipes from files and JSON; former names
 tokenizer.py    the settings of BEiT's tokenizer
 origins.py      the comment beside each setting, read from source
 explain.py      --explain: the table of settings, values and sources
@@ -8,6 +9,7 @@ explain.py      --explain: the table of settings, values and sources
 
 from typing import Any
 
+from pretrain.config.read import load_recipe, recipe_from_json
 from pretrain.config.recipe import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -20,8 +22,6 @@ from pretrain.config.recipe import (
     RunSettings,
     Schedule,
     SparkSettings,
-    load_recipe,
-    recipe_from_json,
 )
 from pretrain.config.tokenizer import TokenizerSettings
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from pretrain.config.recipe import Recipe, find_config, flat_settings
+from pretrain.config.read import find_config
+from pretrain.config.recipe import Recipe, flat_settings
 
 
 @dataclass(frozen=True)

@@ -6,28 +6,12 @@ beside each default below ("ours": no paper states it). Nothing here imports tor
 """
 
 import math
-import re
-import runpy
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args, get_type_hints
-
-from pydantic import TypeAdapter
+from typing import Any, ClassVar, Literal
 
 from pretrain.config.tokenizer import TokenizerSettings
-from pretrain.run.options import did_you_mean
 
-CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs" / "pretrain"
 FREE = ("run",)  # settings that a resumed run may change
-
-# former names of settings
-RENAMED = {
-    "decay": "always_decay",
-    "no_decay": "never_decay",
-    "precision": "a setting of the recipe itself",  # was one of `run`
-    "tokenizer_ema": "tokenizer_ema_decay",
-}
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -227,27 +211,6 @@ class Recipe:
         return {**asdict(self), "method": {"name": self.method.name, **asdict(self.method)}}
 
 
-def recipe_from_json(values: Mapping[str, Any]) -> Recipe:
-    """Return the recipe that `to_json` wrote. Raises ValueError for a setting that is not one."""
-    method = dict(values["method"])
-    name = method.pop("name")
-    kind = next(kind for kind in get_args(MethodSettings) if kind.name == name)
-    refuse_unknown(kind, method)
-    settings = TypeAdapter(kind).validate_python(method)
-    refuse_unknown(Recipe, {**values, "method": None})
-    return TypeAdapter(Recipe).validate_python({**values, "method": settings})
-
-
-def refuse_unknown(kind: Any, values: Mapping[str, Any]) -> None:
-    """Raise ValueError for a key of nested `values` that the dataclass `kind` does not have."""
-    types = get_type_hints(kind)
-    for key, value in values.items():
-        if key not in types:
-            raise ValueError(f"{kind.__name__} has no setting {key!r}{renamed(key, types)}")
-        if is_dataclass(types[key]) and isinstance(value, Mapping):
-            refuse_unknown(types[key], value)
-
-
 def flat_settings(recipe: Any) -> dict[str, Any]:
     """Return every setting by its name on the command line: `{"epochs": 800, ...}`; all differ."""
     values: dict[str, Any] = {}
@@ -257,54 +220,6 @@ def flat_settings(recipe: Any) -> dict[str, Any]:
         if item.name == "method":
             values = {"method": value.name, **values}
     return values
-
-
-def load_recipe(path: Path | str) -> Recipe:
-    """Return the `recipe` that the Python file `path` defines.
-
-    A bare file name means a file in configs/pretrain, so that recipes can vary one another.
-    Raises FileNotFoundError if the file is missing, ValueError if it defines no valid recipe.
-    """
-    file = find_config(path)
-    try:
-        recipe = runpy.run_path(str(file)).get("recipe")
-    except TypeError as error:
-        raise ValueError(f"{file}: {error}{_nearest_field(str(error))}") from error
-    except (ValueError, ImportError, SyntaxError, NameError, AttributeError) as error:
-        raise ValueError(f"{file}: {error}") from error
-    if not isinstance(recipe, Recipe):
-        raise ValueError(f"{file} does not define `recipe = Recipe(...)`")
-    return recipe
-
-
-def find_config(path: Path | str) -> Path:
-    """Return `path`, or the shipped recipe of that name.
-
-    Raises FileNotFoundError, with similar names, if there is neither.
-    """
-    given = Path(path)
-    for file in (given, CONFIG_FOLDER / given.name):
-        if file.is_file() and (file == given or given.parent == Path()):
-            return file
-    shipped = sorted(p.stem for p in CONFIG_FOLDER.glob("*.py"))
-    near = did_you_mean(given.stem, shipped, count=3)
-    near = near or f"; configs/pretrain has {', '.join(shipped[:3])} and {len(shipped) - 3} more"
-    raise FileNotFoundError(f"no recipe at {path}{near}")
-
-
-def _nearest_field(error: str) -> str:
-    """Return what to write instead of an argument that the recipe's classes do not have."""
-    found = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", error)
-    owner = found and globals().get(found[1])
-    if not found or not is_dataclass(owner):
-        return ""
-    return renamed(found[2], [item.name for item in fields(owner)])
-
-
-def renamed(name: str, known: Iterable[str]) -> str:
-    """Return what to write instead of an unknown setting: its new name, or the nearest one."""
-    new = RENAMED.get(name.replace("-", "_"))
-    return f": it is now {new}" if new else did_you_mean(name, known)
 
 
 def _above_zero(settings: Any, *names: str) -> None:

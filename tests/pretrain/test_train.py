@@ -268,7 +268,7 @@ def test_two_processes_compute_what_one_does(
     """SparK on a ResNet: gradients averaged, BatchNorm over the visible patches of both."""
     spark_recipe = replace(spark_recipe, method=replace(spark_recipe.method, sparse=sparse))
     path = tmp_path / "recipe.py"
-    path.write_text("from pretrain.config.recipe import recipe_from_json\n"
+    path.write_text("from pretrain.config import recipe_from_json\n"
                     f"recipe = recipe_from_json({spark_recipe.to_json()!r})\n")  # fmt: skip
     tool = ["tools/pretrain.py", path, "--data", photos, "--out", tmp_path / "two"]
     said = start_two(launcher, tool)

@@ -5,13 +5,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pretrain.config import load_recipe, recipe_from_json
 from pretrain.config.explain import lr_rule
 from pretrain.config.origins import origins
-from pretrain.config.recipe import CONFIG_FOLDER, FREE, flat_settings
+from pretrain.config.read import CONFIG_FOLDER
+from pretrain.config.recipe import FREE, flat_settings
 from pretrain.run.folder import differences
 
 SHIPPED = sorted(path.name for path in CONFIG_FOLDER.glob("*.py"))
@@ -169,6 +171,12 @@ def test_a_saved_recipe_of_former_names_is_told_the_new_ones(
     values = load_recipe("spark_resnet50.py").to_json()
     values[place] = {**values[place], key: "x"}
     with pytest.raises(ValueError, match=message):
+        recipe_from_json(values)
+
+
+@pytest.mark.parametrize("values", [{}, {"method": {"name": "mae"}}, {"method": None}])
+def test_what_is_not_a_saved_recipe_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"method=.* is not one of spark, fcmae, beit"):
         recipe_from_json(values)
 
 
