@@ -6,9 +6,6 @@ from dataclasses import dataclass, field
 from pretrain.files.lineage import CONTROL
 from transfer.results.record import Result
 from transfer.results.statistics import Difference
-from transfer.tasks import TASKS
-
-COLUMNS = {name: task.columns for name, task in TASKS.items()}
 
 _NAMES = {
     "spark": "SparK",

@@ -109,9 +109,13 @@ def _show(cell: Cell | None) -> list[str]:
     return [f"{cell.mean:.1f}{spread}", "" if cell.delta is None else f"{cell.delta:+.1f}"]
 
 
-CSV_HEADER = ("method", "backbone", "lineage", "variant", "task", "dataset", "metric", "eval",
-              "mean", "sd", "seeds", "delta_from_scratch", "low", "high", "verdict",
-              "delta_from_supervised", "delta_from_control", "protocol", "notes")  # fmt: skip
+BASELINES = ("scratch", "supervised", "control")
+GAP = ("delta", "low", "high", "verdict")  # of each baseline: delta_from_scratch, ...
+CSV_HEADER = (
+    *("method", "backbone", "lineage", "variant", "task", "dataset", "metric", "eval"),
+    *("mean", "sd", "seeds", *(f"{name}_from_{kind}" for kind in BASELINES for name in GAP)),
+    *("protocol", "notes"),
+)
 
 
 def to_csv(table: Table) -> str:
@@ -123,16 +127,15 @@ def to_csv(table: Table) -> str:
         names = (row.method, row.backbone, row.lineage, row.variant)
         for column, cell in row.cells.items():
             texts = (*names, column.task, column.dataset, column.metric, column.eval_hash)
-            others = [cell.differences.get(kind) for kind in ("scratch", "supervised", "control")]
-            scratch = others[0]
-            interval = (scratch.low, scratch.high, scratch.verdict) if scratch else ("", "", "")
-            gaps = [other.points if other else "" for other in others[1:]]
+            gaps = [value for kind in BASELINES for value in _gap(cell.differences.get(kind))]
             said = (cell.protocol, "; ".join((*cell.notes, *cell.remarks)))
-            writer.writerow(
-                [*map(_csv_text, texts), cell.mean, cell.sd, cell.n, cell.delta, *interval, *gaps,
-                 *map(_csv_text, said)]
-            )  # fmt: skip
+            numbers = (cell.mean, cell.sd, cell.n, *gaps)
+            writer.writerow([*map(_csv_text, texts), *numbers, *map(_csv_text, said)])
     return text.getvalue()
+
+
+def _gap(found: Difference | None) -> tuple[float | str | None, ...]:
+    return (found.points, found.low, found.high, found.verdict) if found else ("",) * len(GAP)
 
 
 def _csv_text(text: str) -> str:

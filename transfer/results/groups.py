@@ -12,9 +12,10 @@ from statistics import fmean
 from typing import Any
 
 from pretrain.files.lineage import Stage, kind_of, pretraining_seeds
-from transfer.results.cells import COLUMNS, Column
+from transfer.results.cells import Column
 from transfer.results.protocol import differing, without
 from transfer.results.record import Result, content_of
+from transfer.tasks import TASKS
 
 # what scratch may have of its own, since fine-tuning's rates do not suit it
 TUNED = (
@@ -229,7 +230,7 @@ def columns_of(records: Iterable[Result]) -> list[Column]:
         several = tasks.count(place[0]) > 1
         for one in sorted(found, key=lambda h: labels[h]):
             details = ", ".join(filter(None, (place[1] if several else "", labels[one])))
-            for metric in COLUMNS[place[0]]:
+            for metric in TASKS[place[0]].columns:
                 if (place, one, metric) in shown:
                     title = f"{metric} ({details})" if details else metric
                     columns.append(Column(*place, metric, title, one))

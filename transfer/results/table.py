@@ -8,7 +8,7 @@ given), training on labels, and the control with shuffled weights.
 from collections.abc import Mapping, Sequence
 
 from pretrain.files.lineage import CONTROL, pretraining_seeds
-from transfer.results.cells import COLUMNS, METHODS, Cell, Column, Row, Table
+from transfer.results.cells import METHODS, Cell, Column, Row, Table
 from transfer.results.formats import to_csv, to_html, to_latex, to_markdown
 from transfer.results.groups import (
     Measured,
@@ -24,7 +24,6 @@ from transfer.results.record import Environment, Result
 from transfer.results.statistics import RULE, difference, summary
 
 __all__ = [
-    "COLUMNS",
     "METHODS",
     "Cell",
     "Column",
