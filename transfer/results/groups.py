@@ -228,7 +228,7 @@ def columns_of(records: Iterable[Result]) -> list[Column]:
     for place, found in sorted(evaluations.items()):
         labels = evaluation_labels(found)
         several = tasks.count(place[0]) > 1
-        for one in sorted(found, key=lambda h: labels[h]):
+        for one in sorted(found, key=lambda h: (bool(found[h].get("tta")), labels[h])):
             details = ", ".join(filter(None, (place[1] if several else "", labels[one])))
             for metric in TASKS[place[0]].columns:
                 if (place, one, metric) in shown:

@@ -114,7 +114,7 @@ def test_evaluations_have_columns_of_their_own():
     views = {"tta": {"ratios": [0.5, 1.0]}}
     table = build_table([pretrained(50.0), pretrained(51.0, evaluation=views)])
     assert [(c.title, r.cells[c].mean) for r in table.rows for c in table.columns[::2]] == [
-        ("AP_box (multi-scale)", 51.0), ("AP_box (single-scale)", 50.0)
+        ("AP_box (single-scale)", 50.0), ("AP_box (multi-scale)", 51.0)
     ]  # fmt: skip
     assert len(table.rows) == 1
     assert any("2 evaluations, differing in tta" in note for note in table.notes)

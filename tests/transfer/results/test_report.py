@@ -18,7 +18,7 @@ from transfer.results.report import write_report
 from transfer.results.report.curves import points
 from transfer.results.report.figures import signed
 from transfer.results.report.gains import class_gains, gains
-from transfer.results.report.runs import read_log
+from transfer.results.report.runs import Run, read_log
 from transfer.results.table import build_table
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -33,7 +33,7 @@ def write_run(folder: Path, result: Result) -> Path:
     """Write a record with a log and a picture beside it, as a run leaves them."""
     write_result(result, folder)
     lines = [{"step": step, "loss": 3 - step / 10} for step in range(1, 6)]
-    lines += [{"step": step, "AP_box": step / 1.0} for step in (2, 4)]
+    lines[2:2] = [{"step": 2, "AP_box": 20.0}]  # an evaluation during training
     (folder / "log.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
     Image.new("RGB", (64, 32), "teal").save(folder / "predictions.png")
     return folder
@@ -154,6 +154,16 @@ def test_a_later_evaluation_is_of_its_run(tmp_path):
     assert "AP_box (multi-scale)" in text
     assert text.count("<svg") == 2  # one loss and one metric, not two
     assert "1 run on cpu" in text
+
+
+def test_a_pretraining_is_found_where_the_run_was_started(tmp_path):
+    weights = {"sha256": "b" * 64, "file": "runs/spark/encoder.safetensors"}
+    result = record("spark", 42.0, weights=weights)
+    run = Run(tmp_path / "runs" / "detection", result)
+    assert run.pretraining is None
+    (tmp_path / "runs" / "spark").mkdir(parents=True)
+    assert run.pretraining == tmp_path / "runs" / "spark"
+    assert Run(run.folder, record("scratch", 1.0)).pretraining is None
 
 
 def test_a_hostile_name_is_text(report):

@@ -45,6 +45,11 @@ def device_hours(record: Result) -> float:
     return record.cost.hours * (record.cost.devices or 1)
 
 
+def hours_text(hours: float) -> str:
+    """Return hours with two digits that count, or whole ones from ten on."""
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2f}" if hours >= 1 else f"{hours:.2g}"
+
+
 def totals(runs: Sequence[Run]) -> list[Total]:
     """Return the hours of training by kind of device, each training once."""
     found: dict[str, list[float]] = {}

@@ -1,7 +1,6 @@
 """Curves of a report: losses and metrics over training, and the losses of the pretrainings."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pretrain.run import folder
@@ -30,11 +29,17 @@ def loss_figures(runs: Sequence[Run], series: Mapping[str, int]) -> list[Figure]
 
 
 def metric_figures(runs: Sequence[Run], series: Mapping[str, int]) -> list[Figure]:
-    """Draw the metrics of the evaluations during training, one figure a metric and backbone."""
+    """Draw the metrics of the evaluations during training, one figure a metric and backbone.
+
+    A curve ends with the figure of the record.
+    """
     panels: Panels = {}
-    for run in trainings(runs):
+    for run in trainings(run for run in runs if run.evaluation is None):
         for metric in TASKS[run.record.task].columns:
-            _add(panels, f"{metric}, {run.record.backbone}", run, run.log, metric, series)
+            if any(metric in line for line in run.log) and metric in run.record.metrics:
+                end = {"step": run.log[-1]["step"], metric: run.record.metrics[metric]}
+                title = f"{metric}, {run.record.backbone}"
+                _add(panels, title, run, [*run.log, end], metric, series)
     return _drawn(panels, "Metric by step")
 
 
@@ -42,7 +47,7 @@ def pretraining_figures(runs: Sequence[Run], series: Mapping[str, int]) -> list[
     """Draw the losses of the pretrainings, one figure a backbone."""
     panels: Panels = {}
     for run in pretrainings(runs):
-        lines = read_log((run.pretraining or Path("nowhere")) / folder.LOG)
+        lines = read_log(run.pretraining / folder.LOG) if run.pretraining else []
         _add(panels, run.label, run, lines, "loss", series)
     return _drawn(panels, "Pretraining loss by step")
 

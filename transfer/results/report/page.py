@@ -63,6 +63,7 @@ def render(
     )
     environment.filters["signed"] = figures.signed
     environment.filters["breakable"] = breakable
+    environment.filters["hours"] = costs.hours_text
     series = series_of(made)
     by_row = rows_by_run(runs, made)
     lines, header = differences_of(made)
@@ -128,15 +129,15 @@ def _asset(name: str) -> str:
 
 
 def predictions(by_row: Sequence[tuple[Row, Sequence[Run]]]) -> dict[str, list[Picture]]:
-    """Return by task and data the predictions of each row's first seed."""
+    """Return by task and data the predictions of each row's first run that has a picture."""
     found: dict[str, list[Picture]] = {}
     for row, runs in by_row:
-        places: dict[str, Run] = {}
+        drawn: set[str] = set()
         for run in runs:
-            places.setdefault(f"{run.record.task} on {run.record.dataset.name}", run)
-        for place, run in places.items():
-            source = run.predictions
+            place = f"{run.record.task} on {run.record.dataset.name}"
+            source = "" if place in drawn else run.predictions
             if source:
+                drawn.add(place)
                 columns = TASKS[run.record.task].columns
                 told = [f"{m} {v:.1f}" for m, v in run.record.metrics.items() if m in columns]
                 text = f"{', '.join(told)}, seed {run.record.seed}"
@@ -148,7 +149,7 @@ def reconstructions(runs: Sequence[Run]) -> list[Picture]:
     """Return the sheets that pretrainings drew beside their weights."""
     found = []
     for run in pretrainings(runs):
-        source = data_uri((run.pretraining or Path("nowhere")) / folder.PICTURE)
+        source = data_uri(run.pretraining / folder.PICTURE) if run.pretraining else ""
         if source:
             lineage = ", then ".join(map(str, run.record.stages))
             found.append(Picture(run.label, lineage, source))

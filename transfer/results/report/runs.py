@@ -38,9 +38,15 @@ class Run:
 
     @property
     def pretraining(self) -> Path | None:
-        """Folder of the weights file that the run began with; None for scratch."""
-        weights = self.record.weights
-        return Path(weights.get("file") or "nowhere").parent if weights else None
+        """Folder of the weights file that the run began with, if it is there.
+
+        A relative path was given from a folder around the run's, or from this process's.
+        """
+        file = (self.record.weights or {}).get("file")
+        if not file:
+            return None
+        around = [Path(), *self.folder.resolve().parents]
+        return next((p for folder in around if (p := (folder / file).parent).is_dir()), None)
 
     @cached_property
     def log(self) -> list[dict[str, Any]]:
