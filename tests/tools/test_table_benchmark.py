@@ -1,7 +1,5 @@
 """The benchmark of tables: its records are read, and make the table that it says."""
 
-import argparse
-
 from tools.benchmarks import table
 from transfer.results.record import find_results, read_result
 
@@ -15,6 +13,6 @@ def test_the_records_are_those_of_a_table(tmp_path):
 
 
 def test_the_seconds_are_of_the_whole_command(capsys):
-    figures = table.run(argparse.Namespace(records=50, repeats=1))
+    figures = table.run(table.Arguments(records=50, repeats=1))
     assert figures["cpu_seconds"] > 0
     assert "50 records of" in capsys.readouterr().out

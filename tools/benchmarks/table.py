@@ -1,12 +1,12 @@
 """The table of many records: seconds of tools/make_table.py, its imports and its start included."""
 
-import argparse
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,17 @@ CLASSES = {"detection": 80, "segmentation": 150}  # COCO, ADE20K
 SETTINGS = 80  # of a shipped detection config
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the number of records."""
-    parser.add_argument("--records", type=int, default=10_000)
-    parser.add_argument("--repeats", type=int, default=3)
+@dataclass(frozen=True)
+class Arguments:
+    """How many records, and how often their table is made."""
+
+    records: int = 10_000
+    """Records of the table."""
+    repeats: int = 3
+    """Tables that are timed."""
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
+def run(args: Arguments) -> dict[str, Any]:
     """Return the least wall-clock and CPU seconds of the repeats."""
     with tempfile.TemporaryDirectory() as folder:
         size = write_records(Path(folder) / "runs", args.records)

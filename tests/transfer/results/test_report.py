@@ -204,7 +204,8 @@ def test_a_browser_shows_the_table_and_runs_no_name(report):
         choice.checked = false; choice.dispatchEvent(new Event("change"));
         said.hidden = all("#results thead th").filter((head) => head.hidden).length;
         document.querySelector(".picture").click();
-        said.enlarged = document.querySelector("dialog").open;
+        const shown = document.querySelector("dialog[open] img");
+        said.enlarged = shown.src === document.querySelector(".picture img").src;
         dispatchEvent(new Event("beforeprint"));
         said.closed = all("details:not([open])").length;
         """,

@@ -54,12 +54,14 @@ for (const box of document.querySelectorAll("[data-table]")) {
 }
 
 const enlarged = document.getElementById("enlarged");
+const whole = new Image();
+enlarged.querySelector("form").after(whole);
 for (const button of document.querySelectorAll(".picture")) {
   button.addEventListener("click", () => {
-    const [from, to] = [button.querySelector("img"), enlarged.querySelector("img")];
-    to.src = from.src;
-    to.alt = from.alt;
-    enlarged.querySelector("p").textContent = from.alt;
+    const picture = button.querySelector("img");
+    whole.src = picture.src;
+    whole.alt = picture.alt;
+    enlarged.querySelector("p").textContent = picture.alt;
     enlarged.showModal();
   });
 }
