@@ -224,9 +224,10 @@ def read_result(path: Path) -> Result:
     Raises FileNotFoundError if there is none, ValueError with the field that is wrong.
     """
     path = Path(path)
-    path = path / RECORD_NAME if path.is_dir() else path
     try:
         text = path.read_bytes()
+    except IsADirectoryError:
+        return read_result(path / RECORD_NAME)
     except FileNotFoundError:
         raise FileNotFoundError(f"no record at {path}: the run there has not finished") from None
     try:
