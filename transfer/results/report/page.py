@@ -26,6 +26,7 @@ from transfer.results.table import build_table
 from transfer.tasks import TASKS
 
 GREY = 3  # --series-3 of style.css
+WIDTH_PX, NARROW_PX, FEW_ROWS = 1400, 700, 16  # of pictures; narrow ones where rows are many
 TITLE = "Transfer of masked pretraining"
 
 
@@ -131,11 +132,12 @@ def _asset(name: str) -> str:
 def predictions(by_row: Sequence[tuple[Row, Sequence[Run]]]) -> dict[str, list[Picture]]:
     """Return by task and data the predictions of each row's first run that has a picture."""
     found: dict[str, list[Picture]] = {}
+    width = WIDTH_PX if len(by_row) <= FEW_ROWS else NARROW_PX
     for row, runs in by_row:
         drawn: set[str] = set()
         for run in runs:
             place = f"{run.record.task} on {run.record.dataset.name}"
-            source = "" if place in drawn else run.predictions
+            source = "" if place in drawn else run.predictions(width)
             if source:
                 drawn.add(place)
                 columns = TASKS[run.record.task].columns
@@ -149,7 +151,7 @@ def reconstructions(runs: Sequence[Run]) -> list[Picture]:
     """Return the sheets that pretrainings drew beside their weights."""
     found = []
     for run in pretrainings(runs):
-        source = data_uri(run.pretraining / folder.PICTURE) if run.pretraining else ""
+        source = data_uri(run.pretraining / folder.PICTURE, WIDTH_PX) if run.pretraining else ""
         if source:
             lineage = ", then ".join(map(str, run.record.stages))
             found.append(Picture(run.label, lineage, source))

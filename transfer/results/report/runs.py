@@ -15,8 +15,6 @@ from pretrain.run import folder
 from transfer.results.cells import METHODS, Row, Table
 from transfer.results.record import EVALUATIONS, RECORD_NAME, Result, read_result
 
-PICTURE_WIDTH_PX = 1400
-
 
 @dataclass(frozen=True)
 class Run:
@@ -53,10 +51,9 @@ class Run:
         """The lines of the run's log.jsonl."""
         return read_log(self.folder / folder.LOG)
 
-    @property
-    def predictions(self) -> str:
-        """The picture of the run's predictions as a data URI, "" without one."""
-        return data_uri((self.evaluation or self.folder) / folder.PREDICTIONS_PICTURE)
+    def predictions(self, width: int) -> str:
+        """Return the picture of the run's predictions as a data URI, "" without one."""
+        return data_uri((self.evaluation or self.folder) / folder.PREDICTIONS_PICTURE, width)
 
 
 def read_run(path: Path) -> Run:
@@ -109,14 +106,14 @@ def name_of(row: Row) -> str:
     return f"{METHODS.get(row.method, row.method)} {row.label}"
 
 
-def data_uri(path: Path) -> str:
-    """Return a picture as a data URI, at most PICTURE_WIDTH_PX wide; "" if it cannot be read."""
+def data_uri(path: Path, width: int) -> str:
+    """Return a picture as a data URI, at most `width` pixels wide; "" if it cannot be read."""
     try:
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
     except OSError:
         return ""
-    picture.thumbnail((PICTURE_WIDTH_PX, 10 * PICTURE_WIDTH_PX))
+    picture.thumbnail((width, 10 * width))
     data = io.BytesIO()
     picture.save(data, "WEBP", quality=85)
     return "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode()
