@@ -7,7 +7,7 @@ given), training on labels, and the control with shuffled weights.
 
 from collections.abc import Mapping, Sequence
 
-from pretrain.files.lineage import CONTROL
+from pretrain.files.lineage import CONTROL, RANDOM, Stage
 from transfer.results.cells import COLUMNS, METHODS, Cell, Column, Row, Table
 from transfer.results.formats import to_csv, to_html, to_latex, to_markdown
 from transfer.results.groups import (
@@ -149,13 +149,17 @@ def _is_baseline(kind: str, other: Runs, runs: Runs) -> bool:
     if other.lineage.backbone != runs.lineage.backbone:
         return False
     theirs, ours = other.lineage.kind, runs.lineage.kind
-    if kind == "scratch":
-        return not theirs and bool(ours)
+    if kind == "scratch":  # of a frozen encoder: the random one, whose training is frozen too
+        return _untrained(theirs) and not _untrained(ours)
     if kind == "supervised":
         learnt = ours and not all(stage.labels for stage in ours)
         return bool(learnt) and len(theirs) == 1 and theirs[0].method == "supervised"
     control = bool(theirs) and theirs[-1].method == CONTROL
     return control and theirs[:-1] == ours and bool(ours)
+
+
+def _untrained(stages: Sequence[Stage]) -> bool:
+    return [stage.method for stage in stages] in ([], [RANDOM])
 
 
 def _tuned(scratch: Result, ours: Result) -> str:
