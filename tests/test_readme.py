@@ -61,7 +61,7 @@ def test_commands_on_own_images_run_in_their_order(data, tmp_path):
         "data.train_images=DIR": f"data.train_images={coco / 'train2017'}",
         "data.val_images=DIR": f"data.val_images={coco / 'val2017'}",
         "data_root=DATA": f"data_root={labels}",
-        "classes=background,nucleus": "classes=" + ",".join(f"class{i}" for i in range(16)),
+        "classes=background,nucleus": "classes=" + ",".join(f"class{i}" for i in range(10)),
         "train_images=images/train": "train_images=images/training",
         "train_labels=labels/train": "train_labels=annotations/training",
         "val_images=images/val": "val_images=images/validation",

@@ -1,7 +1,7 @@
 """Write the embedded dataset: COCO and ADE20K layouts, and unlabelled images.
 
 python tools/make_shapes.py --out DIR --for demo
-python tools/make_shapes.py --out DIR --level easy --classes 6 --zoom 2 --unlabelled 10000
+python tools/make_shapes.py --out DIR --level hard --classes 6 --zoom 2 --unlabelled 10000
 python tools/make_shapes.py --picture FILE
 """
 
@@ -33,7 +33,7 @@ def parse() -> tuple[argparse.Namespace, ShapesSettings]:
         "--level", choices=LEVELS, help=f"how hard the scenes are ({default.level})"
     )
     parser.add_argument(
-        "--classes", type=int, choices=CLASS_COUNTS, help="of objects (the level's: 9 or 3)"
+        "--classes", type=int, choices=CLASS_COUNTS, help="of objects (the level's: 3 or 9)"
     )
     parser.add_argument("--seed", type=int, help=f"({default.seed})")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")

@@ -48,12 +48,12 @@ class Level:
         return tuple(f"{surface} {outline}" for surface in surfaces for outline in OUTLINES)
 
 
-HARD = Level(classes=9, objects=(2, 6), clutter=(1, 4), radius=0.08)
 EASY = Level(classes=3, objects=(2, 4), clutter=(0, 2), radius=0.13)
-LEVELS = {"hard": HARD, "easy": EASY}
+HARD = Level(classes=9, objects=(2, 6), clutter=(1, 4), radius=0.08)
+LEVELS = {"easy": EASY, "hard": HARD}
 
 
-def segmentation_classes(classes: int = HARD.classes) -> tuple[str, ...]:
+def segmentation_classes(classes: int) -> tuple[str, ...]:
     """Return the classes of a label map: label i + 1 is the i-th of them, 0 is other.
 
     Raises ValueError for a number of object classes that no level has.

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer.datasets.shapes.levels import HARD, STUFF_CLASSES, Level
+from transfer.datasets.shapes.levels import EASY, STUFF_CLASSES, Level
 from transfer.datasets.shapes.outlines import CLUTTER_OUTLINES, OUTLINES
 from transfer.datasets.shapes.textures import (
     BACKGROUNDS,
@@ -115,7 +115,7 @@ class Thing:
         return mask
 
 
-def draw_scene(seed: int, split: str, index: int, size: int = 128, level: Level = HARD) -> Scene:
+def draw_scene(seed: int, split: str, index: int, size: int = 128, level: Level = EASY) -> Scene:
     """Draw image `index` of `split`; its random numbers depend on nothing else.
 
     Raises ValueError for an unknown split, or a `size` under 64 pixels.
