@@ -24,6 +24,7 @@ SMALLER = {
     "tools/make_table.py": "",
     "tools/inspect_weights.py": "",
     "tools/convert_weights.py": "",
+    "tools/analyze.py": "--images 4 --size 64",
 }
 CLUSTER = ("torchrun", "srun", "sbatch")
 

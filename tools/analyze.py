@@ -5,53 +5,69 @@
     python tools/analyze.py reconstructions RUN... --data DIR --out DIR
     python tools/analyze.py shift BEFORE AFTER... --data DIR --out DIR
 
-collapse         ConvNeXt V2's feature collapse by layer, dead and saturated channels, effective
-                 rank, several encoders in one plot; a sheet of activations of each
-attention        where a ViT looks from chosen points (y,x as shares of the sides), how far by layer
-reconstructions  what the method of a pretraining run reconstructs, and its loss on the images
-shift            how far each layer moved: linear CKA and relative distance of the weights
+    collapse         ConvNeXt V2's feature collapse by layer, dead and saturated channels,
+                     effective rank, several encoders in one plot; a sheet of activations of each
+    attention        where a ViT looks from chosen points, and how far by layer
+    reconstructions  what the method of a pretraining run reconstructs, and its loss on the images
+    shift            how far each layer moved: linear CKA and relative distance of the weights
 
 ENCODER is [LABEL=]WHAT: a weights file, control:shuffled:FILE, random:FILE (random weights in the
 architecture of FILE), or the folder of a detection or segmentation run. The images are spread
 over DIR; their central squares are resized to --size.
 """
 
-import argparse
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from pretrain.run.stop import exit_status
 
-KINDS = ("collapse", "attention", "reconstructions", "shift")
 IMAGES = {"collapse": 64, "attention": 4, "reconstructions": 64, "shift": 64}
 
 
-def parse() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("encoders", nargs="+", metavar="ENCODER")
-    parser.add_argument("--data", type=Path, required=True, help="folder, list or shards of images")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--images", type=int, help=f"how many of --data; default: {IMAGES}")
-    parser.add_argument("--size", type=int, help="pixels a side; default: of the first encoder")
-    parser.add_argument("--points", nargs="+", type=point, metavar="Y,X", help="for attention")
-    return parser.parse_args()
+@dataclass(frozen=True)
+class Arguments:
+    """The command line."""
+
+    kind: Annotated[
+        Literal["collapse", "attention", "reconstructions", "shift"], tyro.conf.Positional
+    ]
+    """What to look into."""
+    encoders: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """[LABEL=]WHAT each; for shift, the first is compared with the others."""
+    data: Path
+    """Folder, list or shards of images."""
+    out: Path
+    """Folder of the pictures and numbers."""
+    images: int | None = None
+    """How many of --data; default: 64, for attention 4."""
+    size: int | None = None
+    """Pixels along a side; default: that of the first encoder."""
+    points: tuple[str, ...] = ()
+    """For attention: Y,X as shares of the sides, e.g. 0.3,0.5."""
 
 
-def point(text: str) -> tuple[float, float]:
-    """Return (y, x) of "Y,X", shares of the sides."""
-    y, x = map(float, text.split(","))
-    if not (0 <= y <= 1 and 0 <= x <= 1):
-        raise argparse.ArgumentTypeError(f"{text}: a point is Y,X as shares of the sides, 0 to 1")
-    return y, x
+def places(points: Sequence[str]) -> list[tuple[float, float]]:
+    """Return (y, x) of each "Y,X". Raises ValueError for what is no point of an image."""
+    found = []
+    for text in points:
+        y, _, x = text.partition(",")
+        try:
+            place = float(y), float(x)
+        except ValueError:
+            place = -1.0, -1.0
+        if not all(0 <= share <= 1 for share in place):
+            raise ValueError(f"point {text!r}: expected Y,X as shares of the sides, e.g. 0.3,0.5")
+        found.append(place)
+    return found
 
 
-def numbers(options: argparse.Namespace) -> dict[str, Any]:
+def numbers(arguments: Arguments) -> dict[str, Any]:
     """Write the pictures; return the numbers by label."""
     from transfer.analysis.attention import POINTS, attention
     from transfer.analysis.collapse import collapse
@@ -60,32 +76,34 @@ def numbers(options: argparse.Namespace) -> dict[str, Any]:
     from transfer.analysis.reconstructions import reconstructions
     from transfer.analysis.shift import shift
 
-    count = options.images or IMAGES[options.kind]
-    if options.kind == "reconstructions":
-        return reconstructions(options.encoders, options.data, count, options.out)
-    encoders = open_encoders(options.encoders)
-    images = read_squares(options.data, count, options.size or encoders[0].input_size)
-    if options.kind == "attention":
-        return attention(encoders, images, options.out, options.points or POINTS)
-    return (collapse if options.kind == "collapse" else shift)(encoders, images, options.out)
+    if not arguments.encoders:
+        raise ValueError("name at least one encoder: [LABEL=]FILE")
+    points = places(arguments.points) or POINTS
+    count, out = arguments.images or IMAGES[arguments.kind], arguments.out
+    if arguments.kind == "reconstructions":
+        return reconstructions(arguments.encoders, arguments.data, count, out)
+    encoders = open_encoders(arguments.encoders)
+    images = read_squares(arguments.data, count, arguments.size or encoders[0].input_size)
+    if arguments.kind == "attention":
+        return attention(encoders, images, out, points)
+    return (collapse if arguments.kind == "collapse" else shift)(encoders, images, out)
 
 
-def run(options: argparse.Namespace) -> None:
+def main(arguments: Arguments) -> None:
     """Write OUT/KIND.json and the pictures beside it."""
     from pretrain.files.write import atomic_write
 
-    options.out.mkdir(parents=True, exist_ok=True)
-    about = {"encoders": options.encoders, "data": str(options.data), "size": options.size}
-    text = json.dumps({**about, "numbers": numbers(options)}, indent=1)
-    path = options.out / f"{options.kind}.json"
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    about = {
+        "encoders": list(arguments.encoders),
+        "data": str(arguments.data),
+        "size": arguments.size,
+    }
+    text = json.dumps({**about, "numbers": numbers(arguments)}, indent=1)
+    path = arguments.out / f"{arguments.kind}.json"
     atomic_write(path, lambda temporary: temporary.write_text(text + "\n"))
     print(path)
 
 
-def main() -> int:
-    """Run the tool and return its exit status."""
-    return exit_status(lambda: run(parse()))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(lambda: main(tyro.cli(Arguments, description=__doc__))))

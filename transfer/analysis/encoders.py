@@ -9,7 +9,7 @@ RUN                       the folder of a detection or segmentation run: its tra
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def open_encoder(text: str, seed: int = 0) -> Analysed:
     return Analysed(label, features.eval(), pixels, int(report.identity["input_size"]))
 
 
-def open_encoders(texts: list[str]) -> list[Analysed]:
+def open_encoders(texts: Sequence[str]) -> list[Analysed]:
     """Return the encoders; raises ValueError where two have one label."""
     found = [open_encoder(text) for text in texts]
     labels = [one.label for one in found]

@@ -1,6 +1,5 @@
 """Each analysis writes its pictures and says what is true of known encoders."""
 
-import argparse
 import json
 from pathlib import Path
 
@@ -22,8 +21,8 @@ from transfer.weights import PixelStats, WeightsError
 
 def analysed(kind: str, encoders: list[str], data: Path, out: Path, **more) -> dict:
     """Run the tool; return what OUT/KIND.json holds."""
-    given = {"images": 4, "size": 64, "points": None, **more}
-    analyze.run(argparse.Namespace(kind=kind, encoders=encoders, data=data, out=out, **given))
+    given = {"images": 4, "size": 64, **more}
+    analyze.main(analyze.Arguments(kind, tuple(encoders), data, out, **given))
     return json.loads((out / f"{kind}.json").read_text())["numbers"]
 
 
@@ -51,7 +50,7 @@ def test_attention_rows_are_those_of_the_heads(encoder, data, tmp_path):
     after = one.features(normalised(images, one.pixels))["res5"]
     assert torch.equal(plain, after)
     numbers = analysed("attention", [f"vit={tmp_path / 'vit.safetensors'}"], data, tmp_path / "out",
-                       size=96, points=[(0.0, 1.0)])  # fmt: skip
+                       size=96, points=("0,1",))  # fmt: skip
     assert [len(layer["distance_px"]) for layer in numbers["vit"]] == [3, 3, 3]
     sheet = Image.open(tmp_path / "out/attention_vit.png")
     assert sheet.size == (2 * 96 + 4, 4 * 96 + 12)
@@ -150,3 +149,14 @@ def test_the_encoder_of_a_run(encoder, tmp_path):
     torch.save({"model": named}, run / "model_final.pth")
     with pytest.raises(WeightsError, match="lacks 1 tensors"):
         open_encoder(str(run))
+
+
+def test_no_encoder_is_said(data, tmp_path):
+    with pytest.raises(ValueError, match="at least one encoder"):
+        analysed("collapse", [], data, tmp_path / "out")
+
+
+@pytest.mark.parametrize("point", ["0.3", "2,0", "a,b"])
+def test_a_wrong_point_is_refused(point):
+    with pytest.raises(ValueError, match="Y,X"):
+        analyze.places([point])
