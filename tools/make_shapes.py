@@ -3,6 +3,8 @@
     python tools/make_shapes.py --out DIR --for demo
     python tools/make_shapes.py --out DIR --level hard --classes 6 --zoom 2 --unlabelled 10000
     python tools/make_shapes.py --picture FILE
+
+A folder that holds the same settings already is left alone.
 """
 
 import os
