@@ -30,6 +30,6 @@ config.input.test = []
 config.optimizer.lr = 2e-3
 config.layer_decay = 1.0
 config.no_weight_decay = "vectors"
-config.schedule.update(steps=300, milestones=[250], warmup_steps=30, warmup_factor=0.1)
+config.schedule.update(steps=360, milestones=[300], warmup_steps=30, warmup_factor=0.1)
 config.train.update(batch_size=4, clip_norm=5.0, workers=0, log_steps=10, checkpoint_steps=50)
 config.test.batch_size = 4
