@@ -108,11 +108,15 @@ def random_identity(features: TimmFeatures, seed: int) -> EncoderIdentity:
     )
 
 
-def measure_batch_norms(features: TimmFeatures, seed: int) -> None:
-    """Set the running statistics of every BatchNorm to those of random images, in place."""
-    norms = [m for m in features.encoder.modules() if isinstance(m, _BatchNorm)]
-    if not norms:
-        return
+def measure_batch_norms(features: TimmFeatures, seed: int) -> list[str]:
+    """Set the running statistics of every BatchNorm to those of random images, in place.
+
+    Return the names of what was set.
+    """
+    named = {n: m for n, m in features.encoder.named_modules() if isinstance(m, _BatchNorm)}
+    if not named:
+        return []
+    norms = list(named.values())
     momenta = [norm.momentum for norm in norms]
     features.eval()
     for norm in norms:
@@ -124,6 +128,9 @@ def measure_batch_norms(features: TimmFeatures, seed: int) -> None:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     features.train()
+    return [
+        f"{name}.{buffer}" for name, norm in named.items() for buffer, _ in norm.named_buffers()
+    ]
 
 
 def random_images(seed: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Weights -> TimmFeatures: every tensor accounted for, or one error that lists what is not."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,9 @@ def features_for(
     features = TimmFeatures(arch, arch_args, **options)
     report = load_encoder(features, loaded, fresh=fresh, unused=unused)
     if is_control(weights):
-        measure_batch_norms(features, seed)
+        measured = {*measure_batch_norms(features, seed)} - {*report.fresh}
+        fresh = sorted({*report.fresh, *measured})
+        report = replace(report, loaded=report.loaded - len(measured), fresh=fresh)
     require_known(own.stages, str(weights))
     return features, report, PixelStats.of(own)
 
