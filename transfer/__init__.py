@@ -5,6 +5,7 @@ features/        a timm encoder -> {"res2": ..., "res5": ...} at strides 4, 8, 1
 datasets/        the embedded dataset; checks of COCO and ADE20K before a run
 detection/       Mask R-CNN in Detectron2 (the only place that imports detectron2)
 segmentation/    UPerNet in MMSegmentation (the only place that imports mmseg and mmengine)
+analysis/        encoder files -> what training did to the features, in figures and numbers
 results/         records -> tables beside published figures, and the report
 rehearsal/       any config the whole way on made-up data, before a long run
 suites/          a list of cells -> the runs it still lacks

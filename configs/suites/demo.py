@@ -16,7 +16,7 @@ TASKS = {
 }
 
 suite = Suite(
-    shapes=("--unlabelled", "2000", "--train", "300", "--val", "100"),
+    shapes=("--for", "demo"),
     cells=tuple(
         cell
         for task, options in TASKS.items()

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from transfer.segmentation import runner  # noqa: F401  registers what configs name
 from transfer.segmentation.optimizer import autocast
+from transfer.weights.controls import file_of
 from transfer.weights.convert import read_weights
 
 TIMED_PX = 128  # on a CPU; a GPU is timed at the crop size
@@ -81,8 +82,9 @@ def estimate(cfg: Config) -> Estimate:
 def without_weights(cfg: Config) -> dict[str, Any]:
     """Return the backbone's settings for random weights in the architecture of the weights file."""
     net: dict[str, Any] = {"weights": "none", "fresh": [], "unused": []}
-    if cfg["arch"] is None and cfg["weights"] != "none":
-        identity = read_weights(cfg["weights"]).identity
+    file = file_of(cfg["weights"])
+    if cfg["arch"] is None and file is not None:
+        identity = read_weights(file).identity
         net |= {"arch": identity.arch, "arch_args": identity.arch_args}
     return net
 
