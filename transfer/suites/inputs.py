@@ -1,0 +1,86 @@
+"""What steps read from disk: weights and images, told by content or by names and sizes."""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pretrain.files.find import THREADS, find_files
+from pretrain.files.image import IMAGE_SUFFIXES
+from pretrain.files.read import sha256_of
+from transfer.suites.suite import Released
+from transfer.weights.releases import find
+
+MISSING = "missing"  # in a fingerprint: could not be looked at
+
+
+@lru_cache(maxsize=256)
+def weights_digest(path: Path) -> str:
+    """Return the SHA-256 of a weights file. Raises FileNotFoundError if it is not there."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}")
+    return sha256_of(path)
+
+
+def weights_file(weights: Path | Released, folder: Path) -> Path:
+    """Return the file of weights; a relative path is looked for below `folder`.
+
+    Raises FileNotFoundError that says where to get a release and where to put it.
+    """
+    if isinstance(weights, Released):
+        return find(weights.name, folder / "weights")[0].resolve()
+    path = folder / weights
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}")
+    return path.resolve()
+
+
+@lru_cache(maxsize=64)
+def files_digest(path: Path) -> str:
+    """Return count and digest of a JSON's content, or of the names and sizes of a folder's images.
+
+    118,000 images are looked at, not read: one replaced by another of its name and size does not
+    show. Raises FileNotFoundError if nothing is there.
+    """
+    if path.is_file():
+        return sha256_of(path)[:16]
+    if not path.is_dir():
+        raise FileNotFoundError(f"nothing at {path}")
+    found = find_files(path, IMAGE_SUFFIXES).files
+    names = sorted(name for group in found.values() for name in group)
+    if not names:
+        raise FileNotFoundError(f"no image below {path}")
+    root = os.fsencode(path)
+    with ThreadPoolExecutor(THREADS) as pool:
+        sizes = pool.map(lambda name: os.stat(root + b"/" + name).st_size, names)  # noqa: PTH116
+        digest = hashlib.sha256()
+        for name, size in zip(names, sizes, strict=True):
+            digest.update(b"%b %d\0" % (name, size))
+    return f"{len(names)} files, {digest.hexdigest()[:16]}"
+
+
+@lru_cache(maxsize=16)
+def images_digest(path: Path) -> str:
+    """Return count and digest of the names of images to pretrain on, from their index if there is.
+
+    Raises FileNotFoundError or ValueError if there is no image.
+    """
+    from pretrain.data.sources import digest, open_images
+
+    images = open_images(path)
+    return f"{len(images)} images, {digest(images)[:16]}"
+
+
+def looked_at(what: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], list[str]]:
+    """Return what each function returns, MISSING where it raises, and the errors' messages."""
+    found, problems = {}, []
+    for name, look in what.items():
+        try:
+            found[name] = look()
+        except (OSError, ValueError) as error:
+            found[name] = MISSING
+            problems.append(str(error))
+    return found, problems
