@@ -11,18 +11,20 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 from rich.live import Live
 from rich.markdown import Markdown
 
+from pretrain.run.options import parse_key_value
 from pretrain.run.stop import DONE, FAILED, REFUSED, exit_status
 from transfer.suites.board import Board
 from transfer.suites.cost import costs, in_words
-from transfer.suites.launcher import Launcher
+from transfer.suites.launcher import Launcher, Progress
 from transfer.suites.local import LocalExecutor, device_name, visible_gpus
+from transfer.suites.slurm import SlurmLauncher
 from transfer.suites.steps import plan
 from transfer.suites.suite import Suite, load_suite
 from transfer.suites.table import published_rows, write_table
@@ -47,6 +49,10 @@ class Arguments:
     """GPUs that the steps share, e.g. 0,1,2,3; default: all of this machine; "": none."""
     gpus_per_run: int | None = None
     """GPUs of each run, in place of what the suite says."""
+    executor: Literal["local", "slurm"] = "local"
+    """Run steps here, or as jobs of a Slurm cluster; give --slurm time=MINUTES there."""
+    slurm: Patterns = ()
+    """NAME=VALUE for sbatch as submitit spells it: partition, account, time, mem, cpus_per_task."""
     only: Patterns = ()
     """Only the steps that fit PATTERN, and those that they need."""
     retry: bool = False
@@ -113,14 +119,12 @@ def dry_run(board: Board, names: list[str], suite: Suite, arguments: Arguments) 
 
 def run_all(board: Board, names: list[str], suite: Suite, arguments: Arguments) -> int:
     """Run the steps and write the table, whatever failed; return FAILED if something did."""
-    executor = LocalExecutor(arguments.jobs, gpus_of(arguments))
-    executor.require_fit(board.steps[name] for name in names)
     board.out.mkdir(parents=True, exist_ok=True)
     again = board.with_dependents(board.matching(arguments.redo))
     board.forget(again, aside=True)
     if arguments.retry:
         board.forget([n for n in names if board.state(n).kind == "failed"], aside=False)
-    launcher = Launcher(board, executor, [*names, *again])
+    launcher = launcher_of(board, [*names, *again], arguments)
     try:
         show(launcher)
     finally:
@@ -130,6 +134,15 @@ def run_all(board: Board, names: list[str], suite: Suite, arguments: Arguments) 
     return DONE if launcher.done >= launcher.only else FAILED
 
 
+def launcher_of(board: Board, names: list[str], arguments: Arguments) -> Progress:
+    """Return what runs the steps, here or on a cluster."""
+    if arguments.executor == "slurm":
+        return SlurmLauncher(board, names, dict(map(parse_key_value, arguments.slurm)))
+    executor = LocalExecutor(arguments.jobs, gpus_of(arguments))
+    executor.require_fit(board.steps[name] for name in names)
+    return Launcher(board, executor, names)
+
+
 def gpus_of(arguments: Arguments) -> tuple[str, ...]:
     """Return the pool of GPUs."""
     if arguments.gpus is None:
@@ -137,7 +150,7 @@ def gpus_of(arguments: Arguments) -> tuple[str, ...]:
     return tuple(name.strip() for name in arguments.gpus.split(",") if name.strip())
 
 
-def show(launcher: Launcher) -> None:
+def show(launcher: Progress) -> None:
     """Run all steps, with a live view of them."""
     if launcher.finished:
         return

@@ -9,6 +9,7 @@ marks.py      the fingerprint that a step was made with, kept beside its folder
 board.py      which steps are done, stale, failed or missing, and why
 launcher.py   run what is missing, each step once, beside other launchers
 local.py      processes of this machine, with GPUs from a pool
+slurm.py      jobs of a Slurm cluster
 cost.py       hours and money, from runs with the same settings
 published.py  every row of the published table, run or not
 table.py      the suite's table

@@ -1,4 +1,7 @@
-"""What steps read from disk: weights and images, told by content or by names and sizes."""
+"""What steps read from disk: weights and images, told by content or by names and sizes.
+
+What imports torch is imported where it is used: jobs that only run steps start in a moment.
+"""
 
 import hashlib
 import os
@@ -10,18 +13,18 @@ from typing import Any
 
 from pretrain.files.find import THREADS, find_files
 from pretrain.files.image import IMAGE_SUFFIXES
-from pretrain.files.read import sha256_of
 from transfer.suites.suite import Released
-from transfer.weights.releases import find
 
 MISSING = "missing"  # in a fingerprint: could not be looked at
 
 
 @lru_cache(maxsize=256)
-def weights_digest(path: Path) -> str:
-    """Return the SHA-256 of a weights file. Raises FileNotFoundError if it is not there."""
+def content_digest(path: Path) -> str:
+    """Return the SHA-256 of a file. Raises FileNotFoundError if it is not there."""
+    from pretrain.files.read import sha256_of
+
     if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}")
+        raise FileNotFoundError(f"nothing at {path}")
     return sha256_of(path)
 
 
@@ -31,6 +34,8 @@ def weights_file(weights: Path | Released, folder: Path) -> Path:
     Raises FileNotFoundError that says where to get a release and where to put it.
     """
     if isinstance(weights, Released):
+        from transfer.weights.releases import find
+
         return find(weights.name, folder / "weights")[0].resolve()
     path = folder / weights
     if not path.is_file():
@@ -46,7 +51,7 @@ def files_digest(path: Path) -> str:
     show. Raises FileNotFoundError if nothing is there.
     """
     if path.is_file():
-        return sha256_of(path)[:16]
+        return content_digest(path)[:16]
     if not path.is_dir():
         raise FileNotFoundError(f"nothing at {path}")
     found = find_files(path, IMAGE_SUFFIXES).files

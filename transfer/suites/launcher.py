@@ -42,6 +42,31 @@ class Executor(Protocol):
         """Start the step; what it says is appended to `log`."""
 
 
+class Progress(Protocol):
+    """What shows how far a suite is."""
+
+    board: Board
+    only: set[str]
+    done: set[str]
+    failed: dict[str, int | None]  # name -> exit status, None: not known here
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+
+    def run(self) -> None:
+        """Go on until nothing is left to do."""
+
+    def stop(self) -> None:
+        """Leave the work in a state from which it can be taken up."""
+
+    def state(self, name: str) -> str:
+        """Return how a step stands, in a word."""
+
+    def elapsed_s(self, name: str) -> float | None:
+        """Return the seconds a step has run in this call, None if it has not."""
+
+
 @dataclass
 class Running:
     """A step at work, and its lease."""
@@ -116,6 +141,12 @@ class Launcher:
         return (
             "blocked" if any(self.state(n) in ("failed", "blocked") for n in needs) else "waiting"
         )
+
+    def elapsed_s(self, name: str) -> float | None:
+        """Return the seconds a step has run in this call, None if it has not."""
+        if name in self.running:
+            return time.monotonic() - self.running[name].started
+        return self.seconds.get(name)
 
     def _ready(self) -> list[str]:
         """Return the steps that nothing keeps from starting."""

@@ -47,7 +47,8 @@ class LocalExecutor:
         """Start the step on its GPUs; what it says is appended to `log`."""
         count = self._wanted(step)
         taken, self.free = self.free[:count], self.free[count:]
-        env = {**os.environ, **step.env, "OMP_NUM_THREADS": str(self.threads)}
+        around = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_")}
+        env = {**around, **step.env, "OMP_NUM_THREADS": str(self.threads)}  # not a task of srun's
         if self.gpus:
             env[VISIBLE] = ",".join(taken)
         process = Process(command_line(step, max(1, count)), env, log, taken)
@@ -72,7 +73,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_in_child,
             )
 
     def poll(self) -> int | None:
@@ -109,16 +110,22 @@ def visible_gpus() -> tuple[str, ...]:
 
 def device_name(cuda: bool) -> str:
     """Return the name of the machine's GPU, or "cpu", as records have it."""
+    if not cuda:
+        return "cpu"
     import torch
 
-    return torch.cuda.get_device_name() if cuda and torch.cuda.is_available() else "cpu"
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
 
 
-def _die_with_parent() -> None:
-    """End the step when its launcher is killed: the next one must not meet it."""
+def _in_child() -> None:
+    """End the step when its launcher is killed: the next one must not meet it.
+
+    Slurm may send a job's warning to every process of it; it is the launcher's to act on.
+    """
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -62,4 +62,5 @@ def _labelled(label: str, options: Sequence[str]) -> str:
 
 
 def _safe(text: str) -> str:
-    return re.sub(r"[^\w.=,+~-]+", "-", text).strip("-.")
+    without_brackets = re.sub(r"[()\[\]{}\"' ]+", "", text)
+    return re.sub(r"[^\w.=,+~-]+", "-", without_brackets).strip("-.")

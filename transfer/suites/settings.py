@@ -12,9 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pretrain.config import BeitSettings
-from pretrain.files.read import sha256_of
-
 Settings = dict[str, Any]
 DATA_ROOT = "DETECTRON2_DATASETS"
 NETWORK = ("arch", "arch_args", "fresh", "unused")  # of what the protocols leave out
@@ -42,6 +39,8 @@ def pretrain_settings(config: Path, words: tuple[str, ...]) -> Settings:
     A tokenizer's file is told by its SHA-256.
     """
     from pretrain.command import parse
+    from pretrain.config import BeitSettings
+    from pretrain.files.read import sha256_of
 
     said = io.StringIO()
     try:

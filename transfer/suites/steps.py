@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.run.folder import ENCODER, RECORD, is_whole
-from transfer.results.record import EVALUATIONS
 from transfer.suites.inputs import (
     MISSING,
+    content_digest,
     files_digest,
     images_digest,
     looked_at,
-    weights_digest,
     weights_file,
 )
 from transfer.suites.names import cell_name, pretrain_name
@@ -162,6 +161,8 @@ class Planner:
 
     def _second_test(self, trained: Step, cell: Cell) -> Step:
         """Return the step that evaluates a trained cell again, with other settings."""
+        from transfer.results.record import EVALUATIONS
+
         options = (*cell.options, *_network(cell), *cell.also_test)
         task = find_config(cell.task)
         settings, problems = self._task(task_of_config(task), task, options)
@@ -208,7 +209,7 @@ class Planner:
     def _file(self, weights: Path | Released) -> tuple[str, Any, tuple[str, ...], list[str]]:
         try:
             file = weights_file(weights, Path.cwd())
-            return str(file), weights_digest(file), (), []
+            return str(file), content_digest(file), (), []
         except FileNotFoundError as error:
             return str(getattr(weights, "name", weights)), MISSING, (), [str(error)]
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from transfer.suites.board import Board, State
 from transfer.suites.cost import Cost, hours_in_words
-from transfer.suites.launcher import Launcher
+from transfer.suites.launcher import Progress
 from transfer.suites.steps import Step
 
 COLORS = {
@@ -17,6 +17,7 @@ COLORS = {
     "failed": "red",
     "running": "yellow",
     "elsewhere": "yellow",
+    "queued": "dim",
     "blocked": "red",
     "waiting": "dim",
     "left out": "dim",
@@ -24,7 +25,7 @@ COLORS = {
 LOG_LINES = 15
 
 
-def live_table(launcher: Launcher, started: float) -> Table:
+def live_table(launcher: Progress, started: float) -> Table:
     """Return a table of the steps with their state, time and last line of output."""
     minutes, seconds = divmod(int(time.monotonic() - started), 60)
     count = f"{len(launcher.done)} of {len(launcher.only)} steps done"
@@ -40,11 +41,10 @@ def live_table(launcher: Launcher, started: float) -> Table:
     return table
 
 
-def elapsed(launcher: Launcher, name: str) -> str:
+def elapsed(launcher: Progress, name: str) -> str:
     """Return the seconds the step has run in this call, "" if it has not."""
-    if name in launcher.running:
-        return f"{time.monotonic() - launcher.running[name].started:.0f}"
-    return f"{launcher.seconds[name]:.0f}" if name in launcher.seconds else ""
+    seconds = launcher.elapsed_s(name)
+    return "" if seconds is None else f"{seconds:.0f}"
 
 
 def last_line(log: Path) -> str:
@@ -90,7 +90,7 @@ def by_hand(step: Step) -> str:
     return shlex.join([*env, "python", *step.command])
 
 
-def failures(launcher: Launcher) -> list[str]:
+def failures(launcher: Progress) -> list[str]:
     """Return the failed steps with the end of their logs, and what did not run for them."""
     lines = []
     for name, status in launcher.failed.items():

@@ -22,7 +22,7 @@ SHAPES = ("--unlabelled", "16", "--train", "8", "--val", "4")
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    for cached in (inputs.files_digest, inputs.weights_digest, inputs.images_digest):
+    for cached in (inputs.files_digest, inputs.content_digest, inputs.images_digest):
         cached.cache_clear()
     settings.task_settings.cache_clear()
 
@@ -203,7 +203,7 @@ def test_another_file_of_weights_makes_its_cells_stale(tmp_path):
     suite = Suite((Cell(SEGMENTATION, file),), shapes=SHAPES)
     before = Board(plan(suite, tmp_path), tmp_path).fingerprints
     weights_at(file, 1.0)
-    inputs.weights_digest.cache_clear()
+    inputs.content_digest.cache_clear()
     after = Board(plan(suite, tmp_path), tmp_path).fingerprints
     (name,) = (n for n in after if n.startswith("segmentation"))
     (told,) = changes(before[name], after[name])
