@@ -6,12 +6,13 @@ Two sides take turns within one run, so that a busy machine slows both; ratios a
 benchmark has its own options (--help).
 """
 
-import argparse
 import importlib
 import json
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not tools/pretrain.py
 
@@ -24,31 +25,39 @@ BENCHMARKS = {
 }
 
 
-def main() -> int:
-    """Run a benchmark; return 0, or 2 for an unknown name."""
-    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+def main(words: list[str]) -> int:
+    """Run the benchmark that the first word names; return 0, or 2 for an unknown name."""
+    name = words[0] if words else "--help"
     if name not in BENCHMARKS:
         rows = "\n".join(f"  {key:14}{text}" for key, text in BENCHMARKS.items())
         print(f"{__doc__}\n{rows}", file=sys.stdout if name in ("-h", "--help") else sys.stderr)
         return 0 if name in ("-h", "--help") else 2
-    if "--threads" in sys.argv:  # before the libraries start their pools
-        os.environ["OMP_NUM_THREADS"] = sys.argv[sys.argv.index("--threads") + 1]
+    if "--threads" in words[:-1]:  # before the libraries start their pools
+        os.environ["OMP_NUM_THREADS"] = words[words.index("--threads") + 1]
     module = importlib.import_module(f"tools.benchmarks.{name.replace('-', '_')}")
-    parser = argparse.ArgumentParser(
-        prog=f"tools/benchmark.py {name}",
-        description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
-    module.add_arguments(parser)
-    arguments = parser.parse_args(sys.argv[2:])
+    arguments = parse(name, module, words[1:])
     figures = module.run(arguments)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
     return 0
 
 
+def parse(name: str, module: Any, words: list[str]) -> Any:
+    """Return the module's `Arguments` with --json beside them."""
+    import tyro  # here, since the processes that `data` starts and times import this file as well
+
+    @dataclass(frozen=True)
+    class Arguments(module.Arguments):
+        """The command line of one benchmark."""
+
+        json: Path | None = None
+        """Write the figures here as well."""
+
+    prog = f"tools/benchmark.py {name}"
+    return tyro.cli(Arguments, args=words, prog=prog, description=module.__doc__)
+
+
 if __name__ == "__main__":
     from pretrain.run.stop import exit_status
 
-    sys.exit(exit_status(main))
+    sys.exit(exit_status(lambda: main(sys.argv[1:])))

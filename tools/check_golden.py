@@ -5,11 +5,13 @@
 Exits 1 if an error passes the case's tolerance (at most 1e-4), 2 if a folder cannot be checked.
 """
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
+import tyro
 from golden import Check, check_case, kind_of, read_case
 from rich.console import Console
 from rich.table import Table
@@ -19,12 +21,28 @@ from pretrain.run.stop import exit_status
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-def run() -> int:
+@dataclass(frozen=True)
+class Arguments:
+    """The command line."""
+
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Golden cases; files among them are passed over."""
+    sparse: Literal["patches", "dense"] = "patches"
+    """How convnets compute on visible patches."""
+    dtype: Literal["float32", "float64"] = "float64"
+    """Precision of the computation."""
+    device: str = "cpu"
+    """Where it runs."""
+
+
+def main(args: Arguments) -> int:
     """Check every case; return 1 if a quantity exceeds its tolerance, else 0."""
-    args = _arguments()
+    folders = [f for f in args.folders if f.is_dir() or not f.is_file()]
+    if not folders:
+        raise ValueError("give the folders of golden cases, not files: tests/golden/*/")
     console = Console(width=140)
     failed: list[str] = []
-    for folder in args.folders:
+    for folder in folders:
         try:
             case = read_case(
                 folder, sparse=args.sparse, dtype=DTYPES[args.dtype], device=args.device
@@ -36,26 +54,8 @@ def run() -> int:
         failed += [f"{folder.name}: {c.name} off by {c.error:.1e}" for c in checks if not c.passed]
     for line in failed:
         print(f"FAILED {line}")
-    print(f"{len(args.folders)} cases, {len(failed)} quantities past their tolerance")
+    print(f"{len(folders)} cases, {len(failed)} quantities past their tolerance")
     return 1 if failed else 0
-
-
-def main() -> int:
-    """Run the tool and return its exit status."""
-    return exit_status(run)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="golden cases")
-    parser.add_argument("--sparse", choices=["patches", "dense"], default="patches")
-    parser.add_argument("--dtype", choices=list(DTYPES), default="float64")
-    parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
-    args.folders = [f for f in args.folders if f.is_dir() or not f.is_file()]
-    if not args.folders:
-        parser.error("these are files: give the folders of golden cases, as tests/golden/*")
-    return args
 
 
 def _table(title: str, checks: list[Check]) -> Table:
@@ -68,4 +68,4 @@ def _table(title: str, checks: list[Check]) -> Table:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(lambda: main(tyro.cli(Arguments, description=__doc__))))

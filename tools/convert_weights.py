@@ -1,21 +1,22 @@
 """Convert a weights file, and prove it: the features before and after are compared.
 
-python tools/convert_weights.py FILE --out OUT [--to encoder|timm|detectron2|mmseg]
-python tools/convert_weights.py NAME --out OUT       a release of configs/weights.json
+    python tools/convert_weights.py FILE --out OUT [--to encoder|timm|detectron2|mmseg]
+    python tools/convert_weights.py NAME --out OUT       a release of configs/weights.json
 
 Beside OUT a report is written, OUT.report.json: what each tensor became, what was left out, the
 SHA-256 of both files, the comparisons, and the settings the target's net needs.
 """
 
-import argparse
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import tyro
 from torch import Tensor
 
+from pretrain.command import JSON_DICT
 from pretrain.files.lineage import parse_stages
 from pretrain.files.read import sha256_of
 from pretrain.files.write import atomic_write
@@ -23,37 +24,45 @@ from pretrain.run.stop import exit_status
 from transfer.results.record import describe_environment
 from transfer.weights import prove
 from transfer.weights.convert import NAMES, Weights, read_weights
-from transfer.weights.export import TARGETS, Export, export, require_suffix, write_export
+from transfer.weights.export import Export, Target, export, require_suffix, write_export
 from transfer.weights.lineage import merged, require_known
 from transfer.weights.releases import FOLDER, find, require_expected_hash
 
-
-def parse() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("file", help="a weights file, or a name of configs/weights.json")
-    parser.add_argument("--out", type=Path, required=True, metavar="OUT")
-    parser.add_argument("--to", choices=TARGETS, default="encoder")
-    parser.add_argument("--source", choices=NAMES, help="the layout, instead of recognising it")
-    parser.add_argument("--arch", help="the timm architecture, instead of inferring it")
-    parser.add_argument("--arch-args", type=json.loads, default={}, metavar="JSON")
-    parser.add_argument("--method", help="how it was trained: spark, fcmae+supervised, ...")
-    parser.add_argument(
-        "--stages",
-        metavar="JSON",
-        help="the same with data, epochs, ...: "
-        '[{"method": "spark", "data": "IN1K", "labels": false, "epochs": 1600}]',
-    )
-    parser.add_argument("--weights-dir", type=Path, default=FOLDER, help="where releases lie")
-    for name in ("mean", "std"):
-        parser.add_argument(f"--pixel-{name}", type=float, nargs=3, metavar="X", help="in [0, 1]")
-    parser.add_argument("--color-order", choices=("RGB", "BGR"))
-    return parser.parse_args()
+SourceName = tyro.extras.literal_type_from_choices(NAMES)
 
 
-def read(options: argparse.Namespace) -> Weights:
+@dataclass(frozen=True)
+class Arguments:
+    """The command line."""
+
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """A weights file, or a name of configs/weights.json."""
+    out: Path
+    """The file to write."""
+    to: Target = "encoder"
+    """Whose names and format it has."""
+    source: SourceName | None = None
+    """The layout, instead of recognising it."""
+    arch: str | None = None
+    """The timm architecture, instead of inferring it."""
+    arch_args: Annotated[dict[str, Any], JSON_DICT] = field(default_factory=dict)
+    """Further arguments of the timm architecture."""
+    method: str | None = None
+    """How it was trained: spark, fcmae+supervised, ..."""
+    stages: Annotated[str | None, tyro.conf.arg(metavar="JSON")] = None
+    """The same with data, epochs, ...:
+    [{"method": "spark", "data": "IN1K", "labels": false, "epochs": 1600}]."""
+    weights_dir: Path = FOLDER
+    """Where releases lie."""
+    pixel_mean: tuple[float, float, float] | None = None
+    """Mean of the pixels it was trained on, in [0, 1]."""
+    pixel_std: tuple[float, float, float] | None = None
+    """Their standard deviation, in [0, 1]."""
+    color_order: Literal["RGB", "BGR"] | None = None
+    """Order of the colours it was trained on."""
+
+
+def read(options: Arguments) -> Weights:
     """Read the weights, with the conventions that the command line states."""
     path, release = find(options.file, options.weights_dir)
     told = merged(options.method, parse_stages(options.stages) if options.stages else None)
@@ -69,15 +78,14 @@ def read(options: argparse.Namespace) -> Weights:
         "commit": describe_environment().commit,
     }
     for name in ("pixel_mean", "pixel_std", "color_order"):
-        value = getattr(options, name)
-        if value is not None:
-            changes[name] = tuple(value) if isinstance(value, list) else value
+        if getattr(options, name) is not None:
+            changes[name] = getattr(options, name)
     if weights.source == "encoder":
         del changes["commit"]
     return replace(weights, identity=replace(weights.identity, **changes))
 
 
-def proofs_of(weights: Weights, exported: Export, options: argparse.Namespace) -> list[prove.Proof]:
+def proofs_of(weights: Weights, exported: Export, options: Arguments) -> list[prove.Proof]:
     """Make every comparison that is possible for this target."""
     images = prove.random_images(weights)
     features = prove.dense_features(weights)
@@ -113,7 +121,9 @@ def framework_proof(
     return prove.compare(what, theirs, ours)
 
 
-def report(weights: Weights, exported: Export, proofs: list[prove.Proof], options: Any) -> Path:
+def report(
+    weights: Weights, exported: Export, proofs: list[prove.Proof], options: Arguments
+) -> Path:
     """Write OUT.report.json."""
     content = {
         "file": weights.file,
@@ -135,7 +145,7 @@ def report(weights: Weights, exported: Export, proofs: list[prove.Proof], option
     return path
 
 
-def convert(options: argparse.Namespace) -> None:
+def main(options: Arguments) -> None:
     """Convert, check and write the weights; remove the output if the check fails.
 
     Raises ValueError if the output exists.
@@ -156,17 +166,14 @@ def convert(options: argparse.Namespace) -> None:
     identity = weights.identity
     print(f"{weights.file}: {weights.source} ({weights.reason})")
     print("trained as " + ", then ".join(map(str, identity.stages)))
-    print(f"{identity.arch} {identity.arch_args or ''}: {len(weights.tensors)} tensors, "
-          f"{len(weights.unused)} left out")  # fmt: skip
+    print(
+        f"{identity.arch} {identity.arch_args or ''}: {len(weights.tensors)} tensors, "
+        f"{len(weights.unused)} left out"
+    )
     for proof in proofs:
         print(f"  {proof}")
     print(f"{options.out} and {path.name} written")
 
 
-def main() -> int:
-    """Run the tool and return its exit status."""
-    return exit_status(lambda: convert(parse()))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(lambda: main(tyro.cli(Arguments, description=__doc__))))

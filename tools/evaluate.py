@@ -6,43 +6,50 @@
 RUN is the output folder of tools/train_net.py; PREDICTIONS.json is in COCO's results format.
 """
 
-import argparse
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from pretrain.run.stop import exit_status
-from transfer.detection.evaluation.coco_eval import ENGINES, CocoMetrics, coco_metrics, tasks_of
+from transfer.detection.evaluation.coco_eval import CocoMetrics, Engine, coco_metrics, tasks_of
 from transfer.detection.evaluation.saved import read_predictions, read_truth
 
 
-def run() -> None:
-    """Read the command line, evaluate, and print the figures."""
-    usage, details = __doc__.split("\n", 1)
-    parser = argparse.ArgumentParser(
-        description=usage, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("predictions", type=Path, help="a run's folder, or a results file")
-    parser.add_argument("--annotations", type=Path, help="default: the run's validation file")
-    parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0])
-    parser.add_argument("--max-detections", type=int, help="counted (100; LVIS 300)")
-    parser.add_argument("--json", type=Path, help="write the figures there as well")
-    arguments = parser.parse_args()
+@dataclass(frozen=True)
+class Arguments:
+    """The command line."""
+
+    predictions: Annotated[Path, tyro.conf.Positional]
+    """A run's folder, or a results file."""
+    annotations: Path | None = None
+    """Instances in COCO's format; default: the run's validation file."""
+    engine: Engine = "faster-coco-eval"
+    """The evaluator."""
+    max_detections: int | None = None
+    """Detections of an image that are counted; default: 100, LVIS 300."""
+    json: Path | None = None
+    """Write the figures there as well."""
+
+
+def main(arguments: Arguments) -> None:
+    """Evaluate and print the figures."""
     detections = read_predictions(arguments.predictions)
     truth = read_truth(arguments.predictions, arguments.annotations)
     metrics = coco_metrics(
-        truth, detections, tasks=tasks_of(detections), engine=arguments.engine,
+        truth,
+        detections,
+        tasks=tasks_of(detections),
+        engine=arguments.engine,
         max_detections=arguments.max_detections,
-    )  # fmt: skip
+    )
     print(report(metrics, len(detections)))
     if arguments.json:
         found = {"metrics": metrics.metrics, "per_class": metrics.per_class}
         arguments.json.write_text(json.dumps({**found, "evaluator": metrics.evaluator}, indent=1))
-
-
-def main() -> int:
-    """Run the tool and return its exit status."""
-    return exit_status(run)
 
 
 def report(metrics: CocoMetrics, count: int) -> str:
@@ -56,4 +63,4 @@ def report(metrics: CocoMetrics, count: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(lambda: main(tyro.cli(Arguments, description=__doc__))))

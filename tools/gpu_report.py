@@ -10,17 +10,18 @@ long is recorded, and the rest goes on. Writes report.json and report.md after e
 Exits 1 if a case failed.
 """
 
-import argparse
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import tyro
 from tabulate import tabulate
 
 from pretrain.files.write import atomic_write
@@ -29,14 +30,37 @@ from pretrain.run.stop import exit_status
 from tools.benchmarks.gpu import SECTIONS, Scale
 
 Section = dict[str, Any]  # minutes, cases, error
+SectionName = tyro.extras.literal_type_from_choices(SECTIONS)
+SECTION = tyro.conf.arg(metavar="SECTION")  # ten names would fill the page
 MINUTES = 20
 
 
-def main() -> int:
+@dataclass(frozen=True)
+class Arguments:
+    """The command line."""
+
+    device: str = "cuda"
+    """Where it runs."""
+    tiny: bool = False
+    """Tiny nets: to see that the cases run."""
+    out: Path = Path("results/gpu")
+    """Folder for report.json and report.md."""
+    only: Annotated[tuple[SectionName, ...] | None, SECTION] = None
+    """These sections; default: all."""
+    minutes: float = MINUTES
+    """Time for all sections."""
+    batch: int = 64
+    """Images of a pretraining step."""
+    section: Annotated[SectionName | None, SECTION] = None
+    """This section in this process, its rows into the file --out: how the tool starts each."""
+
+
+def main(args: Arguments) -> int:
     """Return 1 if a case failed, 0 otherwise."""
-    args = parse()
     if args.section:
         return run_section(args)
+    if args.only == ():
+        raise ValueError(f"--only names no section: give some of {', '.join(SECTIONS)}")
     report = begin(args)
     deadline = time.monotonic() + 60 * args.minutes
     names = args.only or list(SECTIONS)
@@ -51,22 +75,7 @@ def main() -> int:
     return int(bool(failures))
 
 
-def parse() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--tiny", action="store_true", help="tiny nets: to see that cases run")
-    parser.add_argument("--out", type=Path, default=Path("results/gpu"))
-    parser.add_argument("--only", nargs="+", metavar="SECTION", choices=list(SECTIONS))
-    parser.add_argument("--minutes", type=float, default=MINUTES, help="time for all sections")
-    parser.add_argument("--batch", type=int, default=64, help="images of a pretraining step")
-    parser.add_argument("--section", help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def begin(args: argparse.Namespace) -> dict[str, Any]:
+def begin(args: Arguments) -> dict[str, Any]:
     """Return a report without sections; ValueError if the device is not there."""
     device = torch.device(args.device)
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -81,18 +90,18 @@ def begin(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def start_section(name: str, limit_s: float, args: argparse.Namespace) -> Section:
+def start_section(name: str, limit_s: float, args: Arguments) -> Section:
     """Run a section as a process of its own, at most `limit_s` seconds; return what it found."""
     if limit_s <= 0:
         return {"minutes": 0.0, "cases": {}, "error": "not started: the time was up"}
     rows = args.out / f"{name.replace(' ', '_')}.jsonl"
     args.out.mkdir(parents=True, exist_ok=True)
     rows.unlink(missing_ok=True)
-    command = [sys.executable, __file__, "--section", name, "--device", args.device,
-               "--out", str(rows), "--batch", str(args.batch)]  # fmt: skip
+    command = [sys.executable, __file__, "--section", name, "--device", args.device]
+    command += ["--out", str(rows), "--batch", str(args.batch), *["--tiny"] * args.tiny]
     start, error = time.monotonic(), None
     try:
-        ended = subprocess.run([*command, *["--tiny"] * args.tiny], timeout=limit_s, check=False)
+        ended = subprocess.run(command, timeout=limit_s, check=False)
         if ended.returncode:
             error = f"the process ended with status {ended.returncode}"
     except subprocess.TimeoutExpired:
@@ -103,7 +112,7 @@ def start_section(name: str, limit_s: float, args: argparse.Namespace) -> Sectio
     return {"minutes": (time.monotonic() - start) / 60, "cases": cases, "error": error}
 
 
-def run_section(args: argparse.Namespace) -> int:
+def run_section(args: Arguments) -> int:
     """Run the cases of one section and append a line of JSON for each to `args.out`."""
     scale = Scale(torch.device(args.device), args.tiny, args.batch)
     for name, call in SECTIONS[args.section][1](scale):
@@ -178,4 +187,4 @@ def cell(value: object) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(main))
+    sys.exit(exit_status(lambda: main(tyro.cli(Arguments, description=__doc__))))

@@ -1,37 +1,48 @@
 """What a weights file is: its layout, architecture, input conventions, and each tensor's fate.
 
-python tools/inspect_weights.py FILE [--source NAME] [--arch TIMM_NAME] [--all]
+    python tools/inspect_weights.py FILE [--source NAME] [--arch TIMM_NAME] [--all]
+
+FILE may be a path, or the name of a release of configs/weights.json.
 """
 
-import argparse
-import json
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any
 
+import tyro
 from rich.console import Console
 from rich.table import Table
 
+from pretrain.command import JSON_DICT
 from pretrain.run.stop import exit_status
 from transfer.weights.convert import NAMES, SOURCES, Weights, read_weights
 from transfer.weights.releases import find
 
 SHOWN = 20  # tensors, without --all
+SourceName = tyro.extras.literal_type_from_choices(NAMES)
 
 
-def parse() -> argparse.Namespace:
-    """Parse the command line."""
-    sources = "\n".join(f"  {source.name:15}{source.describes}" for source in SOURCES)
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=f"sources:\n  {'encoder':15}this suite's encoder file\n{sources}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("file", help="a weights file, or a name of configs/weights.json")
-    parser.add_argument("--source", choices=NAMES, help="the layout, instead of recognising it")
-    parser.add_argument("--arch", help="the timm architecture, instead of inferring it")
-    parser.add_argument("--arch-args", type=json.loads, default={}, metavar="JSON")
-    parser.add_argument("--all", action="store_true", help="list every tensor")
-    return parser.parse_args()
+@dataclass(frozen=True)
+class Arguments:
+    """The command line."""
+
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """A weights file, or a name of configs/weights.json."""
+    source: SourceName | None = None
+    """The layout, instead of recognising it."""
+    arch: str | None = None
+    """The timm architecture, instead of inferring it."""
+    arch_args: Annotated[dict[str, Any], JSON_DICT] = field(default_factory=dict)
+    """Further arguments of the timm architecture."""
+    all: bool = False
+    """List every tensor."""
+
+
+def description() -> str:
+    """Return what --help says: the tool, and what each source is."""
+    sources = "\n".join(f"    {source.name:15}{source.describes}" for source in SOURCES)
+    return f"{__doc__}\nSources:\n\n    {'encoder':15}this suite's encoder file\n{sources}"
 
 
 def facts(weights: Weights) -> Table:
@@ -59,8 +70,9 @@ def facts(weights: Weights) -> Table:
 def fates(weights: Weights, every: bool) -> Table:
     """Return a table of how each tensor is used, all of them with `every`."""
     table = Table("in the file", "becomes", "shape")
-    rows = [(old, new, str(tuple(weights.tensors[new].shape)))
-            for new, old in weights.origin.items()]  # fmt: skip
+    rows = [
+        (old, new, str(tuple(weights.tensors[new].shape))) for new, old in weights.origin.items()
+    ]
     rows += [(old, f"left out: {why}", "") for old, why in weights.unused.items()]
     for row in rows if every else rows[:SHOWN]:
         table.add_row(*row)
@@ -79,9 +91,8 @@ def reasons(weights: Weights) -> Table:
     return table
 
 
-def run() -> None:
+def main(options: Arguments) -> None:
     """Print what the file holds and how it would load."""
-    options = parse()
     console = Console(highlight=False, markup=False)
     console.width = max(console.width, 120)
     path, _ = find(options.file)
@@ -94,10 +105,5 @@ def run() -> None:
         console.print(reasons(weights))
 
 
-def main() -> int:
-    """Run the tool and return its exit status."""
-    return exit_status(run)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(lambda: main(tyro.cli(Arguments, description=description()))))

@@ -9,7 +9,6 @@ into site-packages. What the compiled operators did is then missing (deformable 
 rotated boxes, Detectron2's fast COCO evaluation); Mask R-CNN needs none of them.
 """
 
-import argparse
 import base64
 import hashlib
 import shutil
@@ -18,7 +17,11 @@ import sys
 import sysconfig
 import tarfile
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+import tyro
 
 NAME, VERSION = "pb1-detectron2", "0.6"
 SHA256 = "5d2e9e51e523ec72f6a31cca04b0a515492e9514b773a3d134cedc0677170b29"
@@ -32,6 +35,14 @@ Summary: Detectron2 without its compiled operators, from {NAME} {VERSION}
 Home-page: {REPOSITORY}
 License: Apache-2.0
 """
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The command line."""
+
+    upstream: Annotated[str | None, tyro.conf.arg(metavar="REVISION")] = None
+    """Build this revision of Detectron2's own repository."""
 
 
 class InstallError(Exception):
@@ -130,11 +141,9 @@ def install_upstream(revision: str) -> None:
     pip("install", "--no-build-isolation", f"git+{REPOSITORY}@{revision}")
 
 
-def main() -> int:
+def main(arguments: Arguments) -> int:
     """Install Detectron2; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--upstream", metavar="REVISION", help="build this revision of upstream")
-    revision = parser.parse_args().upstream
+    revision = arguments.upstream
     if not revision and imports():
         print("detectron2 imports: nothing to do")
         return 0
@@ -153,5 +162,5 @@ def main() -> int:
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__":  # without the project's own modules, which may not import yet
+    sys.exit(main(tyro.cli(Arguments, description=__doc__)))

@@ -6,7 +6,6 @@ The configs' sources are the only place where a setting is explained; this page 
 --check writes nothing and ends with status 1 if the page is not what the sources say.
 """
 
-import argparse
 import ast
 import io
 import sys
@@ -14,6 +13,10 @@ import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import tyro
+
+from pretrain.run.stop import exit_status
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "configs" / "README.md"
@@ -49,6 +52,14 @@ The same thing has the same name everywhere:
 
 A former name is an error that says the present one.
 """  # noqa: E501
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The command line."""
+
+    check: bool = False
+    """Write nothing; status 1 if the page is not what the sources say."""
 
 
 @dataclass(frozen=True)
@@ -162,13 +173,9 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
-def main() -> int:
+def main(arguments: Arguments) -> int:
     """Write or check the page; return the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true")
-    if not parser.parse_args().check:
+    if not arguments.check:
         PAGE.write_text(page())
         return 0
     if PAGE.is_file() and PAGE.read_text() == page():
@@ -178,4 +185,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(lambda: main(tyro.cli(Arguments, description=__doc__))))

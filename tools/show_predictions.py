@@ -7,40 +7,48 @@ Detections: left the ground truth, with what was missed in orange; right what wa
 green and false positives in red. --curves draws precision over recall.
 """
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from pretrain.run.stop import exit_status
 from transfer.results.record import read_result
 
 
-def run() -> None:
-    """Read the command line, write the pictures and say where."""
-    usage, details = __doc__.split("\n", 1)
-    parser = argparse.ArgumentParser(
-        description=usage, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", type=Path, help="the output folder of a finished run")
-    parser.add_argument("--out", type=Path, help="default: RUN/predictions.png")
-    parser.add_argument("--count", type=int, default=8, help="images, spread over the split")
-    parser.add_argument("--images", nargs="+", help="ids of images of the annotation file")
-    parser.add_argument("--score", type=float, help="least score shown; default: of the best F1")
-    parser.add_argument("--worst", action="store_true", help="images with most errors first")
-    parser.add_argument("--curves", type=Path, help="precision over recall goes there")
-    arguments = parser.parse_args()
+@dataclass(frozen=True)
+class Arguments:
+    """The command line."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The output folder of a finished run."""
+    out: Path | None = None
+    """Where the pictures go; default: RUN/predictions.png."""
+    count: int = 8
+    """Images, spread over the split."""
+    images: tuple[str, ...] | None = None
+    """Ids of images of the annotation file, instead of --count."""
+    score: float | None = None
+    """Least score shown; default: that of the best F1."""
+    worst: bool = False
+    """Images with most errors first."""
+    curves: Path | None = None
+    """Precision over recall goes there."""
+
+
+def main(arguments: Arguments) -> None:
+    """Write the pictures and say where."""
+    if arguments.images == ():
+        raise ValueError("--images names no image: give ids of the annotation file")
     task = read_result(arguments.run).task
     show = _show_segmentation if task == "segmentation" else _show_detections
     for path in show(arguments):
         print(path)
 
 
-def main() -> int:
-    """Run the tool and return its exit status."""
-    return exit_status(run)
-
-
-def _show_segmentation(arguments: argparse.Namespace) -> list[Path]:
+def _show_segmentation(arguments: Arguments) -> list[Path]:
     from transfer.segmentation.pictures import draw
 
     return [
@@ -48,7 +56,7 @@ def _show_segmentation(arguments: argparse.Namespace) -> list[Path]:
     ]
 
 
-def _show_detections(arguments: argparse.Namespace) -> list[Path]:
+def _show_detections(arguments: Arguments) -> list[Path]:
     from transfer.detection.evaluation.curves import draw_curves
     from transfer.detection.evaluation.pictures import best_score, choose, draw
     from transfer.detection.evaluation.saved import read_predictions, read_val
@@ -56,9 +64,13 @@ def _show_detections(arguments: argparse.Namespace) -> list[Path]:
     split, predictions = read_val(arguments.run), read_predictions(arguments.run)
     score = best_score(split, predictions) if arguments.score is None else arguments.score
     records = choose(
-        split, predictions, count=arguments.count, ids=arguments.images, score=score,
+        split,
+        predictions,
+        count=arguments.count,
+        ids=arguments.images,
+        score=score,
         worst=arguments.worst,
-    )  # fmt: skip
+    )
     out = arguments.out or arguments.run / "predictions.png"
     paths = [draw(split, records, predictions, out, score=score)]
     if arguments.curves:
@@ -67,4 +79,4 @@ def _show_detections(arguments: argparse.Namespace) -> list[Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(lambda: main(tyro.cli(Arguments, description=__doc__))))

@@ -6,32 +6,37 @@ RUN is the output folder of tools/pretrain.py, finished or not. Patches are un-n
 true patches' mean and deviation, as the papers' figures are; for BEiT the decoded tokens are shown.
 """
 
-import argparse
 import os
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from pretrain.run.stop import exit_status
 
 
-def parse() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", type=Path, help="output folder of tools/pretrain.py")
-    parser.add_argument("--data", type=Path, help="folder, list or shards; images spread over it")
-    parser.add_argument("--image", type=Path, nargs="*", default=[], help="these files instead")
-    parser.add_argument("--images", type=int, default=8, help="how many of --data")
-    parser.add_argument("--seed", type=int, help="of the masks; default: the run's")
-    parser.add_argument("--to", type=Path, help="default: RUN/reconstructions_SEED.png")
-    return parser.parse_args()
+@dataclass(frozen=True)
+class Arguments:
+    """The command line."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Output folder of tools/pretrain.py."""
+    data: Path | None = None
+    """Folder, list or shards; the images are spread over it."""
+    image: tuple[Path, ...] = ()
+    """These files instead."""
+    images: int = 8
+    """How many of --data."""
+    seed: int | None = None
+    """Seed of the masks; default: the run's."""
+    to: Path | None = None
+    """The picture; default: RUN/reconstructions_SEED.png."""
 
 
-def draw(options: argparse.Namespace) -> Path:
+def draw(options: Arguments) -> Path:
     """Write the picture; return its path."""
-    from dataclasses import replace
-
     from pretrain.config import recipe_from_json
     from pretrain.data.names import Names
     from pretrain.data.sources import Files, open_images
@@ -62,10 +67,10 @@ def draw(options: argparse.Namespace) -> Path:
     return target
 
 
-def main() -> int:
-    """Run the tool and return its exit status."""
-    return exit_status(lambda: print(draw(parse())))
+def main(arguments: Arguments) -> None:
+    """Write the picture and say where."""
+    print(draw(arguments))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(lambda: main(tyro.cli(Arguments, description=__doc__))))

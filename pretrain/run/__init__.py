@@ -8,7 +8,9 @@ seeds.py         (seed, step, part, rank) -> every random generator
 precision.py     fp32, bf16, fp16 with a scaled loss
 loop.py          the training loop: accumulate, clip, update, average, log, save, stop
 trainee.py       what a trainer gives to the loop
+update.py        the gradients' norm, the optimizer's fused form
 log.py           log.jsonl, log.txt, TensorBoard, progress
+clock.py         seconds of training, and those spent waiting for data
 from_first.py    tensors that the first process read, on all of them
 stop.py          signals, numbers that are not finite, exit statuses
 batch_norm.py    BatchNorm over all processes

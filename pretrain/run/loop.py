@@ -11,9 +11,7 @@ since the last reading are checked, before anything is written.
 import logging
 import math
 import signal
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,12 +22,14 @@ from torch import Tensor, nn
 
 from pretrain.files.encoder_file import first_not_finite
 from pretrain.files.training_state import keep_former, read_state, write_state
+from pretrain.run.clock import Clock
 from pretrain.run.folder import STATE
 from pretrain.run.from_first import from_first
 from pretrain.run.log import RunLog
 from pretrain.run.seeds import seed_draws
 from pretrain.run.stop import NotFiniteError, Stopped, StopRequest, stop_on_signals
 from pretrain.run.trainee import LoopSettings, Trainee
+from pretrain.run.update import fuse_on_gpu, total_norm
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +47,11 @@ class Loop:
         self.fabric, self.trainee, self.settings, self.out = fabric, trainee, settings, out
         model: Any = torch.compile(trainee.model) if settings.compile else trainee.model
         self.model, self.optimizer = fabric.setup(model, trainee.optimizer)
-        self.parameters = [p for p in trainee.model.parameters() if p.requires_grad]
-        self.norm_groups = {f"{NORM}_{n}": group for n, group in trainee.norm_groups().items()}
+        fuse_on_gpu(trainee.optimizer)
         self.precision = fabric.strategy.precision
         self.scaler = getattr(self.precision, "scaler", None)  # of the loss, with fp16
+        self.parameters = [p for p in trainee.model.parameters() if p.requires_grad]
+        self.norm_groups = {f"{NORM}_{n}": group for n, group in trainee.norm_groups().items()}
         self.clock = Clock()
         decay = settings.ema_decay
         self.average = None if decay is None else ModelEmaV3(trainee.model, decay)
@@ -292,33 +293,3 @@ class Loop:
         if self.log:
             self.log.count(steps * self.settings.batch_size, seconds, data_seconds)
         return seconds
-
-
-class Clock:
-    """Seconds of training since the last reading, and how many of them went by without data."""
-
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        """Count from now."""
-        self.since, self.waited = time.perf_counter(), 0.0
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Count the time inside as waiting for data."""
-        before = time.perf_counter()
-        yield
-        self.waited += time.perf_counter() - before
-
-    def read(self) -> tuple[float, float]:
-        """Return the seconds since the last reading and those waited, and reset both."""
-        seconds = time.perf_counter() - self.since, self.waited
-        self.restart()
-        return seconds
-
-
-def total_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
-    """Return the 2-norm of all gradients together, a scalar on their device."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    return nn.utils.get_total_norm(gradients) if gradients else parameters[0].new_zeros(())

@@ -1,7 +1,6 @@
 """inspect_weights and convert_weights as commands: what they print, write and refuse."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,17 +16,6 @@ from transfer.weights.releases import releases
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = ["spark_resnet", "spark_convnext", "fcmae_convnextv2", "fcmae_minkowski_layout", "beit_mim"]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(tool, *arguments):
-        monkeypatch.setattr(sys, "argv", [tool.__name__, *map(str, arguments)])
-        code = tool.main()
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.mark.parametrize("case", CASES)

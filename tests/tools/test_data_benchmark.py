@@ -1,29 +1,34 @@
 """The benchmark of data measures what it says, on a few hundred made-up images."""
 
-import argparse
 import json
 from pathlib import Path
 
 import pytest
 
-from tools.benchmarks import data
+from tools.benchmarks import data, pipelines
 
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes take seconds to start; IMAGES_A_ROUND images take as long to crop."""
     monkeypatch.setattr(data, "in_new_process", lambda work, *given: work(*given))
-    monkeypatch.setattr(data, "IMAGES_A_ROUND", 2)
+    monkeypatch.setattr(pipelines, "IMAGES_A_ROUND", 2)
     monkeypatch.setenv("MIM_TRANSFER_CACHE", "")  # the benchmark sets it: put back afterwards
 
 
 def test_every_part_gives_its_figures_and_cleans_up(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parser = argparse.ArgumentParser()
-    data.add_arguments(parser)
-    sizes = "--images 300 --folders 3 --shards 20 --coco-images 20 --coco-instances 50 --rounds 1"
-    figures = data.run(parser.parse_args([*sizes.split(), "--folder", str(tmp_path)]))
+    small = data.Arguments(
+        images=300,
+        folders=3,
+        shards=20,
+        coco_images=20,
+        coco_instances=50,
+        rounds=1,
+        folder=tmp_path,
+    )
+    figures = data.run(small)
     assert list(tmp_path.iterdir()) == []
     json.dumps(figures)
     assert figures["files"]["second"]["images"] == figures["shards"]["first"]["images"] == 300

@@ -1,9 +1,6 @@
 """evaluate, show_predictions and the benchmarks, on small things."""
 
-import argparse
 import json
-import runpy
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +9,11 @@ import torch
 
 pytest.importorskip("detectron2")
 from tests.transfer.detection.conftest import CONFIG, TINY, draw_split
+from tools import evaluate, show_predictions
 from tools.benchmarks import coco_eval, detection
 from transfer.detection.config import load_config
 from transfer.detection.evaluation.matching import to_rle
-from transfer.detection.run import run
-
-ROOT = Path(__file__).parents[2]
+from transfer.detection.run import run as train
 
 
 @pytest.fixture(scope="module")
@@ -28,38 +24,28 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, name in enumerate(("train", "val")):
         path, images = draw_split(root / name, 2, seed)
         overrides += [f"data.{name}_json={path}", f"data.{name}_images={images}"]
-    run(load_config(CONFIG, overrides))
+    train(load_config(CONFIG, overrides))
     return root / "out"
 
 
-@pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """tool(name, *arguments) -> exit status of tools/NAME.py in this process."""
-
-    def call(name: str, *arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-        main = runpy.run_path(str(ROOT / "tools" / f"{name}.py"))["main"]
-        return main()
-
-    return call
-
-
 def test_evaluation_can_be_repeated(
-    tool: Callable[..., int], finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Callable[..., tuple[int, str, str]], finished: Path, tmp_path: Path
 ) -> None:
     expected = json.loads((finished / "result.json").read_text())["metrics"]
     for engine in ("faster-coco-eval", "pycocotools"):
         out = tmp_path / f"{engine}.json"
-        assert tool("evaluate", finished, "--engine", engine, "--json", out) == 0
+        code, told, _ = run(evaluate, finished, "--engine", engine, "--json", out)
+        assert code == 0
+        assert f"evaluated by {engine}" in told
         assert json.loads(out.read_text())["metrics"] == pytest.approx(expected, abs=1e-9)
-    assert "evaluated by pycocotools" in capsys.readouterr().out
-    assert tool("evaluate", tmp_path) == 2
-    assert "error: no predictions" in capsys.readouterr().err
+    code, _, error = run(evaluate, tmp_path)
+    assert code == 2
+    assert error.startswith("error: no predictions")
 
 
 @pytest.mark.parametrize("engine", ["faster-coco-eval", "pycocotools"])
 def test_evaluation_takes_ids_as_they_are_written(
-    tool: Callable[..., int], finished: Path, tmp_path: Path, engine: str
+    run: Callable[..., tuple[int, str, str]], finished: Path, tmp_path: Path, engine: str
 ) -> None:
     run_file = json.loads((finished / "run.json").read_text())
     truth = json.loads(Path(run_file["paths"]["val_json"]).read_text())
@@ -76,33 +62,28 @@ def test_evaluation_takes_ids_as_they_are_written(
     annotations.write_text(json.dumps(truth))
     predictions.write_text(json.dumps(found))
     arguments = (predictions, "--annotations", annotations, "--engine", engine, "--json", out)
-    assert tool("evaluate", *arguments) == 0
+    assert run(evaluate, *arguments)[0] == 0
     metrics = json.loads(out.read_text())["metrics"]
     assert metrics["AP_box"] == metrics["AP_mask"] == 100
     predictions.write_text(json.dumps([{**d, "image_id": int(d["image_id"])} for d in found]))
-    assert tool("evaluate", *arguments) == 2
+    assert run(evaluate, *arguments)[0] == 2
 
 
 def test_predictions_are_shown(
-    tool: Callable[..., int], finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Callable[..., tuple[int, str, str]], finished: Path, tmp_path: Path
 ) -> None:
     out, curves = tmp_path / "p.png", tmp_path / "c.png"
-    assert tool("show_predictions", finished, "--out", out, "--curves", curves, "--worst") == 0
-    assert capsys.readouterr().out.split() == [str(out), str(curves)]
+    code, told, _ = run(show_predictions, finished, "--out", out, "--curves", curves, "--worst")
+    assert (code, told.split()) == (0, [str(out), str(curves)])
     assert out.stat().st_size > 1000
-    assert tool("show_predictions", tmp_path) == 2
-
-
-def defaults(module: object, *arguments: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
-    return parser.parse_args(arguments)
+    assert run(show_predictions, tmp_path)[0] == 2
+    code, _, error = run(show_predictions, finished, "--images")
+    assert code == 2
+    assert "--images names no image" in error
 
 
 def test_the_evaluation_benchmark_agrees_and_counts() -> None:
-    result = coco_eval.run(
-        defaults(coco_eval, "--images", "5", "--detections", "200", "--side", "64")
-    )
+    result = coco_eval.run(coco_eval.Arguments(images=5, detections=200, side=64))
     assert result["detections"] == 200
     for task in ("box", "mask"):
         assert result[task]["largest_difference"] < 1e-9

@@ -1,8 +1,7 @@
 """tools/gpu_report.py: sections run apart from one another, and what fails is written down."""
 
-import argparse
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,13 @@ from tools import gpu_report
 from tools.benchmarks.gpu import SECTIONS, Scale
 
 
-def arguments(out: Path, section: str = "") -> argparse.Namespace:
-    return argparse.Namespace(device="cpu", tiny=True, out=out, batch=2, section=section)
+def arguments(out: Path, section: str | None = None) -> gpu_report.Arguments:
+    return gpu_report.Arguments(device="cpu", tiny=True, out=out, batch=2, section=section)
 
 
-def test_a_section_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ["--device", "cpu", "--tiny", "--out", str(tmp_path), "--only", "gradients"]
-    monkeypatch.setattr(sys, "argv", ["gpu_report.py", *options])
-    assert gpu_report.main() == 0
+def test_a_section_on_the_cpu(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    options = ["--device", "cpu", "--tiny", "--out", tmp_path, "--only", "gradients"]
+    assert run(gpu_report, *options)[0] == 0
     report = json.loads((tmp_path / "report.json").read_text())
     cases = report["sections"]["gradients"]["cases"]
     assert list(cases) == ["spark patches", "spark dense", "fcmae patches", "fcmae dense", "beit"]
@@ -68,7 +66,13 @@ def test_every_section_has_cases() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_missing_gpu_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["gpu_report.py"])
-    with pytest.raises(ValueError, match="no CUDA device"):
-        gpu_report.main()
+def test_a_missing_gpu_is_one_sentence(run: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, error = run(gpu_report)
+    assert code == 2
+    assert error.startswith("error: torch sees no CUDA device")
+
+
+def test_an_empty_list_of_sections_is_refused(run: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, error = run(gpu_report, "--only")
+    assert code == 2
+    assert error.startswith("error: --only names no section")

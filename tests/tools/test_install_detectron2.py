@@ -1,6 +1,7 @@
 """The Detectron2 installer refuses what it was not told to trust; nothing here uses a network."""
 
 import io
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -88,9 +89,20 @@ def test_a_failed_download_is_one_line_not_a_traceback(monkeypatch, capsys):
 
     monkeypatch.setattr(installer, "imports", lambda: False)
     monkeypatch.setattr(installer, "install_pure_python", refuse)
-    monkeypatch.setattr(sys, "argv", ["install_detectron2.py"])
-    assert installer.main() == 2
+    assert installer.main(installer.Arguments()) == 2
     assert capsys.readouterr().err == "error: no index\n"
+
+
+def test_its_command_line_needs_no_module_of_the_project(tmp_path, monkeypatch):
+    for package in ("pretrain", "transfer"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise ImportError('not installed yet')\n")
+    (tmp_path / "tools").mkdir()
+    tool = shutil.copy(installer.__file__, tmp_path / "tools")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = subprocess.run([sys.executable, tool, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--upstream REVISION" in done.stdout
 
 
 def test_it_does_nothing_where_detectron2_imports():

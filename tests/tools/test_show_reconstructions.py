@@ -1,6 +1,5 @@
 """tools/show_reconstructions.py draws what a run's training state reconstructs."""
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from PIL import Image
 
 from pretrain.config import FcmaeSettings, Recipe, RunSettings, Schedule
 from pretrain.train import train
-from tools.show_reconstructions import draw
+from tools.show_reconstructions import Arguments, draw
 
 RECIPE = Recipe(
     arch="convnextv2_atto",
@@ -31,22 +30,18 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def options(out: Path, **changes: object) -> argparse.Namespace:
-    values = {"run": out, "data": None, "image": [], "images": 2, "seed": None, "to": None}
-    return argparse.Namespace(**{**values, **changes})
-
-
 def test_the_picture_is_that_of_the_run(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     train(RECIPE, data=data, out=out)
-    picture = draw(options(out, data=data))
+    picture = draw(Arguments(out, data=data, images=2))
     assert picture.read_bytes() == (out / "reconstructions.png").read_bytes()
-    other = draw(options(out, data=data, seed=RECIPE.seed + 1))  # other masks
+    other = draw(Arguments(out, data=data, images=2, seed=RECIPE.seed + 1))  # other masks
     assert other.read_bytes() != picture.read_bytes()
     train(replace(RECIPE, seed=3), data=data, out=tmp_path / "other")
-    assert draw(options(tmp_path / "other", data=data, seed=0)).read_bytes() != picture.read_bytes()
+    other = draw(Arguments(tmp_path / "other", data=data, images=2, seed=0))
+    assert other.read_bytes() != picture.read_bytes()
 
 
 def test_a_folder_without_run_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="is not an output folder"):
-        draw(options(tmp_path, data=data))
+        draw(Arguments(tmp_path, data=data))

@@ -1,8 +1,8 @@
 """COCO evaluation: faster-coco-eval against pycocotools on a made-up problem of COCO's size."""
 
-import argparse
 import copy
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,21 @@ OBJECTS_AN_IMAGE = 7.3  # COCO val2017: 36 781 objects on 5 000 images
 TASKS = {"box": "bbox", "mask": "segm"}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the size of the problem; the defaults are COCO val2017, 100 detections per image."""
-    parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--detections", type=int, default=500_000)
-    parser.add_argument("--side", type=int, default=480, help="pixels along an image's side")
-    parser.add_argument("--seed", type=int, default=0)
+@dataclass(frozen=True)
+class Arguments:
+    """The size of the problem; the defaults are COCO val2017, 100 detections per image."""
+
+    images: int = 5000
+    """Images of the ground truth."""
+    detections: int = 500_000
+    """Detections on all images."""
+    side: int = 480
+    """Pixels along an image's side."""
+    seed: int = 0
+    """Seed of the made-up problem."""
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
+def run(args: Arguments) -> dict[str, Any]:
     """Return CPU seconds of both engines for boxes and masks, and whether their figures agree.
 
     CPU seconds of all threads, so that neither a busy machine nor a second core counts.
@@ -79,11 +85,14 @@ def _things(
     classes = rng.integers(1, CLASSES + 1, count)
     return [
         {
-            "image_id": int(image), "category_id": int(kind), "bbox": list(stencils[s]["bbox"]),
-            "area": stencils[s]["area"], "segmentation": dict(stencils[s]["segmentation"]),
+            "image_id": int(image),
+            "category_id": int(kind),
+            "bbox": list(stencils[s]["bbox"]),
+            "area": stencils[s]["area"],
+            "segmentation": dict(stencils[s]["segmentation"]),
         }
         for image, kind, s in zip(image_ids, classes, chosen, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def _ellipse(rng: np.random.Generator, side: int) -> dict[str, Any]:

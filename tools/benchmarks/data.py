@@ -5,7 +5,6 @@ removed at the end. The operating system still holds what was just written: a fi
 disk is slower. Parts: --parts files shards growth pipeline coco.
 """
 
-import argparse
 import multiprocessing
 import os
 import resource
@@ -13,51 +12,60 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 
-from pretrain.config import Augmentation, Recipe, load_recipe
+from pretrain.config import Augmentation
 from pretrain.data.batches import ImageSamples, loader
-from pretrain.data.masks import block_visible, fcmae_visible_count, random_visible
+from pretrain.data.masks import random_visible
 from pretrain.data.order import BatchShare, Order
 from pretrain.data.sources import Images, open_images
-from tools.benchmarks.interleave import beside
+from tools.benchmarks import pipelines
 from tools.benchmarks.made_up import SMALL_PX, write_coco, write_files, write_shards
 
-PARTS = ("files", "shards", "growth", "pipeline", "coco")
+Part = Literal["files", "shards", "growth", "pipeline", "coco"]
+PARTS: tuple[Part, ...] = get_args(Part)
 GOALS = {
     "first_batch_s": 20.0,  # from the start of the process
     "growth_mib": 50.0,  # of a worker's own memory over an epoch
     "ratio": 1.0,  # images per second beside torchvision's
 }
-RECIPES = ("spark_resnet50.py", "fcmae_convnextv2_tiny_800ep.py", "beit_base_in1k.py")
 PHOTO = (500, 375)  # pixels of an average ImageNet photo
-TOKEN_PX = 112  # BEiT's token image
 BATCH, WORKERS = 64, 2
-IMAGES_A_ROUND = 16
 MIB = 2**20
 
 Figures = dict[str, Any]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add sizes; the defaults are ImageNet-1K's and COCO train2017's."""
-    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--images", type=int, default=1_281_167)
-    parser.add_argument("--folders", type=int, default=1000)
-    parser.add_argument("--shards", type=int, default=1000)
-    parser.add_argument("--growth-images", type=int, help="of an epoch; default: --images")
-    parser.add_argument("--coco-images", type=int, default=118_000)
-    parser.add_argument("--coco-instances", type=int, default=860_000)
-    parser.add_argument("--rounds", type=int, default=8, help="of 16 images, each side in turn")
-    parser.add_argument("--folder", type=Path, help="for the temporary folder")
+@dataclass(frozen=True)
+class Arguments:
+    """The sizes; the defaults are ImageNet-1K's and COCO train2017's."""
+
+    parts: tuple[Part, ...] = PARTS
+    """What is measured."""
+    images: int = 1_281_167
+    """Images to pretrain on."""
+    folders: int = 1000
+    """Class folders that they lie in."""
+    shards: int = 1000
+    """Tar shards that they lie in."""
+    growth_images: int | None = None
+    """Images of an epoch of the part growth; default: --images."""
+    coco_images: int = 118_000
+    """Images of the COCO annotations."""
+    coco_instances: int = 860_000
+    """Instances of the COCO annotations."""
+    rounds: int = 8
+    """Rounds of 16 images, each side in turn."""
+    folder: Path | None = None
+    """Where the temporary folder is made."""
 
 
-def run(args: argparse.Namespace) -> Figures:
+def run(args: Arguments) -> Figures:
     """Return the figures of the parts asked for; prints each beside its goal."""
     torch.set_num_threads(1)
     figures: Figures = {"goals": GOALS}
@@ -71,17 +79,17 @@ def run(args: argparse.Namespace) -> Figures:
     return figures
 
 
-def measure_files(root: Path, args: argparse.Namespace) -> Figures:
+def measure_files(root: Path, args: Arguments) -> Figures:
     """Return the figures of a folder of small files."""
     return measure_starts("files", small_files(root, args))
 
 
-def measure_shards(root: Path, args: argparse.Namespace) -> Figures:
+def measure_shards(root: Path, args: Arguments) -> Figures:
     """Return the figures of a folder of tar shards."""
     return measure_starts("shards", write_shards(root, args.images, args.shards))
 
 
-def small_files(root: Path, args: argparse.Namespace) -> Path:
+def small_files(root: Path, args: Arguments) -> Path:
     """Return the folder of `args.images` small files; it is made once."""
     place = root / "small" / "train"
     if not place.is_dir():
@@ -158,7 +166,7 @@ def batches(images: Images, steps: int, workers: int = WORKERS) -> Any:
     return loader(samples, order, BatchShare.of(BATCH, BATCH), steps, 0, workers, False)
 
 
-def measure_growth(root: Path, args: argparse.Namespace) -> Figures:
+def measure_growth(root: Path, args: Arguments) -> Figures:
     """Return how much a data process's own memory grows over an epoch of small files."""
     place, count = small_files(root, args), args.growth_images or args.images
     figures = in_new_process(read_an_epoch, place, count)
@@ -196,77 +204,15 @@ def own_memory() -> float:
     raise ValueError("this system does not tell a process's own memory (RssAnon)")
 
 
-def measure_pipeline(root: Path, args: argparse.Namespace) -> Figures:
+def measure_pipeline(root: Path, args: Arguments) -> Figures:
     """Return images per second of one data process: each recipe's pipeline, and torchvision's."""
     images = open_images(write_files(root / "photos", 64, 1, *PHOTO))
-    figures = {}
-    for file in RECIPES:
-        recipe = load_recipe(file)
-        name = recipe.method.name
-        ours, theirs = our_samples(images, recipe), torchvision_samples(images, recipe)
-        figures[name] = beside(
-            name,
-            {
-                "ours": partial(draw_some, ours.__getitem__),
-                "torchvision": partial(draw_some, theirs),
-            },
-            IMAGES_A_ROUND,
-            args.rounds,
-            1,
-            torch.device("cpu"),
-        )
+    figures = pipelines.beside_torchvision(images, args.rounds)
     print(f"{'':<10} goal: ratio {GOALS['ratio']:g} or above")
     return figures
 
 
-def draw_some(sample: Callable[[tuple[int, int]], object]) -> None:
-    """Make the samples of the first images."""
-    for index in range(IMAGES_A_ROUND):
-        sample((0, index))
-
-
-def sizes_of(recipe: Recipe) -> tuple[int, ...]:
-    """Return pixels of the crops: BEiT's second one is for its tokenizer."""
-    beit = recipe.method.name == "beit"
-    return (recipe.image_size, TOKEN_PX) if beit else (recipe.image_size,)
-
-
-def our_samples(images: Images, recipe: Recipe) -> ImageSamples:
-    """Return the samples of a recipe as its run reads them, masks and all."""
-    mask: Callable[..., np.ndarray] = partial(block_visible, grid=(14, 14))
-    if recipe.method.name != "beit":
-        mask = partial(random_visible, grid=(7, 7), n_visible=fcmae_visible_count(49, 0.6))
-    return ImageSamples(images, recipe.augmentation, sizes_of(recipe), mask, 0)
-
-
-def torchvision_samples(images: Images, recipe: Recipe) -> Callable[[tuple[int, int]], object]:
-    """Return the papers' pipeline from torchvision's own transforms."""
-    from torchvision import transforms
-    from torchvision.datasets.folder import pil_loader
-    from torchvision.transforms import functional
-
-    settings, jitter = recipe.augmentation, recipe.augmentation.color_jitter
-    before = [transforms.ColorJitter(jitter, jitter, jitter)] if jitter else []
-    before.append(transforms.RandomHorizontalFlip(settings.flip))
-    whole = transforms.Compose(before)
-    normalise = transforms.Normalize(settings.pixel_mean, settings.pixel_std)
-    kinds = (transforms.InterpolationMode.BICUBIC, transforms.InterpolationMode.LANCZOS)
-
-    def sample(key: tuple[int, int]) -> object:
-        image = whole(pil_loader(images.name(key[1])))
-        box = transforms.RandomResizedCrop.get_params(
-            image, list(settings.crop_scale), list(settings.crop_ratio)
-        )
-        crops = [
-            functional.to_tensor(functional.resized_crop(image, *box, [size, size], kind))
-            for size, kind in zip(sizes_of(recipe), kinds, strict=False)
-        ]
-        return normalise(crops[0]), crops[1:]
-
-    return sample
-
-
-def measure_coco(root: Path, args: argparse.Namespace) -> Figures:
+def measure_coco(root: Path, args: Arguments) -> Figures:
     """Return seconds and peak memory of reading annotations of COCO's size, in a new process."""
     path = write_coco(root / "instances.json", args.coco_images, args.coco_instances)
     facts = in_new_process(read_annotations, path)
@@ -297,7 +243,7 @@ def read_annotations(path: Path) -> Figures:
     }
 
 
-MEASURE: dict[str, Callable[[Path, argparse.Namespace], Figures]] = {
+MEASURE: dict[Part, Callable[[Path, Arguments], Figures]] = {
     "files": measure_files,
     "shards": measure_shards,
     "growth": measure_growth,

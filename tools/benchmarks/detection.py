@@ -5,13 +5,14 @@ take turns step by step, so that a busy machine slows both. Detectron2 0.6 has R
 has the plain ViT as well, which is timed with random weights.
 """
 
-import argparse
 import copy
 import re
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import tyro
 from torch import nn
 
 from tools.benchmarks.interleave import beside
@@ -20,23 +21,38 @@ CLASSES = 80
 PIXELS = {"pixel_mean": [123.675, 116.28, 103.53], "pixel_std": [58.395, 57.12, 57.375]}
 CONFIGS = {"convnextv2_base": "convnextv2_base_3x", "vit_base": "vit_base_100ep"}
 RESNETS = ("resnet50", "resnet101")
+Arch = tyro.extras.literal_type_from_choices((*RESNETS, *CONFIGS))
+Phase = Literal["training", "inference"]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the size of the batches; the defaults suit a GPU."""
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--height", type=int, default=800)
-    parser.add_argument("--width", type=int, default=1216)
-    parser.add_argument("--steps", type=int, default=20, help="rounds that are timed")
-    parser.add_argument("--warmup", type=int, default=3)
-    parser.add_argument("--amp", action="store_true", help="bfloat16")
-    parser.add_argument("--arch", default="resnet50", choices=(*RESNETS, *CONFIGS))
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--phases", nargs="+", default=["training", "inference"])
+@dataclass(frozen=True)
+class Arguments:
+    """The net and the size of the batches; the defaults suit a GPU."""
+
+    arch: Arch = "resnet50"
+    """The backbone."""
+    batch: int = 2
+    """Images of a batch."""
+    height: int = 800
+    """Pixels of an image's height."""
+    width: int = 1216
+    """Pixels of an image's width."""
+    steps: int = 20
+    """Rounds that are timed."""
+    warmup: int = 3
+    """Rounds before them."""
+    amp: bool = False
+    """Bfloat16."""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Where it runs."""
+    phases: tuple[Phase, ...] = ("training", "inference")
+    """What is timed."""
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
+def run(args: Arguments) -> dict[str, Any]:
     """Return images per second of both, training and inference, and the ratios."""
+    if not args.phases:
+        raise ValueError("--phases names no phase: give training, inference or both")
     from detectron2.utils.events import EventStorage
 
     torch.manual_seed(0)

@@ -4,7 +4,6 @@ A section is a generator of (name of a case, function that returns its figures).
 with tiny nets, the same cases run in seconds and show that they work; their figures mean nothing.
 """
 
-import argparse
 import importlib.util
 import statistics
 from collections.abc import Callable, Iterator
@@ -182,10 +181,10 @@ def detection_steps(arch: str, scale: Scale) -> Cases:
 
 
 def _detection(arch: str, scale: Scale) -> Figures:
-    options = ["--arch", arch, *_common(scale, "batch", 2)]
     height, width = (1024, 1024) if arch.startswith("vit") else (800, 1216)
-    sides = ("--height", scale.pick(height, 64), "--width", scale.pick(width, 64))
-    return _beside(detection, [*options, *map(str, sides)])
+    height, width = scale.pick((height, width), (64, 64))
+    arguments = detection.Arguments(arch, height=height, width=width, **_common(scale))
+    return _beside(detection.run(arguments))
 
 
 def segmentation_steps(arch: str, scale: Scale) -> Cases:
@@ -194,23 +193,27 @@ def segmentation_steps(arch: str, scale: Scale) -> Cases:
 
 
 def _segmentation(arch: str, scale: Scale) -> Figures:
-    options = ["--arch", arch, *_common(scale, "batch", 2), "--crop", scale.pick("512", "64")]
     alone = arch.startswith("convnext") and importlib.util.find_spec("mmpretrain") is None
-    figures = _beside(segmentation, [*options, *(["--alone"] if alone else [])])
+    crop = scale.pick(512, 64)
+    arguments = segmentation.Arguments(arch, crop=crop, alone=alone, **_common(scale))
+    figures = _beside(segmentation.run(arguments))
     return {**figures, "note": "mmpretrain is not installed"} if alone else figures
 
 
-def _common(scale: Scale, name: str, images: int) -> list[str]:
-    steps = ["--steps", scale.pick(str(STEPS), "1"), "--warmup", scale.pick("5", "0")]
-    return ["--device", str(scale.device), "--amp", "--phases", "training", f"--{name}",
-            str(images), *steps]  # fmt: skip
+def _common(scale: Scale) -> dict[str, Any]:
+    """Return the arguments of training steps that both tasks have."""
+    return {
+        "batch": 2,
+        "steps": scale.pick(STEPS, 1),
+        "warmup": scale.pick(5, 0),
+        "amp": True,
+        "device": str(scale.device),
+        "phases": ("training",),
+    }
 
 
-def _beside(module: Any, options: list[str]) -> Figures:
-    """Run a benchmark of two sides, as its command line would; its figures in one row."""
-    parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
-    found = module.run(parser.parse_args(options))
+def _beside(found: Figures) -> Figures:
+    """Return the figures of a benchmark of two sides in one row."""
     training, figures = found["training"], {"images": found["batch"], "loss": found["loss"]}
     for side, speed in training["images_per_second"].items():
         figures[f"{side}: images/s"] = speed

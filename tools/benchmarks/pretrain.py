@@ -5,13 +5,14 @@ the mask, norms over gathered visible positions. Dense is the same network witho
 is forward, backward and AdamW on one fixed batch; the data are not timed.
 """
 
-import argparse
 import statistics
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+import tyro
 from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 
@@ -23,25 +24,38 @@ from pretrain.methods.spark import SparK
 from tools.benchmarks.interleave import interleave, median_ratio
 
 METHODS = {"spark": SparK, "fcmae": FCMAE}
+Method = tyro.extras.literal_type_from_choices(METHODS)
 ARCHS = {"spark": "resnet50", "fcmae": "convnextv2_tiny"}
 VARIANTS = {"ours": "patches", "dense_masked": "dense", "dense": "dense"}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the method, the size of the batches and how they are run."""
-    parser.add_argument("--method", choices=list(METHODS), required=True)
-    parser.add_argument("--arch", help="a timm convnet; default: resnet50 or convnextv2_tiny")
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=5, help="rounds that are timed")
-    parser.add_argument("--warmup", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--amp", action="store_true", help="bfloat16 autocast")
-    parser.add_argument("--compile", action="store_true", help="torch.compile every variant")
+@dataclass(frozen=True)
+class Arguments:
+    """The method, the size of the batches and how they are run."""
+
+    method: Method
+    """What is pretrained with."""
+    arch: str | None = None
+    """A timm convnet; default: resnet50 or convnextv2_tiny."""
+    image_size: int = 224
+    """Pixels per side."""
+    batch: int = 8
+    """Images of a batch."""
+    threads: int = 1
+    """Threads of the CPU."""
+    steps: int = 5
+    """Rounds that are timed."""
+    warmup: int = 1
+    """Rounds before them."""
+    device: str = "cpu"
+    """Where it runs."""
+    amp: bool = False
+    """Bfloat16 autocast."""
+    compile: bool = False
+    """Run every variant with torch.compile."""
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
+def run(args: Arguments) -> dict[str, Any]:
     """Print and return images per second, ratios, memory and FLOPs."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
@@ -117,7 +131,7 @@ def masks(model: Any, batch: int) -> Tensor:
 
 
 def _loss(
-    model: Any, name: str, images: Tensor, visible: Tensor, args: argparse.Namespace
+    model: Any, name: str, images: Tensor, visible: Tensor, args: Arguments
 ) -> Callable[[], Tensor]:
     forward = (lambda x, v: _plain_loss(model, x, v)) if name == "dense" else model
     forward = torch.compile(forward) if args.compile else forward
@@ -142,7 +156,7 @@ def _plain_loss(model: Any, images: Tensor, visible: Tensor) -> Tensor:
 
 
 def _encoder(
-    model: Any, name: str, images: Tensor, visible: Tensor, args: argparse.Namespace
+    model: Any, name: str, images: Tensor, visible: Tensor, args: Arguments
 ) -> Callable[[], Tensor]:
     maps = model.masked.maps[-1:] if isinstance(model, FCMAE) else model.masked.maps
 

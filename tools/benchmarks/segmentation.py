@@ -5,13 +5,14 @@ that a busy machine slows both. Their BEiT and ResNet are MMSegmentation's own, 
 mmpretrain's, which this project does not depend on: pip install onedl-mmpretrain model-index
 """
 
-import argparse
 import copy
 import re
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import tyro
 from torch import nn
 
 from tools.benchmarks.interleave import beside
@@ -24,26 +25,41 @@ CONFIGS = {
     "convnextv2": "configs/segmentation/convnextv2_tiny_upernet_512.py",
     "resnet": "configs/segmentation/resnet50_upernet_512.py",
 }
+Arch = tyro.extras.literal_type_from_choices(CONFIGS)
+Phase = Literal["training", "inference"]
 OUTPUT_NORMS = tuple((rf"^norm{i}\.", f"res{i + 2}.") for i in range(4))  # of their ConvNeXt
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the size of the batches; the defaults suit a GPU."""
-    parser.add_argument("--arch", default="beit", choices=CONFIGS)
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--crop", type=int, default=512, help="pixels per side")
-    parser.add_argument("--steps", type=int, default=20, help="rounds that are timed")
-    parser.add_argument("--warmup", type=int, default=3)
-    parser.add_argument("--amp", action="store_true", help="bfloat16")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--alone", action="store_true", help="ours only")
-    parser.add_argument("--phases", nargs="+", default=["training", "inference"])
+@dataclass(frozen=True)
+class Arguments:
+    """The net and the size of the batches; the defaults suit a GPU."""
+
+    arch: Arch = "beit"
+    """The backbone."""
+    batch: int = 2
+    """Crops of a batch."""
+    crop: int = 512
+    """Pixels per side."""
+    steps: int = 20
+    """Rounds that are timed."""
+    warmup: int = 3
+    """Rounds before them."""
+    amp: bool = False
+    """Bfloat16."""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Where it runs."""
+    alone: bool = False
+    """Ours only."""
+    phases: tuple[Phase, ...] = ("training", "inference")
+    """What is timed."""
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
+def run(args: Arguments) -> dict[str, Any]:
     """Return images per second of both, training and inference, their ratios and difference."""
     from transfer.segmentation.estimate import random_batch
 
+    if not args.phases:
+        raise ValueError("--phases names no phase: give training, inference or both")
     torch.manual_seed(0)
     device = torch.device(args.device)
     result: dict[str, Any] = {
@@ -123,9 +139,13 @@ def their_backbone(arch: str, drop_path: float, crop: int) -> nn.Module:
 
     if arch == "beit":
         return BEiT(
-            img_size=(crop, crop), out_indices=(3, 5, 7, 11), qv_bias=True, init_values=0.1,
-            drop_path_rate=drop_path, norm_cfg={"type": "LN", "eps": 1e-6},
-        )  # fmt: skip
+            img_size=(crop, crop),
+            out_indices=(3, 5, 7, 11),
+            qv_bias=True,
+            init_values=0.1,
+            drop_path_rate=drop_path,
+            norm_cfg={"type": "LN", "eps": 1e-6},
+        )
     if arch == "resnet":
         return ResNet(50, strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1))
     try:

@@ -11,6 +11,7 @@ from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZER
 from torch import Tensor, nn
 
 from pretrain.run.stop import NotFiniteError
+from pretrain.run.update import fuse_on_gpu
 from transfer.features.layer_decay import layer_decay_factors, rule_for
 
 
@@ -114,6 +115,7 @@ class LayerDecayConstructor:
             inner, optimizer["lr"], optimizer.get("weight_decay", 0.0), **self.decay_cfg
         )
         cfg["optimizer"] = OPTIMIZERS.build({**optimizer, "params": groups})
+        fuse_on_gpu(cfg["optimizer"])
         return OPTIM_WRAPPERS.build(cfg)
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -21,7 +21,8 @@ from transfer.weights.convert import Weights
 from transfer.weights.load import SHARED_TABLE, TABLE
 from transfer.weights.sources.base import FINAL_NORM
 
-TARGETS = ("encoder", "timm", "detectron2", "mmseg")
+Target = Literal["encoder", "timm", "detectron2", "mmseg"]
+TARGETS: tuple[Target, ...] = get_args(Target)
 Names = Sequence[tuple[str, str]]
 
 D2_RESNET: Names = (
@@ -92,8 +93,12 @@ def write_export(exported: Export, weights: Weights, target: str, out: Path) -> 
 
 def require_suffix(target: str, out: Path) -> None:
     """Raise WeightsError if the target's loader would read the file name as another format."""
-    wanted = {"encoder": (".safetensors",), "timm": (".safetensors", ".pth", ".pt"),
-              "detectron2": (".pkl",), "mmseg": (".pth",)}[target]  # fmt: skip
+    wanted = {
+        "encoder": (".safetensors",),
+        "timm": (".safetensors", ".pth", ".pt"),
+        "detectron2": (".pkl",),
+        "mmseg": (".pth",),
+    }[target]
     if out.suffix not in wanted:
         raise WeightsError(f"--out {out}: a file for {target} ends in {' or '.join(wanted)}")
 

@@ -9,7 +9,7 @@ import io
 import logging
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pycocotools.mask as mask_api
@@ -26,7 +26,8 @@ from transfer.datasets.lvis import (
 logger = logging.getLogger(__name__)
 
 
-ENGINES = ("faster-coco-eval", "pycocotools")
+Engine = Literal["faster-coco-eval", "pycocotools"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 
 TASKS = {"bbox": "box", "segm": "mask"}
@@ -164,12 +165,13 @@ def _results(truth: Any, numbers: IdNumbers, detections: list[dict[str, Any]], t
         areas = [width * height for _, _, width, height in shapes]
     key = "segmentation" if task == "segm" else "bbox"
     results = type(truth)()
-    results.dataset = {**truth.dataset, "annotations": [
+    found = [
         {"id": number, **place, "score": d["score"], "area": area, "iscrowd": 0, key: shape}
         for number, (d, place, area, shape) in enumerate(
             zip(detections, places, areas, shapes, strict=True), 1
         )
-    ]}  # fmt: skip
+    ]
+    results.dataset = {**truth.dataset, "annotations": found}
     results.createIndex()
     return results
 
