@@ -1,9 +1,13 @@
 """The command line of suites, on steps that take no time, and every shipped suite's dry run."""
 
+import re
 import runpy
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tyro
 
 from pretrain.run.stop import DONE, FAILED, REFUSED, exit_status
 from tests.transfer.results.test_table import record
@@ -158,3 +162,61 @@ def test_every_suite_says_what_it_would_run(name, tmp_path, monkeypatch, capsys)
     assert any("is not there: get it from https://" in line for line in lines)
     assert "has no key" not in said
     assert (name in ARGUMENTS) == ("the published table beside it" not in said)
+
+
+PAGE = ROOT / "docs" / "suites.md"
+
+
+def commands_of_page() -> list[list[str]]:
+    """Return the command lines of docs/suites.md in words, without what begins with "python"."""
+    blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.S)
+    lines = (line.partition("  #")[0].strip() for line in "".join(blocks).splitlines())
+    return [shlex.split(line)[1:] for line in lines if line]
+
+
+def suite_of_page() -> str:
+    (text,) = re.findall(r"```python\n# configs/suites/mine.py\n(.*?)```", PAGE.read_text(), re.S)
+    return text
+
+
+def test_commands_of_the_page_on_suites_run(tmp_path, monkeypatch, capsys):
+    """On steps that take no time, but for those that only say something: they read the suites."""
+    mine = tmp_path / "mine.py"
+    mine.write_text(suite_of_page())
+    main = runpy.run_path(str(ROOT / "tools" / "run_suite.py"))
+    scope = main["main"].__globals__
+    real = scope["plan"]
+
+    def quick_plan(suite, out, gpus=None):
+        """The suite's own steps, each of which only writes its file."""
+        return [replace(quick_twin(step), gpus=1) for step in real(suite, out, gpus)]
+
+    monkeypatch.setitem(scope, "plan", quick_plan)
+    monkeypatch.setitem(scope, "finish", lambda *_: None)
+    monkeypatch.setitem(scope, "SlurmLauncher", lambda board, names, _: scope["Launcher"](
+        board, scope["LocalExecutor"](), names))  # fmt: skip
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.chdir(tmp_path)
+    seen = 0
+    for tool, suite, *words in commands_of_page():
+        assert tool == "tools/run_suite.py"
+        suite = mine if suite.endswith("mine.py") else ROOT / suite
+        arguments = tyro.cli(main["Arguments"], args=[str(suite), *words])
+        assert main["main"](arguments) == DONE, [words, capsys.readouterr()]
+        seen += 1
+    assert seen == 8
+    capsys.readouterr()
+
+
+def quick_twin(step):
+    """Return a step in another's place that writes the file it ends in."""
+    twin = quick_step(step.folder.parent, step.folder.name)
+    product = step.product.with_name(step.product.name.replace("*", "x"))
+    code = twin.command[1].replace(str(twin.product), str(product))
+    if product.suffix == ".safetensors":
+        code = (
+            "import pathlib, numpy; from safetensors.numpy import save_file\n"
+            f"p = {str(product)!r}; pathlib.Path(p).parent.mkdir(parents=True, exist_ok=True)\n"
+            "save_file({'x': numpy.zeros(1)}, p)"
+        )
+    return replace(step, command=("-c", code), problems=(), env={})

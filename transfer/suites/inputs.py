@@ -5,9 +5,9 @@ What imports torch is imported where it is used: jobs that only run steps start 
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pretrain.files.find import THREADS, find_files
 from pretrain.files.image import IMAGE_SUFFIXES
 from transfer.suites.suite import Released
 
+FILES_AT_ONCE = 1000  # looked at by a thread
 MISSING = "missing"  # in a fingerprint: could not be looked at
 
 
@@ -58,13 +59,17 @@ def files_digest(path: Path) -> str:
     names = sorted(name for group in found.values() for name in group)
     if not names:
         raise FileNotFoundError(f"no image below {path}")
-    root = os.fsencode(path)
+    root, digest = os.fsencode(path), hashlib.sha256()
+    parts = [names[i : i + FILES_AT_ONCE] for i in range(0, len(names), FILES_AT_ONCE)]
     with ThreadPoolExecutor(THREADS) as pool:
-        sizes = pool.map(lambda name: os.stat(root + b"/" + name).st_size, names)  # noqa: PTH116
-        digest = hashlib.sha256()
-        for name, size in zip(names, sizes, strict=True):
-            digest.update(b"%b %d\0" % (name, size))
+        for lines in pool.map(partial(_names_and_sizes, root), parts):
+            digest.update(lines)
     return f"{len(names)} files, {digest.hexdigest()[:16]}"
+
+
+def _names_and_sizes(root: bytes, names: Sequence[bytes]) -> bytes:
+    sizes = (os.stat(root + b"/" + name).st_size for name in names)  # noqa: PTH116 - bytes
+    return b"".join(b"%b %d\0" % line for line in zip(names, sizes, strict=True))
 
 
 @lru_cache(maxsize=16)

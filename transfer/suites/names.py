@@ -9,14 +9,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from transfer.suites.suite import Cell, Control, Pretrain, Released, Weights
+from transfer.suites.suite import Cell, Control, Pretrain, Released, Stage, Weights
 
 MOST = 60  # characters of options; longer ones are cut and told apart by a digest
 
 
-def pretrain_name(pretrain: Pretrain) -> str:
-    """Return the name of a pretraining's step."""
-    return f"pretrain/{_pretrain_label(pretrain)}"
+def stage_name(stage: Stage) -> str:
+    """Return the name of the step that makes an encoder file."""
+    return f"pretrain/{_pretrain_label(stage)}"
 
 
 def cell_name(kind: str, cell: Cell, seed: int) -> str:

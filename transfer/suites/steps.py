@@ -22,9 +22,9 @@ from transfer.suites.inputs import (
     looked_at,
     weights_file,
 )
-from transfer.suites.names import cell_name, pretrain_name
+from transfer.suites.names import cell_name, stage_name
 from transfer.suites.settings import DATA_ROOT, pretrain_settings, task_settings
-from transfer.suites.suite import ROOT, Cell, Control, Pretrain, Released, Suite, Weights
+from transfer.suites.suite import ROOT, Cell, Control, Pretrain, Released, Stage, Suite, Weights
 from transfer.tasks import Task, task_of_config
 
 SHAPES = "shapes"
@@ -74,7 +74,7 @@ class Planner:
     def __init__(self, suite: Suite, out: Path, gpus: int | None) -> None:
         self.suite, self.out, self.gpus = suite, out, gpus
         self.found: dict[str, Step] = {}
-        self.made_from: dict[str, Pretrain] = {}
+        self.stages: dict[str, Stage] = {}
         self.data = out / "data" if suite.shapes is not None else None
         self.env = {DATA_ROOT: str(self.data)} if self.data else {}
         self.first = (SHAPES,) if self.data else ()
@@ -102,16 +102,16 @@ class Planner:
         settings = {"arguments": _without_workers(words)}
         return Step(SHAPES, command, data / "shapes.json", settings=settings, gpus=0)
 
-    def _pretraining(self, pretrain: Pretrain) -> Step:
-        """Return the step of a pretraining, added where it is met first."""
-        name = pretrain_name(pretrain)
-        if self.made_from.setdefault(name, pretrain) != pretrain:
-            raise ValueError(f"two pretrainings of the suite are called {name}: give one a name=")
+    def _stage(self, stage: Stage) -> Step:
+        """Return the step that makes an encoder file, added where it is met first."""
+        name = stage_name(stage)
+        if self.stages.setdefault(name, stage) != stage:
+            raise ValueError(f"two stages of the suite are called {name}: give one a name=")
         if name not in self.found:
-            self._add(self._new_pretraining(name, pretrain))
+            self._add(self._pretraining(name, stage))
         return self.found[name]
 
-    def _new_pretraining(self, name: str, pretrain: Pretrain) -> Step:
+    def _pretraining(self, name: str, pretrain: Pretrain) -> Step:
         config, folder = find_config(pretrain.config), self.out / name
         seed = () if pretrain.seed is None else ("--seed", str(pretrain.seed))
         words = (*pretrain.options, *seed)
@@ -201,8 +201,8 @@ class Planner:
         if isinstance(weights, Control):
             word, known, needs, problems = self._weights(weights.of)
             return f"control:{weights.kind}:{word}", {weights.kind: known}, needs, problems
-        if isinstance(weights, Pretrain):
-            step = self._pretraining(weights)
+        if isinstance(weights, Stage):
+            step = self._stage(weights)
             return str(step.product), "made by a step", (step.name,), []
         return self._file(weights)
 

@@ -43,7 +43,8 @@ class Control:
     kind: Literal["shuffled"] = "shuffled"
 
 
-Weights = Pretrain | Released | Control | Path | None
+Stage = Pretrain  # what a command makes; it ends in an encoder file
+Weights = Stage | Released | Control | Path | None
 
 
 @dataclass(frozen=True)

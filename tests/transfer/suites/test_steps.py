@@ -87,7 +87,7 @@ def test_a_cell_named_twice_is_refused(tmp_path):
     pair = (Cell(SEGMENTATION, FCMAE), Cell(SEGMENTATION, FCMAE, name="again"))
     assert len(names(*pair, out=tmp_path)) == 4
     other = replace(FCMAE, options=("--steps", "3"), name="shapes_fcmae_convnextv2")
-    with pytest.raises(ValueError, match="two pretrainings of the suite are called"):
+    with pytest.raises(ValueError, match="two stages of the suite are called"):
         names(Cell(SEGMENTATION, FCMAE), Cell(DETECTION, other), out=tmp_path)
 
 
