@@ -67,6 +67,8 @@ class Arguments:
     """Print steps, hours, commands, published rows and all that is missing; run nothing."""
     price: float | None = None
     """Of a device for an hour, for --dry-run."""
+    tflops: float | None = None
+    """TFLOP/s that a device keeps up in training: --dry-run estimates from it what no run tells."""
     records: tuple[Path, ...] = ()
     """Folders of other suites, whose finished runs tell --dry-run how long steps take."""
 
@@ -106,7 +108,8 @@ def dry_run(board: Board, names: list[str], suite: Suite, arguments: Arguments) 
     """Print what would run, and what is missing; return REFUSED if something is."""
     steps = [board.steps[n] for n in names if board.state(n).kind != "done"]
     places = [place for place in (board.out, *arguments.records) if place.is_dir()]
-    found = costs(steps, places, device_name(bool(gpus_of(arguments))))
+    device = device_name(bool(gpus_of(arguments)))
+    found = costs(steps, places, device, arguments.tflops)
     print(*planned(board, names, found), sep="\n")
     print(f"\n{len(steps)} of {len(names)} steps to run; {in_words(steps, found, arguments.price)}")
     rows = published_rows(board, suite.published)

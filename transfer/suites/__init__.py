@@ -11,6 +11,7 @@ launcher.py   run what is missing, each step once, beside other launchers
 local.py      processes of this machine, with GPUs from a pool
 slurm.py      jobs of a Slurm cluster
 cost.py       hours and money, from runs with the same settings
+flops.py      hours from multiply-adds, at a speed that the user names
 published.py  every row of the published table, run or not
 table.py      the suite's table
 view.py       what a launcher shows

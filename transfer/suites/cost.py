@@ -1,6 +1,7 @@
 """What a suite's steps will take, from runs of the same settings on the same device.
 
-No number is made up: a step of which no such run is found is "unknown".
+A step of which no such run is found is "unknown", or estimated from its multiply-adds at the speed
+that the user names.
 """
 
 import json
@@ -11,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from pretrain.run.folder import ENCODER, RECORD, is_whole
+from transfer.suites import flops
 from transfer.suites.marks import SUFFIX, digest_of, read_mark_file
 from transfer.suites.steps import Step
 
@@ -23,7 +25,7 @@ class Cost:
     """Wall-clock hours of a step on its GPUs, and how many runs say so."""
 
     hours: float
-    runs: int
+    runs: int  # 0: estimated
     gpus: int
 
     @property
@@ -32,8 +34,13 @@ class Cost:
         return self.hours * max(1, self.gpus)
 
 
-def costs(steps: Sequence[Step], places: Iterable[Path], device: str) -> dict[str, Cost]:
-    """Return what steps will take by name, as far as finished runs below `places` tell."""
+def costs(
+    steps: Sequence[Step], places: Iterable[Path], device: str, tflops: float | None = None
+) -> dict[str, Cost]:
+    """Return what steps will take by name, as far as finished runs below `places` tell.
+
+    With `tflops` (TFLOP/s that each device keeps up) the other cells' training is estimated.
+    """
     known: dict[Key, list[float]] = {}
     for path in sorted({file for place in places for file in place.rglob(f"*{SUFFIX}")}):
         mark = read_mark_file(path)
@@ -45,6 +52,8 @@ def costs(steps: Sequence[Step], places: Iterable[Path], device: str) -> dict[st
         hours = known.get(_key(settings, device, step.gpus))
         if hours:
             found[step.name] = Cost(fmean(hours), len(hours), step.gpus)
+        elif tflops is not None and (estimated := flops.hours(step, tflops)) is not None:
+            found[step.name] = Cost(estimated, 0, step.gpus)
     return found
 
 
@@ -70,11 +79,16 @@ def in_words(steps: Sequence[Step], found: Mapping[str, Cost], price: float | No
             f"hours unknown: no finished run with these settings on this device ({unknown} steps)"
         )
     gpu_hours = sum(cost.gpu_hours for cost in mine)
+    estimated = sum(cost.runs == 0 for cost in mine)
+    how = f"{estimated} of {len(mine)} steps estimated" if estimated else "as such runs took"
     money = "" if price is None else f", {gpu_hours * price:.2f} at {price:g} an hour"
     left = f"; {unknown} steps unknown" if unknown else ""
-    return f"{gpu_hours:.2f} device hours{money}, as runs with the same settings took{left}"
+    return f"{gpu_hours:.2f} device hours{money}, {how}{left}"
 
 
 def hours_in_words(cost: Cost | None) -> str:
     """Return a step's hours, or that they are not known."""
-    return "unknown" if cost is None else f"{cost.hours:.3g} h ({cost.runs} runs)"
+    if cost is None:
+        return "unknown"
+    source = f"{cost.runs} runs" if cost.runs else "estimated"
+    return f"{cost.hours:.3g} h ({source})"

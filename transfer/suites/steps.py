@@ -142,7 +142,7 @@ class Planner:
         kind = task_of_config(config)
         name = cell_name(kind.name, cell, seed)
         folder = self.out / name
-        options = (*cell.options, *_network(cell))
+        options = options_of(cell)
         settings, problems = self._task(kind, config, options)
         weights, known, needs, missing = self._weights(cell.weights)
         settings |= {"weights": known, "seed": seed}
@@ -163,7 +163,7 @@ class Planner:
         """Return the step that evaluates a trained cell again, with other settings."""
         from transfer.results.record import EVALUATIONS
 
-        options = (*cell.options, *_network(cell), *cell.also_test)
+        options = (*options_of(cell), *cell.also_test)
         task = find_config(cell.task)
         settings, problems = self._task(task_of_config(task), task, options)
         return Step(
@@ -212,6 +212,11 @@ class Planner:
             return str(file), content_digest(file), (), []
         except FileNotFoundError as error:
             return str(getattr(weights, "name", weights)), MISSING, (), [str(error)]
+
+
+def options_of(cell: Cell) -> tuple[str, ...]:
+    """Return the options of a cell, its architecture among them where the config does not say."""
+    return (*cell.options, *_network(cell))
 
 
 def _network(cell: Cell) -> tuple[str, ...]:
