@@ -108,6 +108,17 @@ class Board:
             return None
         return held
 
+    def is_written(self, name: str) -> bool:
+        """Return whether a run writes in the step's folder: by hand, or of a killed launcher."""
+        folder = self.steps[name].folder
+        if not folder.is_dir():
+            return False
+        try:
+            with locked(folder):
+                return False
+        except ValueError:
+            return True
+
     def forget(self, names: Collection[str], *, aside: bool) -> None:
         """Let steps run again: with `aside` from the start, else from where they failed.
 

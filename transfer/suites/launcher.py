@@ -170,8 +170,10 @@ class Launcher:
         if time.monotonic() < self.elsewhere.get(name, 0):
             return
         lease = self.board.try_lease(name)
-        if lease is None:
+        if lease is None or self.board.is_written(name):
             self.elsewhere[name] = time.monotonic() + ASK_AGAIN_S
+            if lease is not None:
+                lease.close()
             return
         self.elsewhere.pop(name, None)
         if self._look(name) in ("done", "failed"):  # another launcher was faster

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from transfer.suites.steps import Step
@@ -73,7 +74,8 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_in_child,
+                # torchrun stops its own processes when it is asked to, and not when it is killed
+                preexec_fn=partial(_in_child, signal.SIGTERM if len(gpus) > 1 else signal.SIGKILL),
             )
 
     def poll(self) -> int | None:
@@ -121,11 +123,11 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
 
 
-def _in_child() -> None:
+def _in_child(at_death: signal.Signals) -> None:
     """End the step when its launcher is killed: the next one must not meet it.
 
     Slurm may send a job's warning to every process of it; it is the launcher's to act on.
     """
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _LIBC.prctl(_PR_SET_PDEATHSIG, at_death)

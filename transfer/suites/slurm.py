@@ -68,6 +68,7 @@ class SlurmLauncher:
         self.jobs: dict[str, str] = {}  # name -> number
         self.queue: dict[str, str] = {}  # number -> state
         self.began: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
         self.watched: set[str] = set()  # had a job in the queue in this call
         self.done: set[str] = set()
         self.failed: dict[str, int | None] = {}
@@ -142,7 +143,9 @@ class SlurmLauncher:
 
     def elapsed_s(self, name: str) -> float | None:
         """Return the seconds since the step was first seen running, None if it was not."""
-        return time.monotonic() - self.began[name] if name in self.began else None
+        if name in self.seconds or name not in self.began:
+            return self.seconds.get(name)
+        return time.monotonic() - self.began[name]
 
     def _look(self) -> None:
         """Take over how the queue and the steps on disk stand.
@@ -158,6 +161,8 @@ class SlurmLauncher:
             in_queue = self.queue.get(self.jobs.get(name, ""))
             kind = self.board.state(name).kind
             if kind == "done":
+                if name in self.began:
+                    self.seconds[name] = time.monotonic() - self.began[name]
                 self.done.add(name)
             elif in_queue is not None:
                 self.watched.add(name)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pretrain.run.lock import locked
 from transfer.suites import launcher as launchers
 from transfer.suites.board import Board
 from transfer.suites.launcher import Launcher
@@ -197,9 +198,13 @@ def test_a_step_of_more_gpus_than_there_are_is_refused(step):
         LocalExecutor(gpus=("0", "1")).require_fit([step("a", gpus=8)])
 
 
-def test_steps_die_with_a_killed_launcher(tmp_path):
-    child = tmp_path / "child"
-    code = f"import os, pathlib, time; pathlib.Path({str(child)!r}).write_text(str(os.getpid()))"
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_steps_die_with_a_killed_launcher(tmp_path, gpus):
+    (tmp_path / "tool.py").write_text(
+        "import os, pathlib, sys, time\n"
+        "place = pathlib.Path(sys.argv[1], 'child' + os.environ.get('RANK', '0'))\n"
+        "place.write_text(str(os.getpid())); time.sleep(200)\n"
+    )
     script = f"""
 from pathlib import Path
 from transfer.suites.board import Board
@@ -207,17 +212,37 @@ from transfer.suites.launcher import Launcher
 from transfer.suites.local import LocalExecutor
 from transfer.suites.steps import Step
 out = Path({str(tmp_path)!r})
-step = Step("a", ("-c", {code + "; time.sleep(200)"!r}), out / "a" / "result.json")
-Launcher(Board([step], out), LocalExecutor(), {{"a"}}).run()
+step = Step("a", (str(out / "tool.py"), str(out)), out / "a" / "result.json", gpus={gpus})
+Launcher(Board([step], out), LocalExecutor(gpus=("0", "1")), {{"a"}}).run()
 """
     process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
-    while not (child.exists() and child.read_text()):
+    children = [tmp_path / f"child{rank}" for rank in range(gpus)]
+    while not all(child.exists() and child.read_text() for child in children):
         assert process.poll() is None
         time.sleep(0.05)
     process.kill()
     process.wait()
-    stat = Path(f"/proc/{child.read_text()}/stat")
-    deadline = time.monotonic() + 20
-    while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
+    deadline = time.monotonic() + 60
+    while any(is_alive(int(child.read_text())) for child in children):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_folder_in_which_a_run_writes_is_waited_for(tmp_path, step, monkeypatch):
+    monkeypatch.setattr(launchers, "ASK_AGAIN_S", 0.0)
+    launcher = Launcher(Board([step("a")], tmp_path), LocalExecutor(), {"a"})
+    with locked(tmp_path / "a"):
+        (tmp_path / "a" / "state.pt").touch()
+        launcher.poll()
+        assert launcher.state("a") == "elsewhere"
+        assert not list((tmp_path / ".leases").glob("*"))
+    launcher.run()
+    assert launcher.done == {"a"}
