@@ -1,13 +1,14 @@
 """Kill a suite at random moments, again and again, then start it twice at once.
 
-    python tests/kill_suite.py --out DIR [--kills 10] [--seed 0]
+    python tests/kill_suite.py --out DIR [--kills 10] [--seed 0] [--suite FILE]
 
 The suite is real launchers on steps that take a second or two: a dataset, three pretrainings, and
 nine cells that save as they go and resume. Each kill is a SIGKILL of the launcher alone, at a
 random moment; its steps must die with it. At last two launchers run side by side to the end. What
 the steps noted must show that each ended once, that no two processes ever worked on one step at a
-time, and that killed steps went on where they had saved. Exit 1 otherwise. Run quickly by
-tests/transfer/suites/test_kills.py.
+time, and that killed steps went on where they had saved. With --suite it is a real suite through
+tools/run_suite.py, and no file that a step ended in may ever change. Exit 1 otherwise.
+tests/transfer/suites/test_kills.py runs it quickly.
 """
 
 import argparse
@@ -83,6 +84,9 @@ def steps_of(out: Path, parts: int, part_s: float) -> list[Step]:
 def start(arguments: argparse.Namespace) -> subprocess.Popen[bytes]:
     words = ("--out", arguments.out, "--parts", arguments.parts, "--part-s", arguments.part_s)
     command = [sys.executable, __file__, "launch", *map(str, words)]
+    if arguments.suite:
+        tool = (ROOT / "tools" / "run_suite.py", arguments.suite, "--jobs", 2, "--gpus", "")
+        command = [sys.executable, *map(str, tool), "--out", str(arguments.out / "suite")]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
 
@@ -101,13 +105,22 @@ def notes(out: Path) -> list[tuple[str, str, int]]:
     )
 
 
+def signs_of_work(arguments: argparse.Namespace) -> object:
+    """What changes when a launcher has started a step."""
+    marks = (arguments.out / "suite").rglob("*.step.json")
+    return len(notes(arguments.out)), {path: path.stat().st_mtime_ns for path in marks}
+
+
 def kill_once(arguments: argparse.Namespace, draw: random.Random) -> bool:
     """Kill a launcher with SIGKILL at a random moment; False if it had ended by itself."""
-    before = len(notes(arguments.out))
+    before = signs_of_work(arguments)
     process = start(arguments)
-    while process.poll() is None and len(notes(arguments.out)) == before:
-        time.sleep(0.01)  # it has started steps
-    time.sleep(draw.uniform(0, 0.75 * arguments.parts * arguments.part_s))
+    while process.poll() is None and signs_of_work(arguments) == before:
+        time.sleep(0.01)
+    most = 20.0 if arguments.suite else 0.75 * arguments.parts * arguments.part_s
+    until = time.monotonic() + draw.uniform(0, most)
+    while process.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
     if process.poll() is not None:
         return False
     process.send_signal(signal.SIGKILL)
@@ -129,6 +142,27 @@ def faults(arguments: argparse.Namespace) -> list[str]:
     return found
 
 
+def ends(arguments: argparse.Namespace) -> dict[Path, tuple[int, int]]:
+    """The files that steps of a real suite have ended in, and which writing of each it is."""
+    names = ("result.json", "encoder.safetensors", "shapes.json")
+    found = (path for name in names for path in (arguments.out / "suite").rglob(name))
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
+
+
+def kill_often(arguments: argparse.Namespace) -> tuple[int, list[str]]:
+    """Kill launchers, then let two finish; return the number of kills and what must not be."""
+    draw, kills, wrong = random.Random(arguments.seed), 0, []
+    seen: dict[Path, tuple[int, int]] = {}
+    for _ in range(arguments.kills):
+        kills += kill_once(arguments, draw)
+        wrong += [f"{path} changed" for path in seen if ends(arguments).get(path) != seen[path]]
+        seen = ends(arguments)
+    both = [start(arguments), start(arguments)]
+    statuses = [process.wait() for process in both]
+    wrong += [f"{path} changed" for path in seen if ends(arguments).get(path) != seen[path]]
+    return kills, wrong + [f"a launcher ended with {status}" for status in statuses if status]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -137,25 +171,23 @@ def main() -> int:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--suite", type=Path, help="a real one")
     parser.add_argument("--parts", type=int, default=PARTS)
     parser.add_argument("--part-s", type=float, default=PART_S)
     arguments = parser.parse_args()
     if arguments.what == "launch":
         return launch(arguments)
     arguments.out.mkdir(parents=True)
-    began, draw = time.monotonic(), random.Random(arguments.seed)
-    kills = sum(kill_once(arguments, draw) for _ in range(arguments.kills))
-    both = [start(arguments), start(arguments)]
-    statuses = [process.wait() for process in both]
-    resumed = sum(
-        what.startswith("from ") and what != "from 0" for _, what, _ in notes(arguments.out)
-    )
-    wrong = faults(arguments) + [f"a launcher ended with {s}" for s in statuses if s]
+    began = time.monotonic()
+    kills, wrong = kill_often(arguments)
+    wrong += [] if arguments.suite else faults(arguments)
+    said = [what for _, what, _ in notes(arguments.out) if what.startswith("from ")]
     print(*wrong, sep="\n" if wrong else "")
-    steps = len(steps_of(arguments.out, 0, 0))
+    steps = len(ends(arguments)) if arguments.suite else len(steps_of(arguments.out, 0, 0))
+    resumed = "" if arguments.suite else f"{sum(what != 'from 0' for what in said)} resumed; "
     print(
         f"{kills} launchers killed, then two at once: {steps} steps, each ended once: "
-        f"{'no' if wrong else 'yes'}; {resumed} resumed; {time.monotonic() - began:.0f} s"
+        f"{'no' if wrong else 'yes'}; {resumed}{time.monotonic() - began:.0f} s"
     )
     return 1 if wrong else 0
 

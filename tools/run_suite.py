@@ -75,8 +75,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> int:
     """Do what the command line says; return the exit status."""
-    if arguments.jobs is not None and arguments.jobs < 1:
-        raise ValueError(f"--jobs must be at least 1, got {arguments.jobs}")
+    check(arguments)
     suite, out = load_suite(arguments.suite, arguments.set), arguments.out.resolve()
     board = Board(plan(suite, out, arguments.gpus_per_run), out)
     names = chosen(board, arguments.only)
@@ -88,8 +87,21 @@ def main(arguments: Arguments) -> int:
         return dry_run(board, names, suite, arguments)
     problems = problems_of(board, names)
     if problems:
-        raise ValueError("; ".join(problems))
+        raise ValueError("\nerror: ".join(problems))
     return run_all(board, names, suite, arguments)
+
+
+def check(arguments: Arguments) -> None:
+    """Raise ValueError for an option that has no meaning."""
+    if arguments.out == Path():
+        raise ValueError("--out is empty: give a folder of the suite's own (is a variable unset?)")
+    for name in ("jobs", "gpus_per_run", "price", "tflops"):
+        value = getattr(arguments, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"--{name.replace('_', '-')} must be above 0, got {value}")
+    for place in arguments.records:
+        if not place.is_dir():
+            raise ValueError(f"--records {place}: there is no such folder")
 
 
 def chosen(board: Board, patterns: tuple[str, ...]) -> list[str]:
@@ -107,7 +119,7 @@ def problems_of(board: Board, names: list[str]) -> list[str]:
 def dry_run(board: Board, names: list[str], suite: Suite, arguments: Arguments) -> int:
     """Print what would run, and what is missing; return REFUSED if something is."""
     steps = [board.steps[n] for n in names if board.state(n).kind != "done"]
-    places = [place for place in (board.out, *arguments.records) if place.is_dir()]
+    places = [*([board.out] if board.out.is_dir() else []), *arguments.records]
     device = device_name(bool(gpus_of(arguments)))
     found = costs(steps, places, device, arguments.tflops)
     print(*planned(board, names, found), sep="\n")

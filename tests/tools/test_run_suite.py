@@ -137,6 +137,29 @@ def test_dry_run_tells_hours_from_finished_runs_and_their_price(tool, capsys):
     assert "1 steps unknown" in said
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"jobs": 0}, "--jobs must be above 0, got 0"),
+        ({"gpus_per_run": -1}, "--gpus-per-run must be above 0, got -1"),
+        ({"price": float("nan")}, "--price must be above 0, got nan"),
+        ({"tflops": 0.0}, "--tflops must be above 0, got 0.0"),
+        ({"records": (Path("nowhere"),)}, "--records nowhere: there is no such folder"),
+        ({"only": ("nothing",)}, "no step fits 'nothing'; the steps are a"),
+    ],
+)
+def test_options_without_a_meaning_are_refused(tool, arguments, told):
+    with pytest.raises(ValueError, match=told):
+        tool([quick_step(tool.out, "a")], **arguments)
+    assert not tool.out.exists()
+
+
+def test_an_empty_folder_name_is_not_the_current_folder(tmp_path):
+    main = runpy.run_path(str(ROOT / "tools" / "run_suite.py"))
+    with pytest.raises(ValueError, match="--out is empty"):
+        main["main"](main["Arguments"](tmp_path / "suite.py", Path()))
+
+
 SUITES = sorted(path.stem for path in (ROOT / "configs/suites").glob("*.py"))
 ARGUMENTS = {"own_encoder": "FILE", "proxy": "FILE"}
 

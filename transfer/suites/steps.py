@@ -143,7 +143,7 @@ class Planner:
         name = cell_name(kind.name, cell, seed)
         folder = self.out / name
         options = options_of(cell)
-        settings, problems = self._task(kind, config, options)
+        settings, problems = self._task(kind, config, options, name.rpartition("/")[0])
         weights, known, needs, missing = self._weights(cell.weights)
         settings |= {"weights": known, "seed": seed}
         words = [f"weights={weights}", f"seed={seed}", *options]
@@ -165,7 +165,7 @@ class Planner:
 
         options = (*options_of(cell), *cell.also_test)
         task = find_config(cell.task)
-        settings, problems = self._task(task_of_config(task), task, options)
+        settings, problems = self._task(task_of_config(task), task, options, trained.name)
         return Step(
             f"{trained.name}/also-tested",
             (*(w for w in trained.command if w != "--resume"), *cell.also_test, "--eval-only"),
@@ -179,13 +179,13 @@ class Planner:
         )
 
     def _task(
-        self, kind: Task, config: Path, options: tuple[str, ...]
+        self, kind: Task, config: Path, options: tuple[str, ...], cell: str
     ) -> tuple[dict[str, Any], list[str]]:
         """Return config and data of a cell, and what is wrong with them."""
         try:
             resolved, data = task_settings(kind.name, config, options, self.data)
         except (ValueError, OSError) as error:
-            return {"config": MISSING}, [f"{config.name}: {error}"]
+            return {"config": MISSING}, [f"{cell}: {error}"]
         settings: dict[str, Any] = {"config": resolved}
         if self.data is not None:
             return settings, []
