@@ -145,6 +145,12 @@ class Planner:
         options = options_of(cell)
         settings, problems = self._task(kind, config, options, name.rpartition("/")[0])
         weights, known, needs, missing = self._weights(cell.weights)
+        if (
+            cell.weights is None
+            and settings["config"] != MISSING
+            and not settings["config"]["arch"]
+        ):
+            problems.append(f"{name} has neither weights nor a network: give like= or arch=")
         settings |= {"weights": known, "seed": seed}
         words = [f"weights={weights}", f"seed={seed}", *options]
         return Step(

@@ -191,6 +191,13 @@ def test_missing_data_weights_and_wrong_options_are_told_one_by_one(tmp_path, mo
     assert all("\n" not in problem for problem in told)
 
 
+def test_a_cell_from_scratch_needs_a_network(tmp_path):
+    steps = plan(Suite((Cell(SEGMENTATION),), shapes=SHAPES), tmp_path)
+    assert "has neither weights nor a network: give like= or arch=" in steps[-1].problems[0]
+    own = plan(Suite((Cell(SEGMENTATION, arch="resnet18"),), shapes=SHAPES), tmp_path)
+    assert not own[-1].problems
+
+
 def test_wrong_words_of_a_pretraining_are_told(tmp_path):
     suite = Suite((Cell(SEGMENTATION, replace(FCMAE, options=("--stepps", "3"))),), shapes=SHAPES)
     problems = [problem for step in plan(suite, tmp_path) for problem in step.problems]
