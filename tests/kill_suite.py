@@ -144,7 +144,7 @@ def faults(arguments: argparse.Namespace) -> list[str]:
 
 def ends(arguments: argparse.Namespace) -> dict[Path, tuple[int, int]]:
     """The files that steps of a real suite have ended in, and which writing of each it is."""
-    names = ("result.json", "encoder.safetensors", "shapes.json")
+    names = ("result.json", "evals/*.json", "encoder.safetensors", "shapes.json")
     found = (path for name in names for path in (arguments.out / "suite").rglob(name))
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
 
