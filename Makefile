@@ -1,11 +1,11 @@
-# make setup | demo | test | lint | rehearse | gpu: each makes .venv itself when it is missing or out of date
+# make setup | demo | test | lint | rehearse | campaign | gpu: each makes .venv itself when it is missing or out of date
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 export OMP_NUM_THREADS = 1
 
-.PHONY: setup demo test lint rehearse gpu
+.PHONY: setup demo test lint rehearse campaign gpu
 
 setup: $(READY)
 
@@ -23,6 +23,9 @@ test: $(READY)
 
 rehearse: $(READY)
 	$(BIN)/python tools/rehearse.py --device cpu --jobs 2
+
+campaign: $(READY)  # hundreds of bad inputs, each of which must end in one clear error
+	$(BIN)/python -m tests.campaign --jobs 2
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

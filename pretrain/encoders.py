@@ -9,6 +9,10 @@ from torch import Tensor, nn
 
 from pretrain.run.options import did_you_mean
 
+# arguments of timm's nets that count layers, channels or pixels
+SIZES = frozenset(("depths", "dims", "layers", "channels", "depth", "embed_dim", "num_heads"))
+SIZES |= {"patch_size", "img_size"}
+
 
 @dataclass(frozen=True)
 class FeatureMap:
@@ -33,10 +37,11 @@ def build_encoder(
     kwargs = dict(arch_args or {})
     if drop_path_rate:
         kwargs["drop_path_rate"] = drop_path_rate
+    refuse_empty_sizes(arch, kwargs)
     try:
         encoder = timm.create_model(arch, pretrained=False, num_classes=0, **kwargs)
-    except TypeError as error:
-        raise ValueError(f"timm's {arch} does not take these arch_args: {error}") from error
+    except (TypeError, AssertionError, RuntimeError, ValueError, IndexError) as error:
+        raise ValueError(f"timm cannot build {arch} with arch_args={kwargs}: {error}") from error
     if not hasattr(encoder, "forward_intermediates") or not hasattr(encoder, "feature_info"):
         raise ValueError(f"timm's {arch} gives no feature maps: choose a hierarchical convnet")
     last = feature_maps(encoder)[-1].index
@@ -44,6 +49,15 @@ def build_encoder(
         [last], prune_norm=True, prune_head=True
     )
     return encoder
+
+
+def refuse_empty_sizes(arch: str, arch_args: Mapping[str, Any]) -> None:
+    """Raise ValueError for a width or depth below 1, with which timm builds a net of nothing."""
+    for name in SIZES & arch_args.keys():
+        value = arch_args[name]
+        sizes = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(size, int | float) and size < 1 for size in sizes):
+            raise ValueError(f"arch_args of {arch}: {name}={value} must be at least 1 everywhere")
 
 
 def feature_maps(encoder: nn.Module) -> list[FeatureMap]:

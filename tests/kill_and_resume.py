@@ -135,7 +135,8 @@ def content(path: Path, out: Path) -> Any:
     if path.suffix in (".pt", ".pth"):
         held = torch.load(path, map_location="cpu", weights_only=True)
         kept = re.fullmatch(r"state(-\d+)?", path.stem)  # a training state, or a former one
-        return held["values"] if kept else held  # without its digest
+        held = held["values"] if kept else held  # without its digest
+        return {k: as_json(v) if isinstance(v, str) else v for k, v in held.items()}
     if path.suffix == ".safetensors":
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -109,6 +109,8 @@ def check(options: argparse.Namespace, console: Console) -> list[Finding]:
         return check_images_at(options.root, decode=full, workers=workers, progress=title)
     if options.kind == "coco":
         return check_coco(coco_splits(options), full=full, workers=workers, progress=True)
+    if options.classes is not None and options.classes < 1:
+        raise ValueError(f"--classes must be at least 1, got {options.classes}")
     histograms: dict[str, Counter[int]] = {}
     findings = check_ade20k(
         folder_pairs(options),

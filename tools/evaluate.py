@@ -37,6 +37,10 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Evaluate and print the figures."""
+    if arguments.max_detections is not None and arguments.max_detections < 1:
+        raise ValueError(f"--max-detections must be at least 1, got {arguments.max_detections}")
+    if arguments.json is not None and not arguments.json.parent.is_dir():
+        raise ValueError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
     detections = read_predictions(arguments.predictions)
     truth = read_truth(arguments.predictions, arguments.annotations)
     metrics = coco_metrics(

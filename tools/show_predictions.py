@@ -42,6 +42,8 @@ def main(arguments: Arguments) -> None:
     """Write the pictures and say where."""
     if arguments.images == ():
         raise ValueError("--images names no image: give ids of the annotation file")
+    if arguments.count < 1:
+        raise ValueError(f"--count must be at least 1, got {arguments.count}")
     task = read_result(arguments.run).task
     show = _show_segmentation if task == "segmentation" else _show_detections
     for path in show(arguments):

@@ -5,7 +5,59 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from pretrain.run.options import did_you_mean
+
 Level = Literal["error", "warning"]
+
+# the names of all problems, by which a config can allow them
+CODES = frozenset(
+    (
+        "annotation-id-twice",
+        "annotation-id-zero",
+        "annotations-format",
+        "annotations-missing",
+        "annotations-unreadable",
+        "box-empty",
+        "box-format",
+        "box-invalid",
+        "box-outside",
+        "box-over-edge",
+        "categories-differ",
+        "category-id-twice",
+        "category-unknown",
+        "category-unused",
+        "class-unused",
+        "counts",
+        "folder-missing",
+        "id-invalid",
+        "image-depth",
+        "image-id-twice",
+        "image-missing",
+        "image-size",
+        "image-small",
+        "image-twice",
+        "image-unknown",
+        "image-unreadable",
+        "label-missing",
+        "label-mode",
+        "label-palette",
+        "label-size",
+        "label-unreadable",
+        "label-value",
+        "labels-ignored",
+        "mask-empty",
+        "mask-format",
+        "mask-missing",
+        "mask-size",
+        "no-images",
+        "no-objects",
+        "polygon-invalid",
+        "polygon-outside",
+        "polygon-over-edge",
+        "polygon-short",
+        "split-overlap",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +91,7 @@ class Findings:
         self._add(Finding("warning", code, str(where), message, fix))
 
     def _add(self, finding: Finding) -> None:
+        assert finding.code in CODES, f"add {finding.code!r} to CODES"
         key = (finding.level, finding.code)
         self._seen[key] += 1
         if self._seen[key] <= self._limit:
@@ -57,6 +110,15 @@ class Findings:
         return sorted([*self._kept, *rest], key=lambda f: (f.level != "error", f.code))
 
 
+def refuse_unknown_codes(codes: Iterable[str]) -> None:
+    """Raise ValueError for a code that no finding has, with the nearest one."""
+    for code in codes:
+        if code not in CODES:
+            raise ValueError(
+                f"allow_findings: no finding is called {code!r}{did_you_mean(code, CODES)}"
+            )
+
+
 def errors(findings: Iterable[Finding], allow: Collection[str] = ()) -> list[Finding]:
     """Return the errors whose code is not in `allow`."""
     return [f for f in findings if f.level == "error" and f.code not in allow]
@@ -64,6 +126,7 @@ def errors(findings: Iterable[Finding], allow: Collection[str] = ()) -> list[Fin
 
 def refuse_errors(findings: Iterable[Finding], allow: Collection[str] = ()) -> None:
     """Raise ValueError with a list of the errors whose code is not in `allow`, if there are any."""
+    refuse_unknown_codes(allow)
     found = errors(findings, allow)
     if not found:
         return

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from pretrain.config.tokenizer import TokenizerSettings
 
 FREE = ("run",)  # settings that a resumed run may change
+MOST_LR = 100  # far above every recipe's
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -121,6 +122,7 @@ class Optimizer:
     def __post_init__(self) -> None:
         _above_zero(self, "base_lr", "eps", "clip_norm")
         _at_least(self, 0, "lr_batch_size", "weight_decay", "weight_decay_end")
+        _require(self.base_lr <= MOST_LR, f"base_lr={self.base_lr} must be at most {MOST_LR}")
         _require(all(0 <= b < 1 for b in self.betas), f"betas={self.betas} are not in [0, 1)")
 
     def peak_lr(self, batch_size: int) -> float:
@@ -151,6 +153,9 @@ class Schedule:
     def __post_init__(self) -> None:
         _above_zero(self, "epochs", "steps")
         _at_least(self, 0, "warmup_epochs", "warmup_steps", "warmup_start", "final")
+        for name in ("warmup_start", "final"):
+            share = getattr(self, name)
+            _require(share <= 1, f"{name}={share} must be at most 1: it is a share of the peak")
 
 
 @dataclass(frozen=True)

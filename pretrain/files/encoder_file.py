@@ -68,8 +68,7 @@ class EncoderIdentity:
                 raise ValueError(f"{name} must be a whole number from {least} on, got {value!r}")
         if self.color_order not in ("RGB", "BGR"):
             raise ValueError(f"color_order must be RGB or BGR, got {self.color_order!r}")
-        if len(self.pixel_mean) != 3 or len(self.pixel_std) != 3:
-            raise ValueError("pixel_mean and pixel_std need three values each")
+        self._require_pixels()
         if not self.stages:
             steps = self.steps if isinstance(self.steps, int) and self.steps > 0 else None
             object.__setattr__(self, "stages", stages_of_method(self.method, steps=steps))
@@ -77,6 +76,17 @@ class EncoderIdentity:
             raise ValueError(
                 f"method {self.method!r} is not that of the stages, {method_of(self.stages)!r}"
             )
+
+    def _require_pixels(self) -> None:
+        for name, least in (("pixel_mean", 0.0), ("pixel_std", 1e-6)):
+            values = getattr(self, name)
+            if len(values) != 3 or not all(
+                isinstance(v, int | float) and least <= v <= 1 for v in values
+            ):
+                raise ValueError(
+                    f"{name} must be three numbers from {least:g} to 1, got {values}: divide "
+                    "values of 0 to 255 by 255"
+                )
 
     def to_metadata(self) -> dict[str, str]:
         """Return the safetensors header: every field as JSON text, and the format's name."""

@@ -3,6 +3,7 @@
 folder.py        the files of a run; occupied, the same run, finished?
 lock.py          one process at a time writes in a folder
 options.py       settings as key=value, and "did you mean"
+schema.py        declared types and ranges of settings, one sentence for what does not fit
 processes.py     alone, torchrun or srun: devices, ranks
 seeds.py         (seed, step, part, rank) -> every random generator
 precision.py     fp32, bf16, fp16 with a scaled loss

@@ -4,7 +4,7 @@ import errno
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -16,8 +16,15 @@ FAILED = 1  # stopped by itself while at work: a loss that is not finite, a full
 REFUSED = 2  # before any work: what was asked for does not fit
 
 
+MAY_BE_EMPTY = ("--tokenizer",)  # options
+
+
 class NotFiniteError(ArithmeticError):
     """A loss, gradient or weight is NaN or infinite."""
+
+
+class FailedError(RuntimeError):
+    """The run cannot go on, though what was asked for fits; its last state is kept."""
 
 
 class Stopped(SystemExit):
@@ -70,16 +77,25 @@ def exit_status(main: Callable[[], int | None]) -> int:
     `python -X dev TOOL ...` lets the error pass, to see where it came from.
     """
     try:
+        refuse_empty_words(sys.argv[1:])
         return main() or DONE
     except Stopped as stopped:
         return int(str(stopped.code))
     except KeyboardInterrupt:
         return _say("interrupted", status_of_signal(signal.SIGINT))
-    except ArithmeticError as error:
+    except (ArithmeticError, FailedError) as error:
         return _say(error, FAILED)
     except (ValueError, OSError) as error:
         full = isinstance(error, OSError) and error.errno in _STORAGE
         return _say(error, FAILED if full else REFUSED)
+
+
+def refuse_empty_words(words: Sequence[str]) -> None:
+    """Raise ValueError for an empty word, which is an unset variable in place of a path."""
+    for word, before in zip(words, ["", *words], strict=False):
+        if not word and before not in MAY_BE_EMPTY:
+            place = f" after {before}" if before else ""
+            raise ValueError(f"an empty word{place} on the command line (is a variable unset?)")
 
 
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # a disk that is full or broken

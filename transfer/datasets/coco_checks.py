@@ -156,7 +156,7 @@ def _check_files(data: _Loaded, findings: Findings) -> None:
         fix = "give the right folder, or unpack the images there"
         findings.error("folder-missing", folder, "no such folder", fix)
         return
-    present = {str(p.relative_to(folder)) for p in folder.rglob("*")}
+    present = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     for record in data.images.values():
         path = str(folder / record["file_name"])
         if str(record["file_name"]) not in present:
@@ -200,6 +200,9 @@ def _check_counts(data: _Loaded, findings: Findings) -> None:
             message = "{:,} images and {:,} instances, COCO 2017 has {:,} and {:,}"
             fix = f"download {data.split.images.name} and its annotations again, or allow `counts`"
             findings.error("counts", path, message.format(*found, *expected), fix)
+    if all(data.contents.crowd):
+        message = "it has no object that is not a crowd: there is nothing to learn or to judge by"
+        findings.error("no-objects", path, message, "export the annotations again")
     used = Counter(data.contents.category_ids)
     for key, name in data.categories.items():
         if not used[key]:

@@ -25,6 +25,20 @@ NEEDED = {
     "categories": ("id", "name"),
     "annotations": ("image_id", "category_id", "bbox"),
 }
+
+
+def is_count(value: Any) -> bool:
+    """Return whether a value is a whole number above 0; some exporters write 640.0."""
+    return isinstance(value, int | float) and value > 0 and float(value).is_integer()
+
+
+# keys of any record -> what fits, and its name
+FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "width": (is_count, "pixels, a whole number above 0"),
+    "height": (is_count, "pixels, a whole number above 0"),
+    "file_name": (lambda value: isinstance(value, str) and value != "", "a file's name"),
+    "iscrowd": (lambda value: value in (0, 1), "0 or 1"),
+}
 Inspect = Callable[[dict[str, Any], dict[str, Any]], None]  # an annotation and its image
 
 
@@ -239,6 +253,10 @@ def _checked(path: Path, piece: Piece, contents: Contents) -> dict[str, Any]:
     lacking = [key for key in NEEDED[name] if key not in record]
     if lacking:
         raise NotCocoError(f"{path}: {name}[{number}] lacks {', '.join(lacking)}")
+    for key, (fits, wanted) in FORMS.items():
+        if key in record and not fits(record[key]):
+            told = f"{key} is {str(record[key])[:40]!r}"
+            raise NotCocoError(f"{path}: {name}[{number}]: {told}, expected {wanted}")
     return record
 
 

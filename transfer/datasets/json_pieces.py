@@ -46,13 +46,19 @@ class JsonPieces:
 
     def __iter__(self) -> Iterator[Piece]:
         with self.path.open("rb") as self._file:
-            self._take("{")
-            if self._next() == "}":
-                self._at += 1
-            else:
-                yield from self._members()
-            if self._next():
-                self._fail("something follows the object")
+            try:
+                yield from self._pieces()
+            except RecursionError:
+                raise ValueError(f"{self.path}: lists or objects are nested too deeply") from None
+
+    def _pieces(self) -> Iterator[Piece]:
+        self._take("{")
+        if self._next() == "}":
+            self._at += 1
+        else:
+            yield from self._members()
+        if self._next():
+            self._fail("something follows the object")
 
     def _members(self) -> Iterator[Piece]:
         while True:

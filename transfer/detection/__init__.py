@@ -1,6 +1,7 @@
 """Mask R-CNN in Detectron2: the only place that imports it.
 
 config.py        a LazyConfig file and its overrides -> checked config, protocol
+schema.py        types and ranges of its keys
 data.py          a COCO-format split -> resumable batches
 backbone.py      transfer.features as a Detectron2 backbone
 mask_rcnn.py     the detector; proposals.py: its RPN; cascade.py: the cascade's box heads

@@ -14,8 +14,8 @@ from detectron2.config import LazyConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from pretrain.run.options import coerce_like, did_you_mean, parse_key_value
-from transfer.detection.evaluation.coco_eval import ENGINES
-from transfer.detection.soft_nms import METHODS
+from pretrain.run.schema import require
+from transfer.detection.schema import DetectionSettings
 
 # below these keys any name goes: they are arguments of timm and of the encoder's wrapper
 OPEN_KEYS = ("arch_args",)
@@ -83,11 +83,6 @@ RENAMED = {
     "train.eval_period": "train.eval_steps (None: only at the end)",
     "test.batch": "test.batch_size",
 }
-PRECISIONS = ("fp32", "bf16", "fp16")
-FREEZES = ("none", "backbone")
-TTA_KEYS = ("sizes", "max_size", "flip")
-PIXEL_KEYS = ("mean", "std", "color_order")
-SOFT_NMS_KEYS = ("method", "iou_threshold", "sigma", "min_score")
 
 
 class ConfigError(ValueError):
@@ -116,6 +111,8 @@ def load_config(
         config = LazyConfig.load(str(path), "config")
     except KeyError:
         raise ConfigError(f"{path} does not define `config`") from None
+    except (SyntaxError, NameError, AttributeError, TypeError, ImportError) as error:
+        raise ConfigError(f"{path} cannot be read as a config: {error}") from error
     for key in RENAMED.keys() & set(flat_keys(config)):
         raise ConfigError(f"{path}: config.{key} is named {RENAMED[key]} now")
     for override in overrides or []:
@@ -173,56 +170,19 @@ def resolve(config: DictConfig, *, training: bool = True) -> DictConfig:
             data[key] = str(data[key]).replace("{root}", data.root)
         elif training or key.startswith("val"):
             raise ConfigError(f"data.{key} is not set: give data.{key}=PATH")
-    _apply_budget(config)
-    _check_train(config.train)
-    _check_test(config.test, config.model.soft_nms)
-    if config.pixels is not None and set(config.pixels) != set(PIXEL_KEYS):
-        raise ConfigError(f"pixels needs exactly {', '.join(PIXEL_KEYS)}, got {config.pixels}")
-    if config.freeze not in FREEZES:
-        raise ConfigError(f"freeze must be {' or '.join(FREEZES)}, got {config.freeze!r}")
-    return config
-
-
-def _check_train(train: DictConfig) -> None:
-    batch, passes = train.batch_size, train.accumulation_steps
-    if batch < 1 or passes < 1:
-        raise ConfigError(
-            f"train.batch_size ({batch}) and train.accumulation_steps ({passes}) must be at least 1"
-        )
-    if train.precision not in PRECISIONS:
-        raise ConfigError(
-            f"train.precision must be one of {', '.join(PRECISIONS)}, got {train.precision!r}"
-        )
-    for key in ("clip_norm", "eval_steps", "ema_decay"):
-        if train[key] is not None and train[key] <= 0:
-            raise ConfigError(f"train.{key} must be above 0, or None for none, got {train[key]}")
-    if train.ema_decay is not None and train.ema_decay >= 1:
-        raise ConfigError(f"train.ema_decay must be below 1, got {train.ema_decay}")
-
-
-def _check_test(test: DictConfig, soft_nms: DictConfig | None) -> None:
-    """What is used only after training must not fail then."""
-    if test.engine not in ENGINES:
-        raise ConfigError(f"test.engine must be one of {', '.join(ENGINES)}, got {test.engine!r}")
-    for key, value, wanted in (
-        ("test.tta", test.tta, TTA_KEYS),
-        ("model.soft_nms", soft_nms, SOFT_NMS_KEYS),
-    ):
-        if value is not None and set(value) != set(wanted):
-            raise ConfigError(f"{key} needs exactly {', '.join(wanted)}, got {', '.join(value)}")
-    if soft_nms is not None and soft_nms.method not in METHODS:
-        raise ConfigError(f"model.soft_nms.method must be one of {', '.join(METHODS)}")
-    if soft_nms is not None and test.tta is not None:
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    require(DetectionSettings, values, ConfigError)
+    if config.model.soft_nms is not None and config.test.tta is not None:
         raise ConfigError(
             "test.tta merges its views by NMS: set model.soft_nms=None, or test.tta=None"
         )
+    _apply_budget(config)
+    return config
 
 
 def _apply_budget(config: DictConfig) -> None:
     """Shorten the schedule: "quarter" keeps its shape, "debug" is a few steps to see it run."""
     schedule, budget = config.schedule, config.budget
-    if budget not in ("full", "quarter", "debug"):
-        raise ConfigError(f"budget must be full, quarter or debug, got {budget!r}")
     if budget == "full":
         return
     steps = math.ceil(schedule.steps / 4) if budget == "quarter" else min(20, schedule.steps)

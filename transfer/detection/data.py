@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_api
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
+from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.structures import BoxMode
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from pretrain.run.stop import FailedError
 from transfer.datasets.coco_file import CocoFile, Mask, is_polygon, read_contents
 from transfer.datasets.lvis import name_files
 
@@ -235,9 +237,20 @@ class TrainImages(Dataset):
         before = np.random.get_state()  # noqa: NPY002 - Detectron2 draws from the global generator
         np.random.seed(np.random.SeedSequence((self.seed, place)).generate_state(4))  # noqa: NPY002
         try:
-            return self.mapper(self.records[index])
+            return mapped(self.mapper, self.records[index])
         finally:
             np.random.set_state(before)  # noqa: NPY002
+
+
+def mapped(mapper: DatasetMapper, record: dict[str, Any]) -> dict[str, Any]:
+    """Return the mapped record. Raises FailedError for an image that cannot be read."""
+    try:
+        return mapper(record)
+    except (OSError, SyntaxError, SizeMismatchError) as error:
+        raise FailedError(
+            f"{record['file_name']}: {error}. tools/check_data.py coco names every such image; "
+            "once they are mended, --resume goes on"
+        ) from error
 
 
 class TestImages(Dataset):
@@ -251,7 +264,7 @@ class TestImages(Dataset):
         return len(self.places)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.mapper(self.records[self.places[index]])
+        return mapped(self.mapper, self.records[self.places[index]])
 
 
 def train_loader(

@@ -25,6 +25,15 @@ def torchrun_command(arguments: Namespace, tool: Path, words: list[str]) -> list
 
     ValueError where they are not there, or where several machines are given no address.
     """
+    for name in ("num_gpus", "num_machines"):
+        if getattr(arguments, name) < 1:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} must be at least 1, got {getattr(arguments, name)}")
+    if not 0 <= arguments.machine_rank < arguments.num_machines:
+        raise ValueError(
+            f"--machine-rank {arguments.machine_rank} must be below --num-machines "
+            f"{arguments.num_machines}"
+        )
     world = arguments.num_gpus * arguments.num_machines
     if world == 1 or cluster_environment().world_size() > 1 or "RANK" in os.environ:
         return None

@@ -18,6 +18,7 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pretrain.encoders import refuse_empty_sizes
 from pretrain.run.options import did_you_mean
 from transfer.features import plain_vit
 from transfer.features.pyramid import BlockPyramid, SimplePyramid
@@ -41,11 +42,12 @@ def build_encoder(arch: str, arch_args: Mapping[str, Any] | None = None, **more:
         raise ValueError(
             f"{wrong[0]!r} is not an argument of an architecture: set weights=FILE instead"
         )
+    refuse_empty_sizes(arch, {**(arch_args or {}), **more})
     try:
         return timm.create_model(
             arch, pretrained=False, num_classes=0, **{**(arch_args or {}), **more}
         )
-    except (TypeError, AssertionError, RuntimeError, ValueError) as error:
+    except (TypeError, AssertionError, RuntimeError, ValueError, IndexError) as error:
         raise ValueError(
             f"timm cannot build {arch} with arch_args={dict(arch_args or {})}: {error}"
         ) from error
@@ -134,7 +136,7 @@ class TimmFeatures(nn.Module):
         if self.plain:
             self._set_up_vit(wanted, pyramid, blocks, window_size, global_blocks, pyramid_channels)
         else:
-            self._set_up_stages(wanted, pyramid, blocks, window_size)
+            self._set_up_stages(wanted, pyramid, blocks, window_size, image_size)
         if relative_position:
             plain_vit.add_relative_position(self.encoder, arch)
         if layer_scale is not None:
@@ -147,13 +149,18 @@ class TimmFeatures(nn.Module):
         self.train()
 
     def _set_up_stages(
-        self, wanted: dict[str, int], pyramid: str | None, blocks: Any, window_size: int
+        self,
+        wanted: dict[str, int],
+        pyramid: str | None,
+        blocks: Any,
+        window_size: int,
+        image_size: int | None,
     ) -> None:
         """Choose the stages of a hierarchical network that have the wanted strides."""
-        if pyramid or blocks or window_size:
+        if pyramid or blocks or window_size or image_size:
             raise ValueError(
-                f"{self.arch} has stages of its own: pyramid, blocks and window_size are for plain "
-                "ViTs (use an FPN)"
+                f"{self.arch} has stages of its own: pyramid, blocks, window_size and image_size "
+                "are for plain ViTs (use an FPN)"
             )
         info = list(getattr(self.encoder, "feature_info", []))
         if not hasattr(self.encoder, "forward_intermediates") or not info:

@@ -225,7 +225,7 @@ def read_result(path: Path) -> Result:
 def _version_in(text: str) -> Any:
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return content.get("schema_version") if isinstance(content, dict) else None
 

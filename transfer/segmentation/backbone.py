@@ -39,6 +39,8 @@ class TimmBackbone(nn.Module):
             net, net_args = identity.arch, identity.arch_args
         if net is not None and is_plain_vit(net, net_args):
             more |= vit or {}
+        elif net is not None:
+            refuse_vit_settings(net, vit or {})
         self.features, self.report, self.pixels = features_for(weights, arch, arch_args, **more)
         if self.report and not arch_args:
             arch, arch_args = self.report.identity["arch"], self.report.identity["arch_args"]
@@ -48,3 +50,12 @@ class TimmBackbone(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return one map per output, in the order of the strides."""
         return tuple(self.features(images).values())
+
+
+def refuse_vit_settings(arch: str, vit: Mapping[str, Any]) -> None:
+    """Raise ValueError for a setting of plain ViTs that would do nothing to another network."""
+    for name in ("image_size", "relative_position", "layer_scale"):
+        if vit.get(name):
+            raise ValueError(
+                f"{name}={vit[name]!r} is for plain ViTs, not for {arch}: leave it out"
+            )

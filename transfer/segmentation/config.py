@@ -7,6 +7,7 @@ command line would not change where it is used. Here a text "${name}" stands for
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mmengine.config import Config
 
 from pretrain.run.options import coerce_like, did_you_mean, parse_key_value
 from transfer.segmentation.data import class_names
-from transfer.segmentation.settings import check_settings, refuse_renamed
+from transfer.segmentation.settings import SegmentationSettings, check_settings, refuse_renamed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIGS = ROOT / "configs" / "segmentation"
@@ -68,9 +69,19 @@ def load_config(path: Path | str, options: Sequence[str] = ()) -> Config:
     except (SyntaxError, KeyError, NameError) as error:
         raise ValueError(f"{path} cannot be read as a config: {error}") from error
     refuse_renamed(cfg)
+    refuse_misspelt(cfg, path)
     for option in options:
         apply_option(cfg, option)
     return cfg
+
+
+def refuse_misspelt(cfg: Config, path: Path) -> None:
+    """Raise ValueError for a top-level key that is nearly one of ours; variables may be added."""
+    known = SegmentationSettings.model_fields
+    for key in set(cfg.keys()) - set(known):
+        near = get_close_matches(key, known, n=1, cutoff=0.85)
+        if near and near[0] not in key:
+            raise ValueError(f"{path}: nothing reads {key!r}; did you mean {near[0]!r}?")
 
 
 @contextmanager
@@ -105,6 +116,12 @@ def fill_in(cfg: Config, world_size: int = 1) -> Config:
     no meaning.
     """
     values = {key: cfg[key] for key in cfg}
+    lacking = [name for name in ("model", "data_root", "classes") if name not in values]
+    if lacking:
+        raise ValueError(
+            f"{cfg.filename} lacks {', '.join(lacking)}: build on custom.py or another config of "
+            'configs/segmentation, _base_ = ["custom.py"]'
+        )
     if not values["data_root"]:
         raise ValueError("data_root is not set: --cfg-options data_root=FOLDER")
     names, palette = class_names(values["classes"])

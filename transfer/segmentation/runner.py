@@ -163,32 +163,37 @@ def build_runner(
     if cfg["save_predictions"]:
         evaluator["output_dir"] = str(work_dir / metric.PREDICTIONS)
     use_tensor_cores()
-    return TransferRunner(
-        accumulation_steps=cfg["accumulation_steps"],
-        model=cfg["model"],
-        work_dir=str(work_dir),
-        train_dataloader=cfg["train_dataloader"],
-        val_dataloader=cfg["val_dataloader"],
-        train_cfg=cfg["train_cfg"],
-        val_cfg=cfg["val_cfg"],
-        val_evaluator=evaluator,
-        optim_wrapper=optim_wrapper,
-        param_scheduler=cfg["param_scheduler"],
-        default_hooks={"logger": None, "checkpoint": None, "sampler_seed": None},
-        custom_hooks=[*hooks, *cfg.get("custom_hooks", [])],
-        launcher="pytorch" if several else "none",
-        env_cfg={
-            "cudnn_benchmark": True,
-            "mp_cfg": {"mp_start_method": "fork"},
-            "dist_cfg": {"backend": "nccl"},
-        },
-        log_processor={"by_epoch": False},
-        visualizer={"type": "Visualizer", "vis_backends": []},
-        default_scope="mmseg",
-        randomness={"seed": cfg["seed"]},
-        experiment_name=f"{work_dir.name}-{os.urandom(4).hex()}",
-        cfg=Config({"sync_bn": cfg["sync_bn"]}),
-    )
+    try:
+        return TransferRunner(
+            accumulation_steps=cfg["accumulation_steps"],
+            model=cfg["model"],
+            work_dir=str(work_dir),
+            train_dataloader=cfg["train_dataloader"],
+            val_dataloader=cfg["val_dataloader"],
+            train_cfg=cfg["train_cfg"],
+            val_cfg=cfg["val_cfg"],
+            val_evaluator=evaluator,
+            optim_wrapper=optim_wrapper,
+            param_scheduler=cfg["param_scheduler"],
+            default_hooks={"logger": None, "checkpoint": None, "sampler_seed": None},
+            custom_hooks=[*hooks, *cfg.get("custom_hooks", [])],
+            launcher="pytorch" if several else "none",
+            env_cfg={
+                "cudnn_benchmark": True,
+                "mp_cfg": {"mp_start_method": "fork"},
+                "dist_cfg": {"backend": "nccl"},
+            },
+            log_processor={"by_epoch": False},
+            visualizer={"type": "Visualizer", "vis_backends": []},
+            default_scope="mmseg",
+            randomness={"seed": cfg["seed"]},
+            experiment_name=f"{work_dir.name}-{os.urandom(4).hex()}",
+            cfg=Config({"sync_bn": cfg["sync_bn"]}),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"MMSegmentation cannot build this config: {' '.join(map(str, error.args))}"
+        ) from error
 
 
 def training_hooks(cfg: Config) -> list[dict[str, Any]]:

@@ -78,7 +78,10 @@ def read_weights(
         raise WeightsError(f"unknown source {source!r}: choose one of {', '.join(NAMES)}")
     metadata = read_metadata(path)
     if source == "encoder" or (source is None and metadata.get("format") in READABLE_FORMATS):
-        return _encoder_file(path, metadata, stages)
+        weights = _encoder_file(path, metadata, stages)
+        if arch is not None and arch != weights.identity.arch:
+            raise WeightsError(f"{path} says that its arch is {weights.identity.arch}, not {arch}")
+        return weights
     raw = unwrap(safe_read(path), str(path))
     chosen, reason = recognise(raw, source)
     try:

@@ -22,7 +22,7 @@ def content(images=3, annotations=7):
             for i in range(annotations)
         ],
         "images": [
-            {"id": 10 * i, "file_name": f"{i}.png", "width": 20 + i, "height": 22 - i}
+            {"id": 10 * i, "file_name": f"{i}.png", "width": 520 + i, "height": 522 - i}
             for i in reversed(range(images))
         ],
         "categories": [{"id": 7, "name": "b"}, {"id": 5, "name": "a"}],

@@ -17,9 +17,9 @@ CONFIG = Path(__file__).parents[3] / "configs/detection/shapes_mask_rcnn.py"
         ("train.batch=3", "train.batch is named train.batch_size now"),
         ("train.amp=true", r"train.amp is named train.precision \(fp32, bf16 or fp16\) now"),
         ("decay.rule=vit", "named layer_decay_rule now"),
-        ("train.precision=16", "must be one of fp32, bf16, fp16, got '16'"),
-        ("train.clip_norm=0", "must be above 0, or None"),
-        ("train.ema_decay=1.0", "must be below 1"),
+        ("train.precision=16", "train.precision='16': must be 'fp32', 'bf16' or 'fp16'"),
+        ("train.clip_norm=0", "train.clip_norm=0.0: must be above 0 or None"),
+        ("train.ema_decay=1.0", "train.ema_decay=1.0: must be below 1"),
         ("weigths=none", "did you mean 'weights'"),
         ("data.val_image=x", "did you mean 'data.val_images'"),
         ("train.init_checkpoint=model.pkl", "weights=FILE"),
@@ -27,13 +27,25 @@ CONFIG = Path(__file__).parents[3] / "configs/detection/shapes_mask_rcnn.py"
         ("train.compile=1", "true or false expected"),
         ("model=3", "keys and values expected"),
         ("train.batch", "not of the form key=value"),
-        ("budget=half", "full, quarter or debug"),
-        ("freeze=all", "none or backbone"),
-        ("test.engine=cocoapi", "faster-coco-eval, pycocotools"),
-        ('test.tta={"sizes": [3]}', "needs exactly sizes, max_size, flip"),
-        ('model.soft_nms={"method": "linear"}', "needs exactly method"),
+        ("budget=half", "must be 'full', 'quarter' or 'debug'"),
+        ("freeze=all", "must be 'none' or 'backbone'"),
+        ("test.engine=cocoapi", "must be 'faster-coco-eval' or 'pycocotools'"),
+        ('test.tta={"sizes": [3]}', "test.tta.max_size is missing; test.tta.flip is missing"),
+        ('model.soft_nms={"method": "linear"}', "model.soft_nms.iou_threshold is missing"),
         ("train.accumulation_steps=0", "at least 1"),
         ("data.val_json=None", "data.val_json is not set"),
+        ("optimizer.lr=1e30", "optimizer.lr=1e\\+30: must be at most 100"),
+        ("optimizer.weight_decay=-0.1", "must be at least 0"),
+        ("optimizer.lr=nan", "a number expected"),
+        ("optimizer.lr=1e999", "must be a finite number"),
+        ("schedule.steps=0", "schedule.steps=0: must be at least 1"),
+        ("freeze_stages=99", "freeze_stages=99: must be at most 5"),
+        ("train.device=tpu", "train.device='tpu'"),
+        ("test.batch_size=0", "must be at least 1"),
+        ("model.max_detections=-1", "must be at least 1"),
+        ("model.anchor_sizes=[32]", "must be of at least 5 values"),
+        ("features.drop_path_rate=1", "must be below 1"),
+        ("output_dir=", "output_dir='': must be not empty"),
     ],
 )
 def test_a_wrong_override_is_one_clear_error(override: str, message: str) -> None:
@@ -102,3 +114,13 @@ def test_the_protocol_is_the_same_for_scratch_and_pretrained() -> None:
 def test_configs_do_not_leak_into_each_other() -> None:
     load_config(CONFIG, ["train.batch_size=64"])
     assert load_config(CONFIG).train.batch_size != 64
+
+
+def test_a_typo_in_a_config_file_is_an_error() -> None:
+    path = CONFIG.with_name("mistyped_for_a_test.py")
+    path.write_text("from .shapes_mask_rcnn import config\n\nconfig.train.batchsize = 3\n")
+    try:
+        with pytest.raises(ConfigError, match=r"train.batchsize is not a setting.*batch_size"):
+            load_config(path)
+    finally:
+        path.unlink()

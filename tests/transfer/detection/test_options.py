@@ -80,8 +80,8 @@ def test_a_frozen_norm_keeps_its_activation() -> None:
 
 
 def test_wrong_options_are_refused(tiny: Tiny) -> None:
-    with pytest.raises(ValueError, match="backbone_norm must be one of"):
-        build_detector(tiny("out", "backbone_norm=GN"), 2)
+    with pytest.raises(ConfigError, match="backbone_norm='GN': must be 'BN', 'SyncBN'"):
+        tiny("out", "backbone_norm=GN")
     with pytest.raises(ConfigError, match="for ResNets"):
         build_detector(tiny("out", "freeze_stages=2"), 2)
 

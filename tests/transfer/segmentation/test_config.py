@@ -305,3 +305,33 @@ def test_a_config_that_is_not_sound_python_is_named(text, tmp_path):
     config.write_text(text)
     with pytest.raises(ValueError, match=r"broken\.py cannot be read as a config"):
         load_config(config)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("batchsize = 3", "did you mean 'batch_size'"),
+        ("layerdecay = 0.5", "'layer_decay'"),
+    ],
+)
+def test_a_misspelt_setting_of_a_config_file_is_an_error(line, message, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(f'_base_ = ["{Path(CUSTOM).resolve()}"]\nnorm_cfg = dict(type="GN")\n')
+    load_config(path)
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(ValueError, match=message):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("lr=1e30", r"lr=1e\+30: must be at most 100"),
+        ("tta.ratios=()", "tta.ratios=.*at least 1 value"),
+        ("head_channels=0", "head_channels=0: must be at least 1"),
+        ("seed=99999999999", "must be below 4294967296"),
+    ],
+)
+def test_a_setting_outside_of_its_range_is_named_with_it(option, message):
+    with pytest.raises(ValueError, match=message):
+        fill_in(load_config(CUSTOM, [*DATA, option]))

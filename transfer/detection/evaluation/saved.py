@@ -20,7 +20,7 @@ def read_predictions(source: Path) -> list[dict[str, Any]]:
         raise FileNotFoundError(f"no predictions at {path}")
     try:
         found = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not readable JSON ({error})") from error
     if not isinstance(found, list) or not all(isinstance(d, dict) for d in found):
         raise ValueError(f"{path}: not in COCO's results format, a list of detections")
