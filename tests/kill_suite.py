@@ -85,7 +85,7 @@ def start(arguments: argparse.Namespace) -> subprocess.Popen[bytes]:
     words = ("--out", arguments.out, "--parts", arguments.parts, "--part-s", arguments.part_s)
     command = [sys.executable, __file__, "launch", *map(str, words)]
     if arguments.suite:
-        tool = (ROOT / "tools" / "run_suite.py", arguments.suite, "--jobs", 2, "--gpus", "")
+        tool = (ROOT / "tools" / "run_suite.py", arguments.suite, "--jobs", 2, "--gpus", "none")
         command = [sys.executable, *map(str, tool), "--out", str(arguments.out / "suite")]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 

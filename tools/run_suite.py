@@ -46,7 +46,7 @@ class Arguments:
     jobs: int | None = None
     """Steps that run at once; default: one, or as many as there are GPUs. They share the cores."""
     gpus: str | None = None
-    """GPUs that the steps share, e.g. 0,1,2,3; default: all of this machine; "": none."""
+    """GPUs that the steps share, e.g. 0,1,2,3; default: all of this machine; "none": none."""
     gpus_per_run: int | None = None
     """GPUs of each run, in place of what the suite says."""
     executor: Literal["local", "slurm"] = "local"
@@ -62,7 +62,7 @@ class Arguments:
     status: bool = False
     """Say how every step stands, run nothing."""
     explain: Patterns = ()
-    """Say why the steps that fit PATTERN would run ("" for all), run nothing."""
+    """Say why the steps that fit PATTERN would run ('*' for all), run nothing."""
     dry_run: bool = False
     """Print steps, hours, commands, published rows and all that is missing; run nothing."""
     price: float | None = None
@@ -94,7 +94,7 @@ def main(arguments: Arguments) -> int:
 def check(arguments: Arguments) -> None:
     """Raise ValueError for an option that has no meaning."""
     if arguments.out == Path():
-        raise ValueError("--out is empty: give a folder of the suite's own (is a variable unset?)")
+        raise ValueError("--out is the current folder: give a folder of the suite's own")
     for name in ("jobs", "gpus_per_run", "price", "tflops"):
         value = getattr(arguments, name)
         if value is not None and not value > 0:
@@ -162,6 +162,8 @@ def gpus_of(arguments: Arguments) -> tuple[str, ...]:
     """Return the pool of GPUs."""
     if arguments.gpus is None:
         return visible_gpus()
+    if arguments.gpus == "none":
+        return ()
     return tuple(name.strip() for name in arguments.gpus.split(",") if name.strip())
 
 

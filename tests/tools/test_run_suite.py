@@ -32,7 +32,7 @@ def tool(tmp_path, monkeypatch):
 
     def run(steps, **arguments) -> int:
         monkeypatch.setitem(main["main"].__globals__, "plan", lambda *_: steps)
-        return main["main"](main["Arguments"](tmp_path / "suite.py", out, gpus="", **arguments))
+        return main["main"](main["Arguments"](tmp_path / "suite.py", out, gpus="none", **arguments))
 
     run.out = out
     return run
@@ -109,7 +109,7 @@ def test_explain_and_status_say_how_steps_stand(tool, capsys):
     assert tool([quick_step(tool.out, "a", settings={"config": {"lr": 1}})]) == DONE
     capsys.readouterr()
     changed = [quick_step(tool.out, "a", settings={"config": {"lr": 2}})]
-    assert tool(changed, explain=("",)) == DONE
+    assert tool(changed, explain=("*",)) == DONE
     assert "stale   a: lr was 1, is 2" in capsys.readouterr().out
     assert tool([*changed, quick_step(tool.out, "b")], status=True) == DONE
     assert "todo    b" in capsys.readouterr().out
@@ -154,9 +154,9 @@ def test_options_without_a_meaning_are_refused(tool, arguments, told):
     assert not tool.out.exists()
 
 
-def test_an_empty_folder_name_is_not_the_current_folder(tmp_path):
+def test_the_current_folder_is_not_a_suites(tmp_path):
     main = runpy.run_path(str(ROOT / "tools" / "run_suite.py"))
-    with pytest.raises(ValueError, match="--out is empty"):
+    with pytest.raises(ValueError, match="--out is the current folder"):
         main["main"](main["Arguments"](tmp_path / "suite.py", Path()))
 
 
@@ -172,7 +172,7 @@ def test_every_suite_says_what_it_would_run(name, tmp_path, monkeypatch, capsys)
     main = runpy.run_path(str(ROOT / "tools" / "run_suite.py"))
     given = ("weights=spark_resnet50",) if name in ARGUMENTS else ()
     path = ROOT / "configs/suites" / f"{name}.py"
-    status = main["main"](main["Arguments"](path, tmp_path, set=given, gpus="", dry_run=True))
+    status = main["main"](main["Arguments"](path, tmp_path, set=given, gpus="none", dry_run=True))
     said = capsys.readouterr().out
     assert f"{'todo':<7} " in said
     assert "hours unknown" in said
