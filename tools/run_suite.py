@@ -160,7 +160,8 @@ def run_all(board: Board, names: list[str], suite: Suite, arguments: Arguments) 
 def launcher_of(board: Board, names: list[str], arguments: Arguments) -> Progress:
     """Return what runs the steps, here or on a cluster."""
     if arguments.executor == "slurm":
-        return SlurmLauncher(board, names, dict(map(parse_key_value, arguments.slurm)))
+        settings = dict(map(parse_key_value, arguments.slurm))
+        return SlurmLauncher(board, names, settings, on_gpus=arguments.gpus != "none")
     executor = LocalExecutor(arguments.jobs, gpus_of(arguments))
     executor.require_fit(board.steps[name] for name in names)
     return Launcher(board, executor, names)
