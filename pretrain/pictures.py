@@ -1,22 +1,44 @@
 """Pictures of what a method reconstructs: input, masked, prediction pasted in, raw prediction."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import nn
 
-from pretrain.config import Recipe
+from pretrain.config import Recipe, recipe_from_json
 from pretrain.data.augment import center_square
 from pretrain.data.batches import Batch, to_tensor, unnormalise
 from pretrain.data.reading import read_or_replace
 from pretrain.data.sources import Images
-from pretrain.methods import Method
+from pretrain.files.training_state import read_state
+from pretrain.methods import Method, build_method
 from pretrain.methods.build import crop_sizes, mask_drawer
+from pretrain.run import folder
 from pretrain.run.sheet import sheet_of_columns
 
 GREY = 0.5  # of a masked patch
+
+
+def method_of_run(run: Path, seed: int | None = None) -> tuple[Method, Recipe]:
+    """Return the method of an output folder of tools/pretrain.py as it is trained, and its recipe.
+
+    `seed` replaces the recipe's. Raises FileNotFoundError for another folder, ValueError for a
+    training state that is damaged.
+    """
+    if not (run / folder.RUN).is_file():
+        raise FileNotFoundError(f"{run} is not an output folder of tools/pretrain.py")
+    recipe = recipe_from_json(folder.read_json(run / folder.RUN))
+    if seed is not None:
+        recipe = replace(recipe, seed=seed)
+    state = read_state(run / folder.STATE, "pretraining")
+    own = getattr(recipe.method, "tokenizer", "")
+    method = build_method(recipe, Path(own) if own else run / folder.TOKENIZER)
+    method.load_state_dict(state["model"])
+    return method, recipe
 
 
 def picture_batch(images: Images, numbers: Sequence[int], recipe: Recipe, method: Method) -> Batch:

@@ -10,22 +10,24 @@ from transfer.results.record import find_results, read_result
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITE = """
-from transfer.suites.suite import Cell, Suite
+from transfer.suites.suite import Cell, Pretrain, Suite
 
-RECIPE = "configs/pretrain/shapes_fcmae_convnextv2.py"
+PRETRAIN = Pretrain(
+    "configs/pretrain/shapes_fcmae_convnextv2.py",
+    options=("--steps", "3", "--warmup-steps", "1", "--batch-size", "8"),
+)
 TASKS = {
     "configs/detection/shapes_mask_rcnn.py": ("schedule.steps=4", "schedule.warmup_steps=1"),
     "configs/segmentation/shapes_upernet.py": ("max_iters=4", "warmup_iters=1"),
 }
 suite = Suite(
     shapes=("--unlabelled", "16", "--train", "8", "--val", "4", "--workers", "1"),
-    pretrain_options=("--steps", "3", "--warmup-steps", "1", "--batch-size", "8"),
     cells=tuple(
         cell
         for task, options in TASKS.items()
         for cell in (
-            Cell(weights=RECIPE, task=task, options=options),
-            Cell(weights="none", like=RECIPE, task=task, options=options),
+            Cell(task, PRETRAIN, options, name="fcmae"),
+            Cell(task, None, options, like=PRETRAIN),
         )
     ),
 )

@@ -1,63 +1,76 @@
 """Write the embedded dataset: COCO and ADE20K layouts, and unlabelled images.
 
-python tools/make_shapes.py --out DIR [--unlabelled 3000 --train 300 --val 100]
-python tools/make_shapes.py --picture FILE
+    python tools/make_shapes.py --out DIR --for demo
+    python tools/make_shapes.py --out DIR --level hard --classes 6 --zoom 2 --unlabelled 10000
+    python tools/make_shapes.py --picture FILE
+
+A folder that holds the same settings already is left alone.
 """
 
-import argparse
 import os
 import sys
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
 
 from pretrain.run.stop import exit_status
-from transfer.datasets.shapes.files import ShapesSettings, draw_picture, make_shapes
+from transfer.datasets.shapes.files import PURPOSES, ShapesSettings, draw_picture, make_shapes
 
 
-def parse() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    default = ShapesSettings()
-    parser.add_argument("--out", type=Path, metavar="DIR", help="a new or empty folder")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw samples with masks")
-    for name in ("unlabelled", "train", "val"):
-        number = getattr(default, name)
-        parser.add_argument(f"--{name}", type=int, default=number, help=f"images ({number})")
-    parser.add_argument(
-        "--image-size", type=int, default=default.image_size, help="pixels per side"
-    )
-    parser.add_argument("--seed", type=int, default=default.seed)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    options = parser.parse_args()
-    if not options.out and not options.picture:
-        parser.error("give --out DIR, --picture FILE, or both")
-    if min(options.unlabelled, options.train, options.val) < 1 or options.image_size < 64:
-        parser.error("at least one image of each kind, 64 pixels or more a side")
-    return options
+@dataclass(frozen=True)
+class Arguments:
+    """The command line: what is not given is that of --for."""
+
+    out: Path | None = None
+    """A new or empty folder."""
+    picture: Path | None = None
+    """A picture of samples with their masks."""
+    purpose: Annotated[Literal["demo", "benchmark"] | None, tyro.conf.arg(name="for")] = None
+    """What is drawn for the demo (2,000 unlabelled images), or for the benchmark (10,000, 200 to
+    validate, twice as large)."""
+    unlabelled: int | None = None
+    """Images to pretrain on (3000)."""
+    train: int | None = None
+    """Labelled images to train on (300)."""
+    val: int | None = None
+    """Labelled images to validate on (100)."""
+    image_size: int | None = None
+    """Pixels along a side before enlargement (128)."""
+    zoom: float | None = None
+    """Enlarge the scenes: sides times this, masks as exact as before (1)."""
+    level: Literal["easy", "hard"] | None = None
+    """How hard the scenes are: 3 classes by outline, or 9 by outline and surface (easy)."""
+    classes: Literal[3, 6, 9] | None = None
+    """Classes of objects; default: the level's."""
+    seed: int | None = None
+    """Another seed draws other scenes (0)."""
+    workers: int = os.cpu_count() or 1
+    """Processes."""
 
 
-def run() -> None:
+def settings_of(arguments: Arguments) -> ShapesSettings:
+    """Return what to draw. Raises ValueError for what cannot be drawn."""
+    if not arguments.out and not arguments.picture:
+        raise ValueError("give --out DIR, --picture FILE, or both")
+    chosen = PURPOSES[arguments.purpose] if arguments.purpose else ShapesSettings()
+    given = {f.name: getattr(arguments, f.name, None) for f in fields(ShapesSettings)}
+    settings = replace(chosen, **{name: v for name, v in given.items() if v is not None})
+    if min(settings.unlabelled, settings.train, settings.val) < 1 or settings.side < 64:
+        raise ValueError("at least one image of each kind, 64 pixels or more a side")
+    return settings
+
+
+def main(arguments: Arguments) -> None:
     """Write the data set, and a picture of it if asked."""
-    options = parse()
-    settings = ShapesSettings(
-        unlabelled=options.unlabelled,
-        train=options.train,
-        val=options.val,
-        image_size=options.image_size,
-        seed=options.seed,
-    )
-    if options.out:
-        made = make_shapes(options.out, settings, workers=options.workers, progress=True)
-        print(f"{options.out}: {'written' if made else 'already there'}")
-    if options.picture:
-        draw_picture(options.picture, settings)
-
-
-def main() -> int:
-    """Run the tool and return its exit status."""
-    return exit_status(run)
+    settings = settings_of(arguments)
+    if arguments.out:
+        made = make_shapes(arguments.out, settings, workers=arguments.workers, progress=True)
+        print(f"{arguments.out}: {'written' if made else 'already there'}")
+    if arguments.picture:
+        draw_picture(arguments.picture, settings)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(lambda: main(tyro.cli(Arguments, description=__doc__))))

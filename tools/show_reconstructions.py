@@ -8,7 +8,7 @@ true patches' mean and deviation, as the papers' figures are; for BEiT the decod
 
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -37,29 +37,17 @@ class Arguments:
 
 def draw(options: Arguments) -> Path:
     """Write the picture; return its path."""
-    from pretrain.config import recipe_from_json
     from pretrain.data.names import Names
     from pretrain.data.sources import Files, open_images
-    from pretrain.files.training_state import read_state
     from pretrain.files.write import atomic_write
-    from pretrain.methods import build_method
-    from pretrain.pictures import picture_batch, reconstructions
-    from pretrain.run import folder
+    from pretrain.pictures import method_of_run, picture_batch, reconstructions
     from pretrain.run.sheet import spread
 
-    if not (options.run / folder.RUN).is_file():
-        raise FileNotFoundError(f"{options.run} is not an output folder of tools/pretrain.py")
-    recipe = recipe_from_json(folder.read_json(options.run / folder.RUN))
-    if options.seed is not None:
-        recipe = replace(recipe, seed=options.seed)
+    method, recipe = method_of_run(options.run, options.seed)
     if not options.data and not options.image:
         raise ValueError("give --data DIR, or --image FILE ...")
     names = Names.of([os.fsencode(path) for path in options.image])
     images = Files(Path(), names) if options.image else open_images(options.data)
-    state = read_state(options.run / folder.STATE, "pretraining")
-    own = getattr(recipe.method, "tokenizer", "")
-    method = build_method(recipe, Path(own) if own else options.run / folder.TOKENIZER)
-    method.load_state_dict(state["model"])
     numbers = spread(len(images), len(images) if options.image else options.images)
     sheet = reconstructions(method, picture_batch(images, numbers, recipe, method), recipe)
     target = options.to or options.run / f"reconstructions_{recipe.seed}.png"

@@ -6,6 +6,7 @@ datasets/        the embedded dataset; labelled images; checks of data before a 
 detection/       Mask R-CNN in Detectron2 (the only place that imports detectron2)
 segmentation/    UPerNet in MMSegmentation (the only place that imports mmseg and mmengine)
 classification/  fine-tuning on labels, and probes of frozen features
+analysis/        encoder files -> what training did to the features, in figures and numbers
 results/         records -> tables beside published figures, and the report
 rehearsal/       any config the whole way on made-up data, before a long run
 suites/          a list of cells -> the runs it still lacks

@@ -15,7 +15,8 @@ config.data.name = "shapes"
 
 config.model.update(
     channels=32,
-    anchor_sizes=[8, 16, 32, 64, 128],
+    fpn_norm="BN",
+    anchor_sizes=[24, 48, 96, 144, 192],
     rpn_batch=64,
     pre_nms_topk=[200, 100],
     post_nms_topk=[100, 50],
@@ -26,9 +27,9 @@ config.model.update(
 )
 config.input.train = [L(T.RandomFlip)()]
 config.input.test = []
-config.optimizer.lr = 1e-3
+config.optimizer.lr = 2e-3
 config.layer_decay = 1.0
 config.no_weight_decay = "vectors"
-config.schedule.update(steps=180, milestones=[150], warmup_steps=20, warmup_factor=0.1)
+config.schedule.update(steps=360, milestones=[300], warmup_steps=30, warmup_factor=0.1)
 config.train.update(batch_size=4, clip_norm=5.0, workers=0, log_steps=10, checkpoint_steps=50)
 config.test.batch_size = 4

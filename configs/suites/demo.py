@@ -3,27 +3,28 @@
 python tools/run_suite.py configs/suites/demo.py --out outputs/demo --jobs 2
 """
 
-from transfer.suites.suite import Cell, Suite
+from transfer.suites.suite import Cell, Pretrain, Suite
 
-RECIPES = (
-    "configs/pretrain/shapes_spark_resnet.py",
-    "configs/pretrain/shapes_fcmae_convnextv2.py",
-    "configs/pretrain/shapes_beit_vit.py",
+PRETRAININGS = (
+    Pretrain("configs/pretrain/shapes_spark_resnet.py"),
+    Pretrain("configs/pretrain/shapes_fcmae_convnextv2.py"),
+    Pretrain("configs/pretrain/shapes_beit_vit.py"),
 )
-TASKS = {
-    "configs/detection/shapes_mask_rcnn.py": (),
-    "configs/segmentation/shapes_upernet.py": (),
+# task -> options of its pretrained cells, and of those from scratch
+TASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "configs/detection/shapes_mask_rcnn.py": ((), ()),
+    "configs/segmentation/shapes_upernet.py": ((), ()),
 }
 
 suite = Suite(
-    shapes=("--unlabelled", "2000", "--train", "300", "--val", "100"),
+    shapes=("--for", "demo"),
     cells=tuple(
         cell
-        for task, options in TASKS.items()
-        for recipe in RECIPES
+        for task, (options, from_scratch) in TASKS.items()
+        for pretrain in PRETRAININGS
         for cell in (
-            Cell(weights=recipe, task=task, options=options),
-            Cell(weights="none", like=recipe, task=task, options=options),
+            Cell(task, pretrain, options),
+            Cell(task, None, from_scratch, like=pretrain),
         )
     ),
 )

@@ -16,6 +16,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 UNKNOWN = "unknown"  # how the weights were trained, where neither the file nor the user says it
 WITH_LABELS = ("supervised", "deit")
 CONTROL = "shuffled"  # the weights before it with the values of each tensor permuted
+RANDOM = "random"  # never trained, and kept frozen: the control of a frozen encoder
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ Two ways to compute the same features and gradients:
     halo.py            windows that reach past a patch, gathered on the CPU;
     canvas.py          elsewhere cut out of the whole map
     depthwise.py, products.py   convolutions by the C kernel and as matrix products, on the CPU
+    excitation.py      squeeze-excitation by the means over the visible positions of an image
     response_norm.py   GRN over the visible positions of an image
 """
 

@@ -7,16 +7,18 @@ fills masked cells; a ConvNeXt MLP is therefore masked at its end, as SparK's bl
 from typing import Any, TypeVar
 
 import torch
-from timm.layers import GlobalResponseNormMlp, Mlp
+from timm.layers import EffectiveSEModule, GlobalResponseNormMlp, Mlp, SEModule
 from timm.layers import LayerNorm as TimmLayerNorm
 from timm.layers import LayerNorm2d as TimmLayerNorm2d
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.grn import GlobalResponseNorm
 from timm.layers.norm_act import BatchNormAct2d
+from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pretrain.run.batch_norm import synchronised
+from pretrain.sparse.excitation import gates, inside_excitations
 from pretrain.sparse.rows import select_rows
 from pretrain.sparse.view import DenseView, MaskSlot
 
@@ -147,6 +149,31 @@ class DenseGlobalResponseNorm(DenseLayer, GlobalResponseNorm):
         return self.plain(x * mask).to(x.dtype)
 
 
+class DenseExcitation(DenseLayer):
+    """Squeeze-excitation whose means are those of the visible positions of an image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale the channels of (B, C, H, W); what is zero stays zero."""
+        view = self.view()
+        if view is None:
+            return self.plain(x)
+        mask = view.mask_like(x, x.shape[2])
+        means = (x * mask).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True)
+        return x * gates(self, means)
+
+
+class DenseSqueezeExcite(DenseExcitation, SqueezeExcite):
+    """That of EfficientNet, MobileNetV3 and GhostNet."""
+
+
+class DenseSEModule(DenseExcitation, SEModule):
+    """That of SENet, RegNetY and RexNet."""
+
+
+class DenseEffectiveSEModule(DenseExcitation, EffectiveSEModule):
+    """That of VoVNet."""
+
+
 DENSE_LAYERS: dict[type[nn.Module], Any] = {
     nn.Conv2d: DenseConv2d,
     Conv2dSame: DenseConv2dSame,
@@ -157,13 +184,17 @@ DENSE_LAYERS: dict[type[nn.Module], Any] = {
     TimmLayerNorm2d: DenseLayerNorm2d,
     TimmLayerNorm: DenseLayerNorm,
     GlobalResponseNorm: DenseGlobalResponseNorm,
+    SqueezeExcite: DenseSqueezeExcite,
+    SEModule: DenseSEModule,
+    EffectiveSEModule: DenseEffectiveSEModule,
 }
 
 
 def use_dense(root: nn.Module, slot: MaskSlot) -> None:
     """Swap, in place and under the same names, the layers of `root` for their masked forms."""
+    inside = inside_excitations(root)
     for module in root.modules():
-        layer = DENSE_LAYERS.get(type(module))
+        layer = None if id(module) in inside else DENSE_LAYERS.get(type(module))
         if type(module) is Mlp and isinstance(module.fc1, nn.Linear):
             layer = DenseMlp
         if type(module) is GlobalResponseNormMlp and isinstance(module.fc1, nn.Linear):

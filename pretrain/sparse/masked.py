@@ -36,10 +36,11 @@ class MaskedEncoder:
         self.patch = self.maps[-1].stride  # pixels along a patch's side
         self.slot = MaskSlot()
         on_meta = next(encoder.parameters()).is_meta  # no numbers to compare
-        plain = [] if on_meta else _outputs(encoder, self, None)
-        mask_layers(encoder, self.slot, "patches")
-        if not on_meta:
-            _compare(plain, _outputs(encoder, self, _all_visible(self.patch)), encoder)
+        with _without_zeros(encoder):
+            plain = [] if on_meta else _outputs(encoder, self, None)
+            mask_layers(encoder, self.slot, "patches")
+            if not on_meta:
+                _compare(plain, _outputs(encoder, self, _all_visible(self.patch)), encoder)
         if sparse == "dense":
             use_plain(encoder)
             mask_layers(encoder, self.slot, "dense")
@@ -122,6 +123,8 @@ def _compare(plain: Outputs, patches: Outputs, encoder: nn.Module) -> None:
     """With every patch visible, each layer must compute what the plain network computes."""
     for (name, whole), (_, parts) in zip(plain, patches, strict=True):
         _, a, b, c = parts.shape
+        if whole.shape == parts.shape == (1, a, 1, 1):  # of means over the image
+            whole, parts = whole.expand(1, a, 2, 2), parts.expand(4, a, 1, 1)
         if whole.shape == (1, a, 2 * b, 2 * c):
             whole = whole.permute(0, 2, 3, 1)
             parts = parts.permute(0, 2, 3, 1)
@@ -144,9 +147,22 @@ def _cannot(encoder: nn.Module, name: str, why: str) -> ValueError:
     kind = type(encoder.get_submodule(name)).__name__
     return ValueError(
         f"{type(encoder).__name__}: layer {name!r} ({kind}) cannot run on visible patches: {why}. "
-        "Squeeze-excitation, attention, group norms and windows that leave the grid of patches "
-        "look past a patch: choose an architecture without them"
+        "Attention, group norms and windows that leave the grid of patches look past a patch: "
+        "choose an architecture without them"
     )
+
+
+@contextmanager
+def _without_zeros(root: nn.Module) -> Iterator[None]:
+    """Set vectors of zeros to ones: behind a scale that begins at zero no difference would show."""
+    zeros = [p.data for p in root.parameters() if p.ndim == 1 and not p.is_meta and not p.any()]
+    for vector in zeros:
+        vector.fill_(1)
+    try:
+        yield
+    finally:
+        for vector in zeros:
+            vector.zero_()
 
 
 @contextmanager

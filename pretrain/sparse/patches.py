@@ -6,15 +6,17 @@ the patch gets a halo of neighbouring cells, zero where masked or outside of the
 
 from typing import Any
 
-from timm.layers import DropPath, to_2tuple
+from timm.layers import DropPath, EffectiveSEModule, SEModule, to_2tuple
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.grn import GlobalResponseNorm
+from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretrain.kernels import on_cpu, supports
 from pretrain.kernels.ops import MAX_TAPS
 from pretrain.sparse.depthwise import visible_depthwise
+from pretrain.sparse.excitation import EXCITATIONS, gates, inside_excitations, is_excitation
 from pretrain.sparse.halo import halo_avg_pool, halo_conv, halo_max_pool
 from pretrain.sparse.products import pointwise, window_product
 from pretrain.sparse.response_norm import ResponseNorm
@@ -123,6 +125,31 @@ class PatchGlobalResponseNorm(PatchLayer, GlobalResponseNorm):
         return out.permute(0, 3, 1, 2) if self.channel_dim == 1 else out
 
 
+class PatchExcitation(PatchLayer):
+    """Squeeze-excitation whose means are those of all visible patches of an image."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        """Scale the channels of the patches (n, C, P, P), of each image alike."""
+        view = self.view()
+        if view is None:
+            return super().forward(x)  # type: ignore[misc]
+        means = x.unflatten(0, (view.batch, view.count)).mean((1, 3, 4))  # (B, C)
+        factors = gates(self, means[:, :, None, None])
+        return x * factors.repeat_interleave(view.count, 0)
+
+
+class PatchSqueezeExcite(PatchExcitation, SqueezeExcite):
+    """That of EfficientNet, MobileNetV3 and GhostNet."""
+
+
+class PatchSEModule(PatchExcitation, SEModule):
+    """That of SENet, RegNetY and RexNet."""
+
+
+class PatchEffectiveSEModule(PatchExcitation, EffectiveSEModule):
+    """That of VoVNet."""
+
+
 class PatchDropPath(PatchLayer, DropPath):
     """Drops whole images: one draw for all patches of an image."""
 
@@ -168,15 +195,20 @@ PATCH_LAYERS: dict[type[nn.Module], Any] = {
     nn.MaxPool2d: PatchMaxPool2d,
     nn.AvgPool2d: PatchAvgPool2d,
     GlobalResponseNorm: PatchGlobalResponseNorm,
+    SqueezeExcite: PatchSqueezeExcite,
+    SEModule: PatchSEModule,
+    EffectiveSEModule: PatchEffectiveSEModule,
     DropPath: PatchDropPath,
 }
 
 
 def use_patches(root: nn.Module, slot: MaskSlot) -> None:
     """Swap, in place and under the same names, the layers of `root` that look past a patch."""
+    inside = inside_excitations(root)
     for module in root.modules():
         layer = PATCH_LAYERS.get(type(module))
-        if layer is None:
+        pooled_otherwise = type(module) in EXCITATIONS and not is_excitation(module)
+        if layer is None or id(module) in inside or pooled_otherwise:
             continue
         if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
             halo = layer_halo(module)

@@ -36,8 +36,8 @@ ROOT = HERE.parent.parent
 # What runs: every option is named here and nowhere else. $data is the drawn dataset, $out the run's
 # own folder, $fcmae the folder of the run of that name, which goes first. Rates and decays are
 # larger than one would train with, so that a few steps show a change of them.
-DATASET = """tools/make_shapes.py --out $out --unlabelled 16 --train 8 --val 4
-    --image-size 128 --seed 3 --workers 1"""
+DATASET = """tools/make_shapes.py --out $out --level hard --unlabelled 16 --train 8
+    --val 4 --image-size 128 --seed 3 --workers 1"""
 PRETRAIN = """--data $data/unlabelled --out $out --steps 6 --warmup-steps 2 --batch-size 8
     --seed 3 --device cpu --log-steps 1 --checkpoint-steps 4 --pictures 1"""
 COMMANDS = {
@@ -73,7 +73,7 @@ COMMANDS = {
         model.post_nms_topk=[100,500] model.max_detections=300 test.pictures=1""",
     "segmentation": """tools/train_seg.py configs/segmentation/shapes_upernet.py --work-dir $out
         --cfg-options weights=$beit/encoder.safetensors data_root=$data/ADEChallengeData2016
-        seed=3 max_iters=6 warmup_iters=2 lr=3e-3 weight_decay=5.0 layer_decay=0.7
+        classes=shapes9 seed=3 max_iters=6 warmup_iters=2 lr=3e-3 weight_decay=5.0 layer_decay=0.7
         drop_path_rate=0.2 clip_norm=3.0 accumulation_steps=2 ema_decay=0.5
         log_steps=1 checkpoint_steps=4""",
 }

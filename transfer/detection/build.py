@@ -59,6 +59,7 @@ def build_detector(
         source=config.weights_source,
         fresh=tuple(config.fresh),
         unused=tuple(config.unused),
+        seed=config.seed,
         freeze=config.freeze,
         **settings,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pretrain.files.lineage import CONTROL
+from pretrain.files.lineage import CONTROL, RANDOM
 from transfer.results.record import Result
 from transfer.results.statistics import Difference
 
@@ -23,6 +23,7 @@ _NAMES = {
 _LATER = ("supervised", "supervised+supervised", CONTROL)
 METHODS = {
     "scratch": "Scratch",
+    RANDOM: "Random, frozen",
     **_NAMES,
     **{
         f"{first}+{later}": f"{name} + {later.replace('+', ' + ')}"

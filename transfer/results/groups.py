@@ -11,7 +11,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from pretrain.files.lineage import Stage, kind_of, pretraining_seeds
+from pretrain.files.lineage import CONTROL, RANDOM, Stage, kind_of, pretraining_seeds
 from transfer.results.cells import Column
 from transfer.results.protocol import differing, without
 from transfer.results.record import Result, content_of
@@ -171,11 +171,21 @@ def _by_weights(records: Iterable[Result]) -> dict[str, list[Result]]:
     owner: dict[tuple[int | None, ...], str | None] = {}
     found: dict[str, list[Result]] = {}
     for record in sorted(records, key=lambda r: r.sha256 or ""):
-        seeds = pretraining_seeds(record.stages)
+        sha256, seeds = pretrained_of(record)
         declared = any(seed is not None for seed in seeds)
-        is_seed = declared and owner.setdefault(seeds, record.sha256) == record.sha256
-        found.setdefault("" if is_seed or not seeds else record.sha256 or "", []).append(record)
+        is_seed = declared and owner.setdefault(seeds, sha256) == sha256
+        found.setdefault("" if is_seed or not seeds else sha256 or "", []).append(record)
     return found
+
+
+def pretrained_of(record: Result) -> tuple[str | None, tuple[int | None, ...]]:
+    """Return digest and seeds of the pretrained weights; of a control, those it was made from."""
+    last = record.stages[-1] if record.stages else None
+    if last is not None and last.method == CONTROL and last.started_from is not None:
+        return last.started_from, pretraining_seeds(record.stages[:-1])
+    if last is not None and last.method == RANDOM:
+        return None, ()
+    return record.sha256, pretraining_seeds(record.stages)
 
 
 def _variants(records: list[Result]) -> list[tuple[str, list[Result]]]:

@@ -7,7 +7,7 @@ given), training on labels, and the control with shuffled weights.
 
 from collections.abc import Mapping, Sequence
 
-from pretrain.files.lineage import CONTROL, pretraining_seeds
+from pretrain.files.lineage import CONTROL, RANDOM, Stage
 from transfer.results.cells import METHODS, Cell, Column, Row, Table
 from transfer.results.formats import to_csv, to_html, to_latex, to_markdown
 from transfer.results.groups import (
@@ -18,6 +18,7 @@ from transfer.results.groups import (
     comparable,
     differing_keys,
     layer_decay_of,
+    pretrained_of,
     rows_of,
 )
 from transfer.results.record import Environment, Result
@@ -95,7 +96,7 @@ def _cell(runs: Runs, column: Column, rows: Sequence[Runs], alike: Mapping[str, 
 
 def _said(records: Sequence[Result]) -> tuple[str, ...]:
     """Return what a cell's records say of their runs, and of what they have in common."""
-    seeds = {record.sha256: pretraining_seeds(record.stages) for record in records}
+    seeds = dict(pretrained_of(record) for record in records)
     notes = [note for record in records for note in run_notes(record)]
     if len(seeds) > 1:
         told = sorted("+".join(str(s) for s in found if s is not None) for found in seeds.values())
@@ -139,13 +140,17 @@ def _is_baseline(kind: str, other: Runs, runs: Runs) -> bool:
     if other.lineage.backbone != runs.lineage.backbone:
         return False
     theirs, ours = other.lineage.kind, runs.lineage.kind
-    if kind == "scratch":
-        return not theirs and bool(ours)
+    if kind == "scratch":  # of a frozen encoder: the random one, whose training is frozen too
+        return _untrained(theirs) and not _untrained(ours)
     if kind == "supervised":
         learnt = ours and not all(stage.labels for stage in ours)
         return bool(learnt) and len(theirs) == 1 and theirs[0].method == "supervised"
     control = bool(theirs) and theirs[-1].method == CONTROL
     return control and theirs[:-1] == ours and bool(ours)
+
+
+def _untrained(stages: Sequence[Stage]) -> bool:
+    return [stage.method for stage in stages] in ([], [RANDOM])
 
 
 def _tuned(scratch: Result, ours: Result) -> str:

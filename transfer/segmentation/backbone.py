@@ -7,6 +7,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from transfer.features.timm_features import is_plain_vit
+from transfer.weights.controls import file_of
 from transfer.weights.convert import read_weights
 from transfer.weights.load import features_for
 
@@ -15,7 +16,7 @@ from transfer.weights.load import features_for
 class TimmBackbone(nn.Module):
     """(B, 3, H, W) -> (res2, res3, res4, res5), timm's own tensors, at strides 4, 8, 16, 32.
 
-    weights    a weights file, or "none" to start from random weights
+    weights    a weights file, a control, or "none" to start from random weights
     arch       a timm architecture; None takes the one of the weights file
     vit        further arguments of TimmFeatures for plain ViTs (pyramid, blocks, image_size)
     more       further arguments of features_for and TimmFeatures
@@ -34,8 +35,9 @@ class TimmBackbone(nn.Module):
     ) -> None:
         super().__init__()
         net, net_args = arch, arch_args
-        if net is None and weights != "none":
-            identity = read_weights(weights, more.get("source")).identity
+        file = file_of(weights)
+        if net is None and file is not None:
+            identity = read_weights(file, more.get("source")).identity
             net, net_args = identity.arch, identity.arch_args
         if net is not None and is_plain_vit(net, net_args):
             more |= vit or {}

@@ -133,6 +133,7 @@ def fill_in(cfg: Config, world_size: int = 1) -> Config:
     values["clip_grad"] = None if norm is None else {"max_norm": norm}
     values["pin_memory"] = torch.cuda.is_available()
     filled = {key: _fill(value, values) for key, value in values.items()}
+    filled["model"]["backbone"]["seed"] = values["seed"]  # of a control; no setting of the method
     return Config(with_tuples(filled), filename=cfg.filename)
 
 

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from pretrain.checks.findings import refuse_errors
 from pretrain.checks.images import IMAGE_SUFFIXES
 from transfer.datasets.ade20k_checks import FolderPair, check_ade20k
-from transfer.datasets.shapes.scene import PALETTE, SEGMENTATION_CLASSES
+from transfer.datasets.shapes.levels import CLASS_COUNTS, HARD, segmentation_classes
+from transfer.datasets.shapes.scene import PALETTE
 
 
 @dataclass(frozen=True)
@@ -192,10 +193,15 @@ def find_suffix(images: Path) -> str:
     return found.pop()
 
 
+# the embedded dataset by its number of classes of objects
+SHAPES = {"shapes": HARD.classes, **{f"shapes{count}": count for count in CLASS_COUNTS}}
+
+
 def class_names(classes: str | Sequence[str]) -> tuple[tuple[str, ...], list[list[int]] | None]:
     """Return names and palette of a list, of "ade20k" or "shapes", or of a file with a name a line.
 
-    ValueError for any other text.
+    "shapes3", "shapes6" and "shapes9" are the embedded dataset with so many classes of objects,
+    "shapes" is the last. ValueError for any other text.
     """
     if not isinstance(classes, str) and len(classes) == 1:
         classes = classes[0]
@@ -203,12 +209,13 @@ def class_names(classes: str | Sequence[str]) -> tuple[tuple[str, ...], list[lis
         return tuple(classes), None
     if classes == "ade20k":
         return tuple(ADE20KDataset.METAINFO["classes"]), list(ADE20KDataset.METAINFO["palette"])
-    if classes == "shapes":
-        return SEGMENTATION_CLASSES, [list(colour) for colour in PALETTE]
+    if classes in SHAPES:
+        names = segmentation_classes(SHAPES[classes])
+        return names, [list(colour) for colour in PALETTE[: len(names)]]
     if not Path(classes).is_file():
         raise ValueError(
-            f"classes={classes!r}: give the names as a list, 'ade20k', 'shapes', or a text file "
-            "with one name a line"
+            f"classes={classes!r}: give the names as a list, 'ade20k', {', '.join(SHAPES)}, or a "
+            "text file with one name a line"
         )
     return tuple(line.strip() for line in Path(classes).read_text().splitlines() if line), None
 

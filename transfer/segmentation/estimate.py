@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from transfer.segmentation import runner  # noqa: F401  registers what configs name
 from transfer.segmentation.optimizer import autocast
+from transfer.weights.controls import file_of
 from transfer.weights.convert import read_weights
 
 TIMED_PX = 128  # on a CPU; a GPU is timed at the crop size
@@ -47,21 +48,40 @@ class Estimate:
         )
 
 
+@dataclass(frozen=True)
+class Count:
+    """What a net is made of, and the multiply-adds of its forward pass of one crop."""
+
+    parameters: int
+    multiply_adds: float
+
+
+def count(cfg: Config) -> Count:
+    """Return the size of the net of the filled-in `cfg`; nothing is allocated."""
+    height, width = cfg["crop_size"]
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        with torch.device("meta"):
+            paper = MODELS.build(_model_without_weights(cfg)).eval()
+        with FlopCounterMode(display=False) as flops, torch.no_grad():
+            paper.decode_head(paper.extract_feat(torch.empty(1, 3, height, width, device="meta")))
+    parameters = sum(p.numel() for p in paper.parameters())
+    return Count(parameters, flops.get_total_flops() / 2)
+
+
+def _model_without_weights(cfg: Config) -> dict[str, Any]:
+    return {**cfg["model"], "backbone": {**cfg["model"]["backbone"], **without_weights(cfg)}}
+
+
 def estimate(cfg: Config) -> Estimate:
     """Return the cost of the filled-in `cfg`: its net counted, two images timed both ways.
 
     Timed in the run's precision, but for fp16 on a CPU, where a run is refused: in fp32.
     """
     height, width = cfg["crop_size"]
-    settings = {**cfg["model"], "backbone": {**cfg["model"]["backbone"], **without_weights(cfg)}}
+    counted = count(cfg)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with DefaultScope.overwrite_default_scope("mmseg"):
-        with torch.device("meta"):
-            paper = MODELS.build(settings).eval()
-        with FlopCounterMode(display=False) as flops, torch.no_grad():
-            paper.decode_head(paper.extract_feat(torch.empty(1, 3, height, width, device="meta")))
-        parameters = sum(p.numel() for p in paper.parameters())
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = MODELS.build(settings).to(device)
+        model = MODELS.build(_model_without_weights(cfg)).to(device)
     pixels = (height, width) if device.type == "cuda" else (TIMED_PX, TIMED_PX)
     precision = cfg["precision"]
     if device.type == "cpu" and precision == "fp16":
@@ -69,10 +89,10 @@ def estimate(cfg: Config) -> Estimate:
     seconds = _seconds_per_image(model, cfg["num_classes"], pixels, precision)
     name = torch.cuda.get_device_name() if device.type == "cuda" else "this CPU"
     return Estimate(
-        parameters=parameters,
-        multiply_adds=flops.get_total_flops() / 2,
+        parameters=counted.parameters,
+        multiply_adds=counted.multiply_adds,
         images=cfg["max_iters"] * cfg["batch_size"],
-        state_bytes=16 * parameters,
+        state_bytes=16 * counted.parameters,
         seconds_per_image=seconds * height * width / (pixels[0] * pixels[1]),
         device=f"{name} in {precision}",
     )
@@ -81,8 +101,9 @@ def estimate(cfg: Config) -> Estimate:
 def without_weights(cfg: Config) -> dict[str, Any]:
     """Return the backbone's settings for random weights in the architecture of the weights file."""
     net: dict[str, Any] = {"weights": "none", "fresh": [], "unused": []}
-    if cfg["arch"] is None and cfg["weights"] != "none":
-        identity = read_weights(cfg["weights"]).identity
+    file = file_of(cfg["weights"])
+    if cfg["arch"] is None and file is not None:
+        identity = read_weights(file).identity
         net |= {"arch": identity.arch, "arch_args": identity.arch_args}
     return net
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from mmengine.config import Config
 
-from pretrain.files.read import sha256_of
 from pretrain.run.folder import RUN, RunFolder
 from transfer.segmentation.config import protocol
 from transfer.segmentation.data import find_pairs, folder_pairs, names_digest
+from transfer.weights.controls import file_of, sha256_of_weights
 from transfer.weights.identity import transfer_arch_args
 
 FREE = (
@@ -62,7 +62,7 @@ def identity_of_resumed(cfg: Config, filled: Config, former: Mapping[str, Any]) 
 
     The weights file is not needed any more: the state holds all weights.
     """
-    given: dict[str, Any] = {"weights": _weights(str(cfg["weights"]), former)}
+    given: dict[str, Any] = {"weights": _weights(str(cfg["weights"]), cfg["seed"], former)}
     if cfg["arch"] is not None:
         given["arch"] = cfg["arch"]
     if cfg["arch_args"]:
@@ -87,11 +87,10 @@ def _settings(cfg: Config, filled: Config) -> dict[str, Any]:
     }
 
 
-def _weights(path: str, former: Mapping[str, Any]) -> str:
-    """The digest of the weights, "none", or the path of a file that is not there."""
-    if path == "none":
-        return path
-    if Path(path).is_file():
-        return sha256_of(Path(path))
+def _weights(weights: str, seed: int, former: Mapping[str, Any]) -> str:
+    """The digest of the weights, "none", or what names them if their file is not there."""
+    file = file_of(weights)
+    if file is None or Path(file).is_file():
+        return sha256_of_weights(weights, seed)
     report = former["report"]
-    return former["weights"] if report and report["file"] == path else path
+    return former["weights"] if report and report["file"] == weights else weights

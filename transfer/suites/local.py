@@ -1,157 +1,133 @@
-"""Run steps: what is missing, up to some at once, each a command in a process of its own.
+"""Run steps on this machine, up to some at once, each with GPUs of its own.
 
-A step is done when the file it ends in is there. Steps die with the runner, so that a killed one's
-successor never meets them; a step that was interrupted is run again and resumes by itself.
+Steps die with the launcher, so that a killed one's successor never meets them; a step that was
+interrupted is run again and resumes by itself.
 """
 
 import ctypes
-import hashlib
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
-from pretrain.files.write import atomic_write
+from transfer.suites.steps import Step
 
-ROOT = Path(__file__).resolve().parents[2]
-STOP_WAIT_S = 300  # for a step at work to finish what it must and save
-
-
-@dataclass(frozen=True)
-class Step:
-    """A command, the file it ends in, and the steps it waits for."""
-
-    name: str
-    command: tuple[str, ...]
-    product: Path
-    needs: tuple[str, ...] = ()
-    configs: tuple[Path, ...] = ()  # their bytes are part of what the step is
-    env: dict[str, str] = field(default_factory=dict)
-
-    def fingerprint(self) -> str:
-        """Return a digest of the command and of the config files that it names."""
-        digest = hashlib.sha256(json.dumps(self.command).encode())
-        for config in self.configs:
-            digest.update(config.read_bytes())
-        return digest.hexdigest()[:16]
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-class Runner:
-    """Runs what is missing, up to `jobs` steps at once; `poll` moves it on."""
+class LocalExecutor:
+    """Processes of this machine; `gpus` are the devices that steps share, none on a CPU."""
 
-    def __init__(self, steps: Sequence[Step], out: Path, jobs: int) -> None:
-        self.steps = {step.name: step for step in steps}
-        self.out, self.jobs = out, jobs
-        self.threads = max(1, (os.cpu_count() or 1) // jobs)
-        self.marks = self._checked_marks()
-        self.done = {s.name for s in steps if s.product.exists()}
-        self.failed: dict[str, int] = {}  # name -> exit status
-        self.running: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
-        self.seconds: dict[str, float] = {}
+    def __init__(self, jobs: int | None = None, gpus: Sequence[str] = ()) -> None:
+        self.free, self.gpus = list(gpus), tuple(gpus)
+        self.jobs = jobs or max(1, len(gpus))
+        self.threads = max(1, (os.cpu_count() or 1) // self.jobs)
+        self.device = device_name(bool(gpus))
+        self.at_work: list[Process] = []
 
-    @property
-    def finished(self) -> bool:
-        """Whether no step runs and no other can be started."""
-        return not self.running and not self._ready()
+    def require_fit(self, steps: Iterable[Step]) -> None:
+        """Raise ValueError for a step that takes more GPUs than there are."""
+        for step in steps:
+            if self.gpus and step.gpus > len(self.gpus):
+                raise ValueError(
+                    f"{step.name} takes {step.gpus} GPUs and there are {len(self.gpus)}: "
+                    f"give --gpus-per-run {len(self.gpus)}, or more --gpus"
+                )
 
-    def poll(self) -> None:
-        """Collect finished steps and start ready ones."""
-        for name, (process, started) in list(self.running.items()):
-            status = process.poll()
-            if status is None:
-                continue
-            del self.running[name]
-            self.seconds[name] = time.monotonic() - started
-            if status == 0 and self.steps[name].product.exists():
-                self.done.add(name)
-            else:
-                self.failed[name] = status
-        for step in self._ready()[: self.jobs - len(self.running)]:
-            self._start(step)
+    def has_room(self, step: Step) -> bool:
+        """Return whether a place and the step's GPUs are free."""
+        for ended in [p for p in self.at_work if p.poll() is not None]:
+            self.at_work.remove(ended)
+            self.free += ended.gpus
+        return len(self.at_work) < self.jobs and self._wanted(step) <= len(self.free)
 
-    def stop(self) -> None:
-        """Ask every running step to save and end; kill those that do not within STOP_WAIT_S.
+    def start(self, step: Step, log: Path) -> "Process":
+        """Start the step on its GPUs; what it says is appended to `log`."""
+        count = self._wanted(step)
+        taken, self.free = self.free[:count], self.free[count:]
+        around = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_")}
+        env = {**around, **step.env, "OMP_NUM_THREADS": str(self.threads)}  # not a task of srun's
+        if self.gpus:
+            env[VISIBLE] = ",".join(taken)
+        process = Process(command_line(step, max(1, count)), env, log, taken)
+        self.at_work.append(process)
+        return process
 
-        A killed step resumes from its last checkpoint: files are written atomically.
-        """
-        for process, _ in self.running.values():
-            process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + STOP_WAIT_S
-        for process, _ in self.running.values():
-            try:
-                process.wait(max(0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    def _wanted(self, step: Step) -> int:
+        return step.gpus if self.gpus else 0
 
-    def log(self, name: str) -> Path:
-        """Return the log file of a step."""
-        return self.out / "logs" / f"{name.replace('/', '-')}.log"
 
-    def state(self, name: str) -> str:
-        """Return done, failed, running, waiting or blocked (a step it needs failed)."""
-        if name in self.done:
-            return "done"
-        if name in self.failed:
-            return "failed"
-        if name in self.running:
-            return "running"
-        needs = self.steps[name].needs
-        return (
-            "blocked" if any(self.state(n) in ("failed", "blocked") for n in needs) else "waiting"
-        )
+class Process:
+    """A step at work in a process of its own."""
 
-    def _ready(self) -> list[Step]:
-        return [
-            step
-            for step in self.steps.values()
-            if self.state(step.name) == "waiting" and all(n in self.done for n in step.needs)
-        ]
-
-    def _start(self, step: Step) -> None:
-        self.marks[step.name] = step.fingerprint()
-        self._save_marks()
-        log = self.log(step.name)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        env = {**os.environ, **step.env, "OMP_NUM_THREADS": str(self.threads)}
+    def __init__(
+        self, command: Sequence[str], env: dict[str, str], log: Path, gpus: Sequence[str]
+    ) -> None:
+        self.gpus = tuple(gpus)
         with log.open("ab") as stream:
-            process = subprocess.Popen(
-                step.command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=stream,
-                stderr=subprocess.STDOUT, preexec_fn=_die_with_parent,
-            )  # fmt: skip
-        self.running[step.name] = (process, time.monotonic())
-
-    @property
-    def _marks_file(self) -> Path:
-        return self.out / "steps.json"
-
-    def _checked_marks(self) -> dict[str, str]:
-        marks = json.loads(self._marks_file.read_text()) if self._marks_file.exists() else {}
-        changed = [
-            n for n, s in self.steps.items() if marks.get(n, s.fingerprint()) != s.fingerprint()
-        ]
-        if changed:
-            raise ValueError(
-                f"{self.out} holds steps made with other settings: {', '.join(changed)}; "
-                "use another --out, or delete their folders and their lines in steps.json"
+            self.process = subprocess.Popen(
+                command,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                # torchrun stops its own processes when it is asked to, and not when it is killed
+                preexec_fn=partial(_in_child, signal.SIGTERM if len(gpus) > 1 else signal.SIGKILL),
             )
-        return marks
 
-    def _save_marks(self) -> None:
-        text = json.dumps(self.marks, indent=1, sort_keys=True)
-        atomic_write(self._marks_file, lambda path: path.write_text(text))
+    def poll(self) -> int | None:
+        """Return the exit status, None while it runs."""
+        return self.process.poll()
+
+    def ask_to_stop(self) -> None:
+        """Ask the step to save and end."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the step at once, and wait until it has."""
+        self.process.kill()
+        self.process.wait()
+
+
+def command_line(step: Step, processes: int) -> list[str]:
+    """Return the step's command for this interpreter, by torchrun for several processes."""
+    if processes == 1:
+        return [sys.executable, *step.command]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return [sys.executable, *torchrun, *step.command]
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Return the GPUs of this machine, those of CUDA_VISIBLE_DEVICES where it is set."""
+    import torch
+
+    given = os.environ.get(VISIBLE)
+    if given is not None:
+        return tuple(name.strip() for name in given.split(",") if name.strip())
+    return tuple(map(str, range(torch.cuda.device_count())))
+
+
+def device_name(cuda: bool) -> str:
+    """Return the name of the machine's GPU, or "cpu", as records have it."""
+    if not cuda:
+        return "cpu"
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
 
 
-def _die_with_parent() -> None:
-    """End the step when the suite is killed, so that a new one does not write to the same files."""
+def _in_child(at_death: signal.Signals) -> None:
+    """End the step when its launcher is killed: the next one must not meet it.
+
+    Slurm may send a job's warning to every process of it; it is the launcher's to act on.
+    """
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _LIBC.prctl(_PR_SET_PDEATHSIG, at_death)

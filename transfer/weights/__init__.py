@@ -9,6 +9,7 @@ Follow a file through the package:
     convert.py       all of that: read_weights
     lineage.py       how the weights were trained, and who says so
     identity.py      architecture, pixel statistics, colour order
+    controls.py      shuffled weights and random encoders, to compare trained ones with
     load.py          into TimmFeatures, every tensor accounted for, with a report
     export.py        timm names -> Detectron2's and MMSegmentation's
     prove.py         both sides built, the features compared (reference.py: a second way)

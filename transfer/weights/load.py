@@ -1,7 +1,7 @@
 """Weights -> TimmFeatures: every tensor accounted for, or one error that lists what is not."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,15 @@ from transfer.features.position import (
     resize_position_embedding,
     resize_relative_position,
     square_window,
+)
+from transfer.weights.controls import (
+    RANDOM_ENCODER,
+    file_of,
+    is_control,
+    measure_batch_norms,
+    random_identity,
+    sha256_of_weights,
+    shuffled,
 )
 from transfer.weights.convert import Weights, read_weights
 from transfer.weights.identity import IMAGENET, PixelStats, require_same_architecture
@@ -89,19 +98,20 @@ def features_for(
     source: str | None = None,
     fresh: Sequence[str] = (),
     unused: Sequence[str] = (),
+    seed: int = 0,
     **options: Any,
 ) -> tuple[TimmFeatures, LoadReport | None, PixelStats]:
     """Build TimmFeatures(**options) with `weights`; return it, the report and the pixel stats.
 
     weights "none": from scratch, `arch` is required, no report, ImageNet's statistics. Otherwise
-    arch and arch_args default to the file's. Raises WeightsError if they name another network,
-    ValueError for "none" without `arch`.
+    arch and arch_args default to the file's. `seed` is that of a control (controls.py). Raises
+    WeightsError if they name another network, ValueError for "none" without `arch`.
     """
-    if str(weights) == "none":
-        if arch is None:
-            raise ValueError("weights=none needs arch: the timm name of the architecture")
-        return TimmFeatures(arch, arch_args, **options), None, IMAGENET
-    loaded = read_weights(weights, source)
+    if str(weights) in ("none", RANDOM_ENCODER):
+        return _from_scratch(str(weights), arch, arch_args, seed, options)
+    loaded = read_weights(str(file_of(weights)), source)
+    if is_control(weights):
+        loaded = shuffled(loaded, str(weights), seed)
     own = loaded.identity
     if arch is not None:
         require_same_architecture(own, arch, arch_args, str(weights))
@@ -109,8 +119,45 @@ def features_for(
         arch, arch_args = own.arch, own.arch_args
     features = TimmFeatures(arch, arch_args, **options)
     report = load_encoder(features, loaded, fresh=fresh, unused=unused)
+    if is_control(weights):
+        measured = {*measure_batch_norms(features, seed)} - {*report.fresh}
+        fresh = sorted({*report.fresh, *measured})
+        report = replace(report, loaded=report.loaded - len(measured), fresh=fresh)
     require_known(own.stages, str(weights))
     return features, report, PixelStats.of(own)
+
+
+def _from_scratch(
+    weights: str,
+    arch: str | None,
+    arch_args: Mapping[str, Any] | None,
+    seed: int,
+    options: Mapping[str, Any],
+) -> tuple[TimmFeatures, LoadReport | None, PixelStats]:
+    """Build TimmFeatures with random weights: no report, but for the control, which is frozen."""
+    if arch is None:
+        raise ValueError(f"weights={weights} needs arch: the timm name of the architecture")
+    features = TimmFeatures(arch, arch_args, **options)
+    if weights == "none":
+        return features, None, IMAGENET
+    if features.freeze != "backbone":
+        raise WeightsError(
+            f"weights={weights} is a frozen random encoder: set freeze=backbone, or weights=none "
+            "to train from scratch"
+        )
+    measure_batch_norms(features, seed)
+    identity = random_identity(features, seed)
+    report = LoadReport(
+        file=weights,
+        sha256=sha256_of_weights(weights, seed),
+        source="control",
+        loaded=0,
+        fresh=sorted(features.encoder.state_dict()),
+        unused=[],
+        resized=[],
+        identity={**asdict(identity), "stages": write_stages(identity.stages)},
+    )
+    return features, report, PixelStats.of(identity)
 
 
 def load_encoder(

@@ -10,7 +10,7 @@ from detectron2.config import LazyCall as L
 from transfer.detection.mask_rcnn import mask_rcnn
 
 config = dict(
-    weights="none",  # a weights file, or "none" for training from scratch
+    weights="none",  # a weights file; "none": from scratch; control:shuffled:FILE, control:random
     weights_source=None,  # the file's layout, where it cannot be told by its tensors
     fresh=[],  # encoder tensors the file may lack (patterns); anything else missing is an error
     unused=[],  # tensors of the file that may be left over (patterns)

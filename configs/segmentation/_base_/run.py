@@ -2,7 +2,7 @@
 # A value "${name}" is the top-level key `name`, filled in after the command line's options.
 default_scope = "mmseg"
 
-weights = "none"  # an encoder file; "none": from scratch
+weights = "none"  # a weights file; "none": from scratch; control:shuffled:FILE, control:random
 arch = None  # timm architecture; None: the one of the weights file
 arch_args = dict()  # arguments of timm.create_model
 fresh = []  # encoder tensors (patterns) that the weights file need not have

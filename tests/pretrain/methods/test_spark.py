@@ -21,6 +21,7 @@ CONVNEXT: dict[str, Any] = TINY | {
     "arch": "convnext_tiny",
     "arch_args": {"depths": [1, 1, 1, 1], "dims": [8, 12, 20, 32]},
 }
+EXCITED: dict[str, Any] = TINY | {"arch": "mobilenetv3_small_050", "arch_args": {}}
 
 
 def batch(count: int = 4) -> tuple[Tensor, Tensor]:
@@ -38,7 +39,9 @@ def pair(options: dict[str, Any]) -> tuple[SparK, SparK]:
 
 
 @pytest.mark.parametrize("on_cpu", [True, False], ids=["cpu", "as on a gpu"])
-@pytest.mark.parametrize("options", [TINY, CONVNEXT], ids=["resnet", "convnext"])
+@pytest.mark.parametrize(
+    "options", [TINY, CONVNEXT, EXCITED], ids=["resnet", "convnext", "squeeze-excitation"]
+)
 def test_both_paths_train_alike(options: dict[str, Any], on_cpu: bool) -> None:
     """Autocast leaves float64 as it is, and has everything done by torch, as on a GPU."""
     patches, dense = pair(options)

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from timm.layers import SEModule
 from torch import Tensor, nn
 
 from pretrain import kernels
 from pretrain.encoders import build_encoder
-from pretrain.sparse import MaskedEncoder
+from pretrain.sparse import DenseView, MaskedEncoder, MaskSlot, mask_layers
 
 RESNET = {"layers": [1, 2, 1, 1], "channels": [8, 12, 20, 16]}
 CONVNEXT = {"depths": [1, 2, 1, 1], "dims": [8, 12, 20, 16]}
@@ -29,6 +30,16 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mobilenet v2": ("mobilenetv2_050", {}),
     "efficientnet lite, same padding": ("tf_efficientnet_lite0", {}),
 }
+EXCITED: dict[str, tuple[str, dict[str, Any]]] = {
+    "se-resnet": ("seresnet18", RESNET),
+    "regnet y": ("regnety_002", REGNET | {"se_ratio": 0.25}),
+    "efficientnet": ("efficientnet_b0", {}),
+    "mobilenet v3": ("mobilenetv3_small_050", {}),
+    "ghostnet": ("ghostnet_050", {}),
+    "rexnet, norms inside": ("rexnet_100", {"width_mult": 0.5}),
+    "vovnet, effective": ("ese_vovnet19b_slim_dw", {}),
+}
+FAMILIES |= EXCITED
 
 
 def masks(batch: int, grid: tuple[int, int], count: int, seed: int = 0) -> Tensor:
@@ -140,11 +151,47 @@ def test_masked_pixels_cannot_be_seen() -> None:
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("family", EXCITED)
+@pytest.mark.parametrize("sparse", ["patches", "dense"])
+def test_masked_pixels_excite_nothing(family: str, sparse: Any) -> None:
+    """In training mode: neither means of squeeze-excitation nor norms see masked pixels."""
+    encoder = build_encoder(*FAMILIES[family])
+    randomise(encoder)
+    masked = MaskedEncoder(encoder.train(), sparse)
+    visible = masks(2, (2, 3), 3)
+    generator = torch.Generator().manual_seed(0)
+    images, others = torch.randn(2, 2, 3, 64, 96, generator=generator).unbind()
+    hidden = ~visible.repeat_interleave(32, 2).repeat_interleave(32, 3)
+    changed = torch.where(hidden, others, images)
+    before, after = (masked.densified(x, masked.view(visible, 3)) for x in (images, changed))
+    for one, other in zip(before, after, strict=True):
+        assert one.any()
+        assert torch.equal(one, other)
+
+
+def test_squeeze_excitation_takes_the_mean_of_visible_positions() -> None:
+    """The definition of github.com/keyu-tian/SparK/issues/54, position by position."""
+    layer = SEModule(4, rd_channels=2).double()
+    randomise(layer)
+    visible = masks(2, (2, 2), 2)
+    x = torch.randn(2, 4, 4, 4, dtype=torch.double) * DenseView(visible, 2, 2).mask_of(4)
+    expected = torch.zeros_like(x)
+    for image in range(2):
+        seen = DenseView(visible, 2, 2).mask_of(4)[image, 0]
+        mean = x[image][:, seen].mean(1).view(1, 4, 1, 1)
+        gate = layer.gate(layer.fc2(layer.act(layer.fc1(mean))))
+        expected[image] = x[image] * gate[0]
+    holder, slot = nn.Sequential(layer), MaskSlot()
+    mask_layers(holder, slot, "dense")
+    with slot.using(DenseView(visible, 2, 2)):
+        assert gap(holder(x), expected) < 1e-12
+
+
 @pytest.mark.parametrize(
     ("arch", "layer"),
     [
-        ("seresnet18", "'layer1.0.se"),
-        ("mobilenetv3_small_050", "'blocks.0.0.se"),
+        ("skresnet18", "'layer1.0.conv1.attn.fc_reduce"),
+        ("ecaresnet26t", "'layer1.0.se' (EcaModule)"),
         ("resnet50_gn", "'bn1' (GroupNorm)"),
         ("coatnet_0_224", "'stages.2.blocks.0.attn"),
         ("resnetblur18", "(BlurPool2d)"),

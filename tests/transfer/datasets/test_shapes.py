@@ -16,13 +16,11 @@ from pretrain.data.readable import check_images_at
 from transfer.datasets.ade20k_checks import ade20k, check_ade20k, class_count
 from transfer.datasets.coco_checks import check_coco, coco2017
 from transfer.datasets.shapes.files import ShapesSettings, draw_picture, make_shapes
-from transfer.datasets.shapes.scene import (
-    PALETTE,
-    SEGMENTATION_CLASSES,
-    STUFF_CLASSES,
-    THING_CLASSES,
-    draw_scene,
-)
+from transfer.datasets.shapes.levels import EASY, HARD, STUFF_CLASSES, segmentation_classes
+from transfer.datasets.shapes.scene import PALETTE, draw_scene
+
+SEGMENTATION_CLASSES = segmentation_classes(3)
+THING_CLASSES = EASY.things
 
 SMALL = ShapesSettings(unlabelled=6, train=8, val=4, image_size=64)
 
@@ -99,30 +97,32 @@ def test_label_maps_on_disk_are_the_scenes(made):
 
 def test_the_made_data_passes_the_checks(made):
     assert not errors(check_coco(coco2017(made), full=True))
-    assert class_count(made) == len(SEGMENTATION_CLASSES) == len(PALETTE)
+    assert class_count(made) == len(SEGMENTATION_CLASSES)
+    assert len(PALETTE) == len(segmentation_classes(9))
     assert not errors(check_ade20k(ade20k(made), classes=class_count(made), full=True))
     assert not errors(check_images_at(made / "unlabelled"))
     assert len(list((made / "unlabelled").iterdir())) == SMALL.unlabelled
 
 
 def test_every_class_and_other_occur():
-    scenes = [draw_scene(0, "train", index, 64) for index in range(60)]
+    scenes = [draw_scene(0, "train", index, 64, HARD) for index in range(60)]
     labels = set(np.unique(np.stack([scene.labels for scene in scenes])).tolist())
-    assert labels == set(range(len(SEGMENTATION_CLASSES) + 1))
+    assert labels == set(range(len(segmentation_classes(9)) + 1))
 
 
-def test_classes_need_outline_and_surface():
-    outlines = {name.split(" ")[1] for name in THING_CLASSES}
-    surfaces = {name.split(" ")[0] for name in THING_CLASSES}
-    assert len(THING_CLASSES) == len(outlines) * len(surfaces) >= 8
+def test_hard_classes_need_outline_and_surface():
+    outlines = {name.split(" ")[1] for name in HARD.things}
+    surfaces = {name.split(" ")[0] for name in HARD.things}
+    assert len(HARD.things) == len(outlines) * len(surfaces) >= 8
     assert min(len(outlines), len(surfaces)) >= 3
 
 
-def test_objects_cover_one_another_and_stay_visible():
-    scenes = [draw_scene(0, "train", index) for index in range(30)]
+@pytest.mark.parametrize(("level", "spread"), [(EASY, 4), (HARD, 10)])
+def test_objects_cover_one_another_and_stay_visible(level, spread):
+    scenes = [draw_scene(0, "train", index, 128, level) for index in range(30)]
     areas = [int(i.mask.sum()) for scene in scenes for i in scene.instances]
     assert min(areas) >= 0.002 * 128 * 128
-    assert max(areas) > 10 * min(areas)
+    assert max(areas) > spread * min(areas)
 
 
 def test_a_finished_run_does_nothing_and_another_one_is_refused(made):
@@ -170,3 +170,60 @@ def test_a_wrong_split_or_size_is_refused():
 def test_the_picture(tmp_path):
     draw_picture(tmp_path / "p.png", SMALL, columns=2)
     assert Image.open(tmp_path / "p.png").size == (2 * 68 - 4, 3 * 68 - 4)
+
+
+def test_an_enlarged_scene_is_the_same_scene():
+    small = draw_scene(0, "train", 1, 128)
+    large = draw_scene(0, "train", 1, 256)
+    assert len(large.instances) == len(small.instances)
+    assert [i.category for i in large.instances] == [i.category for i in small.instances]
+    middle = large.labels[1::2, 1::2]
+    assert (middle == small.labels).mean() > 0.95
+    shrunk = np.asarray(Image.fromarray(large.image).resize((128, 128), Image.Resampling.BOX))
+    assert np.abs(shrunk.astype(int) - small.image).mean() < 12
+    for instance in large.instances:
+        assert (large.labels[instance.mask] == 1 + 6 + instance.category).all()
+
+
+def test_edges_of_an_enlarged_scene_are_drawn_anew():
+    """Masks of scenes resized by pixels would consist of blocks of two by two."""
+    labels = draw_scene(0, "train", 1, 256).labels
+    blocks = labels.reshape(128, 2, 128, 2)
+    assert (blocks != blocks[:, :1, :, :1]).any()
+
+
+def test_easy_classes_are_outlines_and_clutter_has_none_of_them():
+    scenes = [draw_scene(0, "train", index, 64, EASY) for index in range(60)]
+    assert EASY.things == ("disc", "box", "star")
+    assert {i.category for scene in scenes for i in scene.instances} == {0, 1, 2}
+    assert all(1 <= len(scene.instances) <= 4 for scene in scenes)
+    labels = set(np.unique(np.stack([scene.labels for scene in scenes])).tolist())
+    assert labels == set(range(len(segmentation_classes(3)) + 1))
+
+
+def test_a_smaller_number_of_classes_keeps_the_first_surfaces():
+    level = ShapesSettings(level="hard", classes=6).rules
+    assert level.things == HARD.things[:6]
+    scenes = [draw_scene(0, "train", index, 64, level) for index in range(40)]
+    assert {i.category for scene in scenes for i in scene.instances} == set(range(6))
+    with pytest.raises(ValueError, match="3, 6, 9, got 4"):
+        _ = ShapesSettings(classes=4).rules
+    with pytest.raises(ValueError, match="easy, hard, got"):
+        _ = ShapesSettings(level="medium").rules
+
+
+def test_zoomed_data_of_another_level_passes_the_checks(tmp_path):
+    settings = ShapesSettings(
+        unlabelled=1, train=4, val=2, image_size=64, zoom=1.5, level="easy", classes=3
+    )
+    assert make_shapes(tmp_path / "data", settings)
+    assert not errors(check_coco(coco2017(tmp_path / "data"), full=True))
+    assert class_count(tmp_path / "data") == 9
+    assert not errors(check_ade20k(ade20k(tmp_path / "data"), classes=9, full=True))
+    (image,) = (tmp_path / "data/unlabelled").iterdir()
+    assert Image.open(image).size == (96, 96)
+    content = json.loads((tmp_path / "data/coco/annotations/instances_val2017.json").read_text())
+    assert [c["name"] for c in content["categories"]] == ["disc", "box", "star"]
+    assert (content["images"][0]["width"], content["info"]["zoom"]) == (96, 1.5)
+    with pytest.raises(ValueError, match="give --out another"):
+        make_shapes(tmp_path / "data", replace(settings, level="hard"))

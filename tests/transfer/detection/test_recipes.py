@@ -22,7 +22,7 @@ from transfer.results.record import protocol_hash
 
 CONFIGS = Path(__file__).parents[3] / "configs/detection"
 DATA = [f"data.{s}_{k}=x" for s in ("train", "val") for k in ("json", "images")]
-RECIPES = sorted(p.stem for p in CONFIGS.glob("*.py") if p.stem != "shapes_mask_rcnn")
+RECIPES = sorted(p.stem for p in CONFIGS.glob("*.py") if not p.stem.startswith("shapes_"))
 TINY = {
     "resnet": ("resnet26", {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}),
     "convnext_": ("convnext_atto", {"depths": [1, 1, 1, 1], "dims": [8, 8, 8, 8]}),

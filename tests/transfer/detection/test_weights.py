@@ -11,10 +11,12 @@ import torch
 from omegaconf import DictConfig
 
 from pretrain.files.encoder_file import EncoderIdentity, write_encoder
+from pretrain.files.read import sha256_of
 from transfer.detection.build import build_detector
 from transfer.detection.config import ConfigError
 from transfer.detection.run import eval_only, run
 from transfer.results.record import read_result
+from transfer.weights import features_for
 
 ARCH = "convnextv2_atto"
 ARGS = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}
@@ -148,3 +150,25 @@ def test_a_wrong_file_is_refused_before_training(tiny: Tiny, encoder_file: Path,
     with pytest.raises((ValueError, FileNotFoundError), match=r"encoder\.safetensors"):
         run(tiny("out", *more))
     assert not Path(tiny().output_dir).exists()
+
+
+def test_a_control_is_recorded_as_one(tiny: Tiny, encoder_file: Path) -> None:
+    weights = f"weights=control:shuffled:{encoder_file}"
+    config = tiny("control", "schedule.steps=1", weights, "arch=None", "arch_args={}", "seed=3")
+    result = run(config)
+    assert result is not None
+    assert result.method == "fcmae+shuffled"
+    assert (result.stages[-1].seed, result.stages[-1].started_from) == (3, sha256_of(encoder_file))
+    assert result.sha256 not in (None, sha256_of(encoder_file))
+    detector = build_detector(config, 2)
+    assert not torch.equal(
+        detector.features.encoder.stem[0].weight,
+        features_for(encoder_file)[0].encoder.stem[0].weight,
+    )
+
+
+def test_the_random_control_is_frozen(tiny: Tiny) -> None:
+    detector = build_detector(tiny("out", "weights=control:random", "freeze=backbone"), 2)
+    assert detector.report is not None
+    assert detector.report.identity["method"] == "random"
+    assert not any(p.requires_grad for p in detector.features.encoder.parameters())

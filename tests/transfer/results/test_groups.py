@@ -197,3 +197,33 @@ def test_seeds_of_pretraining_are_told_in_every_format(write):
 @pytest.mark.parametrize("write", FORMATS)
 def test_verdicts_reach_every_format(write, full):
     assert "within noise" in write(full)
+
+
+def test_controls_of_one_file_share_a_row_and_those_of_two_never_do():
+    stage = Stage("fcmae", data="IN1K", labels=False)  # whose seed is not known
+    runs = [
+        record(
+            "fcmae", value, seed=seed, sha=sha,
+            stages=(stage, Stage("shuffled", seed=seed, started_from=file * 64)),
+        )
+        for value, seed, sha, file in [
+            (40.0, 0, "1", "a"), (42.0, 1, "4", "a"), (50.0, 0, "3", "b"), (52.0, 1, "2", "b")
+        ]
+    ]  # fmt: skip
+    cells = cells_of(build_table(runs), "fcmae+shuffled")
+    assert sorted((cell.mean, cell.n) for cell in cells) == [(41.0, 2), (51.0, 2)]
+    assert not any("pretrainings" in note for cell in cells for note in cell.notes)
+
+
+def test_a_frozen_encoder_is_compared_with_the_frozen_random_one():
+    frozen = {"freeze": "backbone"}
+    random = (Stage("random", labels=False, seed=0),)
+    table = build_table(
+        [
+            pretrained(50.0, protocol=frozen),
+            record("random", 41.0, stages=random, sha="b", protocol=frozen),
+            record("scratch", 45.0),
+        ]
+    )
+    assert [cell.delta for cell in cells_of(table, "fcmae")] == [9.0]
+    assert [cell.delta for cell in cells_of(table, "random")] == [None]

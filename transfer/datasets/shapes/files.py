@@ -9,7 +9,7 @@ DIR/shapes.json            what was asked for
 import json
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,11 @@ from pycocotools import mask as coco_mask
 
 from pretrain.checks.parallel import parallel_map
 from pretrain.run.sheet import contact_sheet
-from transfer.datasets.shapes.scene import (
-    PALETTE,
-    SEGMENTATION_CLASSES,
-    STUFF_CLASSES,
-    THING_CLASSES,
-    Scene,
-    draw_scene,
-)
+from transfer.datasets.shapes.levels import LEVELS, STUFF_CLASSES, Level, segmentation_classes
+from transfer.datasets.shapes.scene import PALETTE, Scene, draw_scene
 
 MARKER = "shapes.json"
-VERSION = 1  # of the drawing rules: a folder of another version is not taken for this one
+VERSION = 2  # of the drawing rules: a folder of another version is not taken for this one
 JPEG_QUALITY = 95
 ADE_NAMES = {"train": "training", "val": "validation"}
 Rgb = NDArray[np.uint8]
@@ -41,14 +35,46 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class ShapesSettings:
-    """How many images of each kind, their side in pixels, and the seed."""
+    """How many images of each kind, how they look, and the seed.
+
+    image_size is the side in pixels before enlargement. `zoom` enlarges scenes: objects and
+    textures grow beside the patches that pretraining masks. `classes` of objects; None: the
+    level's.
+    """
 
     unlabelled: int = 3000
     train: int = 300
     val: int = 100
     image_size: int = 128
+    zoom: float = 1.0
+    level: str = "easy"  # of LEVELS
+    classes: int | None = None
     seed: int = 0
     version: int = VERSION
+
+    @property
+    def side(self) -> int:
+        """Pixels along the side of the images that are written."""
+        return round(self.image_size * self.zoom)
+
+    @property
+    def rules(self) -> Level:
+        """What the level draws; raises ValueError for an unknown one or number of classes."""
+        if self.level not in LEVELS:
+            raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {self.level!r}")
+        level = LEVELS[self.level]
+        return level if self.classes is None else replace(level, classes=self.classes)
+
+    def draw(self, split: str, index: int) -> Scene:
+        """Draw image `index` of `split`."""
+        return draw_scene(self.seed, split, index, self.side, self.rules)
+
+
+# what is written for a purpose; single arguments change it
+PURPOSES = {
+    "demo": ShapesSettings(unlabelled=2000),
+    "benchmark": ShapesSettings(unlabelled=10_000, val=200, zoom=2.0),
+}
 
 
 def make_shapes(
@@ -98,7 +124,8 @@ def _write(folder: Path, settings: ShapesSettings, workers: int, progress: bool)
     for kind in ("images", "annotations"):
         for name in ADE_NAMES.values():
             (ade / kind / name).mkdir(parents=True)
-    (ade / "classes.txt").write_text("".join(f"{name}\n" for name in SEGMENTATION_CLASSES))
+    names = segmentation_classes(settings.rules.classes)
+    (ade / "classes.txt").write_text("".join(f"{name}\n" for name in names))
     counts = {"unlabelled": settings.unlabelled, "train": settings.train, "val": settings.val}
     jobs = [(split, index) for split, count in counts.items() for index in range(count)]
     write = partial(_write_scene, folder=folder, settings=settings)
@@ -114,7 +141,7 @@ def _write(folder: Path, settings: ShapesSettings, workers: int, progress: bool)
 def _write_scene(job: tuple[str, int], folder: Path, settings: ShapesSettings) -> list[Record]:
     """Draw and write one image; returns its instances as COCO annotations without ids."""
     split, index = job
-    scene = draw_scene(settings.seed, split, index, settings.image_size)
+    scene = settings.draw(split, index)
     if split == "unlabelled":
         _save_jpeg(scene.image, folder / "unlabelled" / f"{index + 1:08d}.jpg")
         return []
@@ -145,7 +172,7 @@ def _annotation(category: int, mask: NDArray[np.bool_], image_id: int) -> Record
 
 
 def _coco(split: str, records: list[list[Record]], settings: ShapesSettings) -> Record:
-    side = settings.image_size
+    side = settings.side
     annotations = [annotation for image in records for annotation in image]
     return {
         "info": {"description": f"mim-transfer shapes, {split}", **asdict(settings)},
@@ -155,8 +182,8 @@ def _coco(split: str, records: list[list[Record]], settings: ShapesSettings) -> 
             for i in range(len(records))
         ],
         "categories": [
-            {"id": i + 1, "name": name, "supercategory": name.split(" ")[1]}
-            for i, name in enumerate(THING_CLASSES)
+            {"id": i + 1, "name": name, "supercategory": name.split(" ")[-1]}
+            for i, name in enumerate(settings.rules.things)
         ],
         "annotations": [{"id": i + 1, **record} for i, record in enumerate(annotations)],
     }
@@ -164,7 +191,7 @@ def _coco(split: str, records: list[list[Record]], settings: ShapesSettings) -> 
 
 def draw_picture(path: Path, settings: ShapesSettings, columns: int = 8) -> None:
     """Draw the first training images: as they are, with instances, and with label maps."""
-    scenes = [draw_scene(settings.seed, "train", i, settings.image_size) for i in range(columns)]
+    scenes = [settings.draw("train", i) for i in range(columns)]
     colors = np.array([(0, 0, 0), *PALETTE], np.uint8)
     rows = [
         [scene.image for scene in scenes],

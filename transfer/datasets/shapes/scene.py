@@ -1,9 +1,9 @@
-"""The embedded dataset: scenes drawn by rule, the same for the same (seed, split, index).
+"""The embedded dataset: scenes drawn by rule, the same for the same (seed, split, index, level).
 
-Objects are told apart by outline and surface together: a striped disc, a striped box and a
-checked disc are three classes. Clutter shares one of the two with them and belongs to no class.
-Objects cover one another, are lit from one side and throw shadows, on one to three backgrounds
-that are classes of their own for segmentation.
+A scene is laid out in shares of its side: drawn at twice the side, it is the same scene enlarged,
+with edges and masks as exact as before. Clutter belongs to no class. Objects cover one another,
+are lit from one side and throw shadows, on one to three backgrounds that are classes of their own
+for segmentation.
 """
 
 import colorsys
@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from transfer.datasets.shapes.levels import EASY, STUFF_CLASSES, Level
 from transfer.datasets.shapes.outlines import CLUTTER_OUTLINES, OUTLINES
 from transfer.datasets.shapes.textures import (
     BACKGROUNDS,
@@ -27,9 +28,6 @@ from transfer.datasets.shapes.textures import (
 )
 
 SPLITS = ("unlabelled", "train", "val")
-THING_CLASSES = tuple(f"{surface} {outline}" for surface in SURFACES for outline in OUTLINES)
-STUFF_CLASSES = tuple(BACKGROUNDS)
-SEGMENTATION_CLASSES = STUFF_CLASSES + THING_CLASSES  # label i + 1; 0 = other
 
 PALETTE = (
     (126, 190, 235), (43, 95, 170), (84, 160, 66), (226, 203, 140), (178, 88, 68), (134, 94, 60),
@@ -43,7 +41,7 @@ SMALLEST = 0.004  # of the image's area: less of an object is not drawn
 
 @dataclass(frozen=True)
 class Instance:
-    """One object: its index in THING_CLASSES, and its visible pixels (H, W) bool."""
+    """One object: its index in the level's classes, and its visible pixels (H, W) bool."""
 
     category: int
     mask: NDArray[np.bool_]
@@ -80,12 +78,7 @@ class Thing:
     surface_angle: float
     colors: tuple[Array, Array]
     size: int
-
-    @property
-    def category(self) -> int | None:
-        """Index in THING_CLASSES; None for clutter."""
-        name = f"{self.surface} {self.outline}"
-        return THING_CLASSES.index(name) if name in THING_CLASSES else None
+    category: int | None  # index in the level's classes; None for clutter
 
     @cached_property
     def window(self) -> tuple[slice, slice]:
@@ -122,7 +115,7 @@ class Thing:
         return mask
 
 
-def draw_scene(seed: int, split: str, index: int, size: int = 128) -> Scene:
+def draw_scene(seed: int, split: str, index: int, size: int = 128, level: Level = EASY) -> Scene:
     """Draw image `index` of `split`; its random numbers depend on nothing else.
 
     Raises ValueError for an unknown split, or a `size` under 64 pixels.
@@ -133,7 +126,7 @@ def draw_scene(seed: int, split: str, index: int, size: int = 128) -> Scene:
     image, labels = _backgrounds(rng, size)
     light = _light(rng)
     drawn: list[tuple[int | None, NDArray[np.bool_]]] = []
-    for thing in _things(rng, size):
+    for thing in _things(rng, size, level):
         if _fits(thing, drawn):
             _draw(image, thing, light)
             drawn = [(category, mask & ~thing.mask) for category, mask in drawn]
@@ -168,37 +161,52 @@ def _light(rng: Rng) -> Light:
     return Light(direction, rng.uniform(0.35, 0.65))
 
 
-def _things(rng: Rng, size: int) -> list[Thing]:
+def _things(rng: Rng, size: int, level: Level) -> list[Thing]:
     """Draw objects and clutter, distant ones (higher in the image) first."""
-    objects = [_object(rng, size) for _ in range(rng.integers(2, 7))]
-    clutter = [_clutter(rng, size) for _ in range(rng.integers(1, 5))]
+    objects = [_object(rng, size, level) for _ in range(_count(rng, level.objects))]
+    clutter = [_clutter(rng, size, level) for _ in range(_count(rng, level.clutter))]
     return sorted(objects + clutter, key=lambda thing: thing.center[1] + 0.5 * thing.radius)
 
 
-def _object(rng: Rng, size: int) -> Thing:
-    category = THING_CLASSES[rng.integers(len(THING_CLASSES))]
-    surface, outline = category.split(" ")
-    return _thing(rng, size, outline, surface, small=0.08)
+def _count(rng: Rng, ends: tuple[int, int]) -> int:
+    return int(rng.integers(ends[0], ends[1] + 1))
 
 
-def _clutter(rng: Rng, size: int) -> Thing:
-    """Combine an object's outline with another surface, or its surface with another outline."""
-    if rng.random() < 0.5:
-        return _thing(rng, size, _pick(rng, OUTLINES), _pick(rng, CLUTTER_SURFACES), small=0.05)
+def _object(rng: Rng, size: int, level: Level) -> Thing:
+    category = int(rng.integers(level.classes))
+    name = level.things[category]
+    if level.by_outline:
+        name = f"{_pick(rng, SURFACES)} {name}"
+    surface, outline = name.split(" ")
+    return _thing(rng, size, (outline, surface), level.radius, category)
+
+
+def _clutter(rng: Rng, size: int, level: Level) -> Thing:
+    """Combine an object's outline with another surface, or its surface with another outline.
+
+    The first only where the surface tells classes apart.
+    """
+    if not level.by_outline and rng.random() < 0.5:
+        kind = _pick(rng, OUTLINES), _pick(rng, CLUTTER_SURFACES)
+        return _thing(rng, size, kind, level.clutter_radius, None)
     surface = _pick(rng, SURFACES | CLUTTER_SURFACES)
-    return _thing(rng, size, _pick(rng, CLUTTER_OUTLINES), surface, small=0.05)
+    kind = _pick(rng, CLUTTER_OUTLINES), surface
+    return _thing(rng, size, kind, level.clutter_radius, None)
 
 
 def _pick(rng: Rng, names: Mapping[str, object]) -> str:
     return list(names)[rng.integers(len(names))]
 
 
-def _thing(rng: Rng, size: int, outline: str, surface: str, small: float) -> Thing:
-    radius = size * np.exp(rng.uniform(np.log(small), np.log(0.26)))
+def _thing(
+    rng: Rng, size: int, kind: tuple[str, str], smallest: float, category: int | None
+) -> Thing:
+    """Draw place, size, pose and colours of a thing of `kind`, (outline, surface)."""
+    radius = size * np.exp(rng.uniform(np.log(smallest), np.log(0.26)))
     first, second = _two_colors(rng)
     return Thing(
-        outline=outline,
-        surface=surface,
+        outline=kind[0],
+        surface=kind[1],
         center=(rng.uniform(0.04, 0.96) * size, rng.uniform(0.04, 0.96) * size),
         radius=float(radius),
         angle=rng.uniform(0, 2 * np.pi),
@@ -207,6 +215,7 @@ def _thing(rng: Rng, size: int, outline: str, surface: str, small: float) -> Thi
         surface_angle=rng.uniform(0, np.pi),
         colors=(first, second),
         size=size,
+        category=category,
     )
 
 

@@ -1,0 +1,43 @@
+"""Images and encoder files for analyses."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from pretrain.files.encoder_file import EncoderIdentity, write_encoder
+from pretrain.files.lineage import Stage
+from tests.transfer.weights.cases_layouts import random_net
+
+Writer = Callable[..., str]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Six gradients of 80 x 64 pixels."""
+    (tmp_path / "images").mkdir()
+    for i in range(6):
+        image = Image.linear_gradient("L").rotate(30 * i).convert("RGB")
+        image.resize((80, 64)).save(tmp_path / "images" / f"{i}.png")
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Writer:
+    """Write an encoder file NAME of an architecture with random weights; return its path."""
+
+    def write(name: str, arch: str, args: dict, seed: int = 0) -> str:
+        net = random_net(arch, args, seed, num_classes=0)
+        identity = EncoderIdentity(
+            arch=arch, arch_args=args, method="test", stages=(Stage("test"),), input_size=64,
+            pixel_mean=(0.5, 0.4, 0.3), pixel_std=(0.2, 0.2, 0.2), color_order="RGB", steps=1,
+            recipe={}, suite_version="0", commit="c",
+        )  # fmt: skip
+        path = tmp_path / f"{name}.safetensors"
+        write_encoder(path, net.state_dict(), identity)
+        return str(path)
+
+    torch.manual_seed(0)
+    return write

@@ -1,0 +1,144 @@
+"""The published table of a suite: every row of it, run or not."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from tabulate import tabulate
+
+from pretrain.config import load_recipe
+from transfer.results.cells import METHODS
+from transfer.results.published import Figure, differences, is_comparable
+from transfer.results.record import Result
+from transfer.suites.steps import Step, find_config
+from transfer.suites.suite import ROOT, Cell, Control, Pretrain, Released
+from transfer.tasks import task_of_config
+from transfer.weights.releases import releases
+
+PUBLISHED = ROOT / "configs" / "published.json"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a cell will stand for in the tables, as far as it is known before it has run."""
+
+    task: str
+    config: str
+    arch: str
+    method: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A published figure, ours where there is one, and what is to be said about it."""
+
+    figure: Figure
+    ours: float | None
+    remark: str
+
+
+def figures_of(sources: Sequence[str], path: Path = PUBLISHED) -> list[Figure]:
+    """Return the figures of the sources, their footnoted parts included.
+
+    Raises ValueError for a source that has none.
+    """
+    published = json.loads(path.read_text())
+    found = []
+    for source in sources:
+        mine = [
+            f for f in published if f["source"] == source or f["source"].startswith(f"{source} ")
+        ]
+        if not mine:
+            raise ValueError(f"{path.name} has no figure of {source!r}")
+        found += mine
+    return found
+
+
+def lines_of(
+    figures: Iterable[Figure], steps: Sequence[Step], records: Sequence[Result]
+) -> list[Line]:
+    """Return every figure with the mean of the records that it belongs to, or why there is none."""
+    expected = [(expectation(step.cell), step.name) for step in steps if step.cell is not None]
+    return [_line(figure, expected, records) for figure in figures]
+
+
+def _line(
+    figure: Figure, expected: Sequence[tuple[Expected | None, str]], records: Sequence[Result]
+) -> Line:
+    match = figure.get("match")
+    if match is None:
+        return Line(
+            figure, None, f"no run can stand here: {figure.get('unmatched', 'not matched')}"
+        )
+    ours = [r for r in records if _belongs(r, match)]
+    if ours:
+        value = fmean(record.metrics[match["metric"]] for record in ours)
+        differing = sorted({text for record in ours for text in differences(record, match)})
+        return Line(figure, value, f"differs in {', '.join(differing)}" if differing else "")
+    method = "+".join(stage["method"] for stage in match["stages"])
+    wanted = Expected(match["task"], match["config"], match["arch"], method)
+    cells = [name.rpartition("/")[0] for made, name in expected if made == wanted]
+    if not cells:
+        return Line(figure, None, "the suite has no cell for it")
+    if match["evaluation"] not in ("single-scale", ""):
+        return Line(figure, None, f"not run ({cells[0]}, evaluated {match['evaluation']})")
+    return Line(figure, None, f"not run ({cells[0]})")
+
+
+def _belongs(record: Result, match: Mapping[str, Any]) -> bool:
+    method = "+".join(stage["method"] for stage in match["stages"])
+    own = (record.task, record.backbone.partition(".")[0], record.method)
+    same = own == (match["task"], match["arch"], method) and match["metric"] in record.metrics
+    of_config = record.config is not None and record.config.name == match.get("config")
+    return same and of_config and is_comparable(record, match)
+
+
+def expectation(cell: Cell) -> Expected | None:
+    """Return what a cell will stand for; None where only its weights file tells."""
+    task = find_config(cell.task)
+    known = _origin(cell)
+    if known is None:
+        return None
+    return Expected(task_of_config(task).name, task.stem, *known)
+
+
+def _origin(cell: Cell) -> tuple[str, str] | None:
+    weights = cell.weights
+    if isinstance(weights, Released) and weights.name in releases():
+        release = releases()[weights.name]
+        return release.arch, release.method
+    if isinstance(weights, Pretrain):
+        recipe = load_recipe(find_config(weights.config))
+        return recipe.arch, recipe.method.name
+    if isinstance(weights, Control):
+        return None
+    if weights is None and cell.arch is not None:
+        return cell.arch, "scratch"
+    return None
+
+
+def to_markdown(lines: Sequence[Line]) -> str:
+    """Return the published table: a line a figure."""
+    rows = [
+        [
+            METHODS.get(str(line.figure["method"]), str(line.figure["method"])),
+            line.figure["backbone"],
+            line.figure["metric"],
+            f"{line.figure['value']:.1f}",
+            "" if line.ours is None else f"{line.ours:.1f}",
+            "" if line.ours is None else f"{line.ours - line.figure['value']:+.1f}",
+            _one_line(line.remark),
+            _one_line(line.figure["schedule"]),
+            _one_line(line.figure["source"]),
+        ]
+        for line in lines
+    ]
+    header = ["Method", "Backbone", "Metric", "Published", "Ours", "Δ", "", "Setting", "Source"]
+    return tabulate(rows, header, tablefmt="github", disable_numparse=True)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.replace("|", "/").replace("<", "&lt;").split())

@@ -1,0 +1,53 @@
+"""The table of a suite: what its records say, what is missing, and the published rows."""
+
+import time
+from collections.abc import Sequence
+
+from pretrain.files.write import atomic_write
+from transfer.results.record import read_result
+from transfer.suites.board import Board
+from transfer.suites.published import PUBLISHED, figures_of, lines_of, to_markdown
+
+LEASE = "the table"
+WAIT_S = 60  # for another launcher that draws it
+
+
+def write_table(board: Board, published: Sequence[str]) -> str:
+    """Write table.md and, if there are records, the report beside it; return the Markdown.
+
+    Of several launchers one draws at a time, and the last one draws everything that is there.
+    """
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        lease = board.try_lease(LEASE)
+        if lease is not None:
+            with lease:
+                return _write(board, published)
+        if time.monotonic() > deadline:
+            return (board.out / "table.md").read_text()
+        time.sleep(0.5)
+
+
+def _write(board: Board, published: Sequence[str]) -> str:
+    from transfer.results.report import write_report
+
+    found = board.records()
+    paths = [path for paths in found.values() for path in paths]
+    parts = [write_report(paths, board.out, PUBLISHED).rstrip() if paths else "No records yet."]
+    left = [f"- {name}: {board.state(name).kind}" for name, paths in found.items() if not paths]
+    if left:
+        parts.append("## Not in this table\n\n" + "\n".join(left))
+    if published:
+        records = [read_result(path) for path in paths]
+        lines = lines_of(figures_of(published), list(board.steps.values()), records)
+        parts.append("## The published table\n\n" + to_markdown(lines))
+    text = "\n\n".join(parts) + "\n"
+    atomic_write(board.out / "table.md", lambda path: path.write_text(text))
+    return text
+
+
+def published_rows(board: Board, published: Sequence[str]) -> str:
+    """Return the published table with nothing run, "" for a suite that stands beside none."""
+    if not published:
+        return ""
+    return to_markdown(lines_of(figures_of(published), list(board.steps.values()), []))
