@@ -182,7 +182,8 @@ def main() -> int:
     kills, wrong = kill_often(arguments)
     wrong += [] if arguments.suite else faults(arguments)
     said = [what for _, what, _ in notes(arguments.out) if what.startswith("from ")]
-    print(*wrong, sep="\n" if wrong else "")
+    for line in wrong:
+        print(line)
     steps = len(ends(arguments)) if arguments.suite else len(steps_of(arguments.out, 0, 0))
     resumed = "" if arguments.suite else f"{sum(what != 'from 0' for what in said)} resumed; "
     print(

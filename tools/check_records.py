@@ -12,6 +12,7 @@ from typing import Annotated
 
 import tyro
 
+from pretrain.run.stop import exit_status
 from transfer.results.checks import check_records
 
 
@@ -35,8 +36,4 @@ def main(arguments: Arguments) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Arguments, description=__doc__)))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(exit_status(lambda: main(tyro.cli(Arguments, description=__doc__))))

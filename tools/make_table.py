@@ -3,9 +3,10 @@
     python tools/make_table.py RUNS... --out DIR
 
 RUNS are finished runs, their records, or folders that hold them at any depth. DIR gets table.md,
-table.csv, table.tex and report.html (the table with pictures of predictions).
+table.csv and table.tex; tools/report.py makes a page with curves and pictures of the same records.
 """
 
+import gc
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from pretrain.run.stop import exit_status
-from transfer.results.record import find_results
-from transfer.results.report import write_report
+from transfer.results.files import write_tables
+from transfer.results.record import find_results, read_result
+from transfer.results.table import build_table
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "configs" / "published.json"
 
@@ -29,18 +31,20 @@ class Arguments:
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Finished runs, their result.json, or folders that hold them at any depth."""
     out: Path
-    """Folder for table.md, table.csv, table.tex and report.html."""
+    """Folder for table.md, table.csv and table.tex."""
     published: Path = PUBLISHED
     """Published figures with their sources."""
 
 
 def main(arguments: Arguments) -> None:
-    """Write the table and the report of the records, and print the table."""
+    """Write the table of the records, and print it."""
     runs = find_results(arguments.runs)
-    markdown = write_report(runs, arguments.out, arguments.published)
+    table = build_table([read_result(run) for run in runs])
+    markdown, _ = write_tables(table, arguments.out, arguments.published)
     Console().print(Markdown(markdown))
-    print(f"{len(runs)} records -> {arguments.out}/table.md, table.csv, table.tex, report.html")
+    print(f"{len(runs)} records -> {arguments.out}/table.md, table.csv, table.tex")
 
 
 if __name__ == "__main__":
+    gc.disable()  # thousands of records are millions of objects, and none of them garbage
     sys.exit(exit_status(lambda: main(tyro.cli(Arguments, description=__doc__))))

@@ -59,6 +59,8 @@ class Arguments:
     """Run failed steps again; they are left alone otherwise."""
     redo: Patterns = ()
     """Run the steps that fit PATTERN, and all that build on them, again; the old are set aside."""
+    accept: Patterns = ()
+    """Take stale steps that fit PATTERN as done, whatever has changed; run nothing."""
     status: bool = False
     """Say how every step stands, run nothing."""
     explain: Patterns = ()
@@ -79,6 +81,10 @@ def main(arguments: Arguments) -> int:
     suite, out = load_suite(arguments.suite, arguments.set), arguments.out.resolve()
     board = Board(plan(suite, out, arguments.gpus_per_run), out)
     names = chosen(board, arguments.only)
+    if arguments.accept:
+        accepted = board.accept(board.matching(arguments.accept))
+        print(*(f"accepted: {name}" for name in accepted or ["nothing"]), sep="\n")
+        return DONE
     if arguments.status or arguments.explain:
         names = chosen(board, arguments.explain) if arguments.explain else names
         print(*told(board.states(), names), sep="\n")
@@ -128,7 +134,8 @@ def dry_run(board: Board, names: list[str], suite: Suite, arguments: Arguments) 
     if rows:
         print(f"\nthe published table beside it:\n\n{rows}")
     problems = problems_of(board, names)
-    print(*(f"missing: {problem}" for problem in problems), sep="\n")
+    for problem in problems:
+        print(f"missing: {problem}")
     return REFUSED if problems else DONE
 
 
@@ -144,7 +151,8 @@ def run_all(board: Board, names: list[str], suite: Suite, arguments: Arguments) 
         show(launcher)
     finally:
         launcher.stop()
-    print(*failures(launcher), sep="\n", file=sys.stderr)
+    for line in failures(launcher):
+        print(line, file=sys.stderr)
     finish(board, suite)
     return DONE if launcher.done >= launcher.only else FAILED
 
@@ -152,7 +160,8 @@ def run_all(board: Board, names: list[str], suite: Suite, arguments: Arguments) 
 def launcher_of(board: Board, names: list[str], arguments: Arguments) -> Progress:
     """Return what runs the steps, here or on a cluster."""
     if arguments.executor == "slurm":
-        return SlurmLauncher(board, names, dict(map(parse_key_value, arguments.slurm)))
+        settings = dict(map(parse_key_value, arguments.slurm))
+        return SlurmLauncher(board, names, settings, on_gpus=arguments.gpus != "none")
     executor = LocalExecutor(arguments.jobs, gpus_of(arguments))
     executor.require_fit(board.steps[name] for name in names)
     return Launcher(board, executor, names)

@@ -8,10 +8,6 @@ A resumed run asks for the next step and reads nothing twice; two processes take
 what one process takes.
 """
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -31,6 +27,7 @@ from pretrain.data.reading import (
     read_or_replace,
 )
 from pretrain.data.sources import Images
+from pretrain.run.stop import outlive_signals
 
 Sample = tuple[tuple[Tensor, ...], list[Failure]]
 DrawMask = Callable[[np.random.Generator], np.ndarray]  # -> visible (h, w) bool
@@ -170,23 +167,3 @@ def _counting_failures(batches: Iterable[Batch | str], count: FailureCount) -> I
             raise UnreadableImagesError(batch)
         count.add(batch.failures)
         yield batch
-
-
-def outlive_signals(_worker: int) -> None:
-    """Let a data process survive signals to its whole process group: the run saves first.
-
-    It ends with its main process: when that one sends SIGTERM, as multiprocessing does at exit, or
-    is gone, which torch's loop notices within seconds. On macOS, which does not tell who sent a
-    signal, any SIGTERM ends it.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    main = multiprocessing.parent_process()
-    if main is not None and hasattr(signal, "sigwaitinfo"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # to be waited for instead
-        threading.Thread(target=_end_when_asked_by, args=(main.pid,), daemon=True).start()
-
-
-def _end_when_asked_by(process: int | None) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != process:
-        pass
-    os._exit(0)  # as torch's own handler: with another status the main process reports a failure

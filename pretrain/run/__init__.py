@@ -15,6 +15,6 @@ clock.py         seconds of training, and those spent waiting for data
 from_first.py    tensors that the first process read, on all of them
 stop.py          signals, numbers that are not finite, exit statuses
 batch_norm.py    BatchNorm over all processes
-provenance.py    commit, versions, device, peak memory
+provenance.py    command, commit, versions, device, peak memory
 sheet.py         contact sheets of pictures
 """

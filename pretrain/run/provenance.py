@@ -1,9 +1,11 @@
-"""Where and with what a run was made: commit, versions, device, peak memory."""
+"""Where and with what a run was made: command, commit, versions, device, peak memory."""
 
 import platform
 import resource
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -22,12 +24,32 @@ PACKAGES = (
 )
 
 
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def command_line(processes: int, words: Sequence[str] | None = None) -> str | None:
+    """Return the command that begins this process's run again, from the repository's root.
+
+    `words` are those that Python was started with (default: this process's). None where they are
+    not a tool's, as in tests.
+    """
+    tool, *given = sys.argv if words is None else words
+    path = Path(tool).resolve()
+    if path.parent != ROOT / "tools":
+        return None
+    started = ["python"]
+    if processes > 1 and "--num-gpus" not in given:
+        started = ["torchrun", "--nproc-per-node", str(processes)]
+    inside = [word.replace(f"{ROOT}/", "") for word in given if word != "--resume"]
+    return shlex.join([*started, path.relative_to(ROOT).as_posix(), *inside])
+
+
 def git_state() -> tuple[str, bool | None]:
     """Return the commit of the checkout this code runs from, and whether files differ from it.
 
     Untracked files count unless they are ignored. ("unknown", None) outside of a checkout.
     """
-    git = ["git", "-C", str(Path(__file__).resolve().parents[2])]
+    git = ["git", "-C", str(ROOT)]
     try:
         commit, changes = (
             subprocess.run([*git, *words], capture_output=True, text=True, check=True).stdout

@@ -1,6 +1,8 @@
 """How a run ends: signals, numbers that are not finite, and the exit status of every tool."""
 
 import errno
+import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -106,3 +108,23 @@ def _say(what: object, status: int) -> int:
         raise what
     print(f"error: {what}", file=sys.stderr)
     return status
+
+
+def outlive_signals(_worker: int) -> None:
+    """Let a data process survive signals to its whole process group: the run saves first.
+
+    It ends with its main process: when that one sends SIGTERM, as multiprocessing does at exit, or
+    is gone, which torch's loop notices within seconds. On macOS, which does not tell who sent a
+    signal, any SIGTERM ends it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main = multiprocessing.parent_process()
+    if main is not None and hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # to be waited for instead
+        threading.Thread(target=_end_when_asked_by, args=(main.pid,), daemon=True).start()
+
+
+def _end_when_asked_by(process: int | None) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != process:
+        pass
+    os._exit(0)  # as torch's own handler: with another status the main process reports a failure

@@ -115,6 +115,15 @@ def test_explain_and_status_say_how_steps_stand(tool, capsys):
     assert "todo    b" in capsys.readouterr().out
 
 
+def test_a_change_that_does_not_matter_is_accepted(tool, capsys):
+    assert tool([quick_step(tool.out, "a", settings={"config": {"lr": 1}})]) == DONE
+    changed = [quick_step(tool.out, "a", settings={"config": {"lr": 1, "new": 3}})]
+    assert tool(changed, accept=("a",)) == DONE
+    assert "accepted: a" in capsys.readouterr().out
+    assert tool(changed, status=True) == DONE
+    assert "done    a" in capsys.readouterr().out
+
+
 def test_what_is_missing_is_refused_before_anything_runs(tool, capsys):
     steps = [quick_step(tool.out, "a"), quick_step(tool.out, "b", problems=("no weights at x",))]
     assert exit_status(lambda: tool(steps)) == REFUSED
@@ -216,7 +225,7 @@ def test_commands_of_the_page_on_suites_run(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setitem(scope, "plan", quick_plan)
     monkeypatch.setitem(scope, "finish", lambda *_: None)
-    monkeypatch.setitem(scope, "SlurmLauncher", lambda board, names, _: scope["Launcher"](
+    monkeypatch.setitem(scope, "SlurmLauncher", lambda board, names, *_, **__: scope["Launcher"](
         board, scope["LocalExecutor"](), names))  # fmt: skip
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.chdir(tmp_path)

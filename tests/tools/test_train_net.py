@@ -15,6 +15,7 @@ import torch
 
 from tests.transfer.detection.conftest import CONFIG, TINY, draw_split
 from transfer.detection import checkpoint
+from transfer.results.record import read_result
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools/train_net.py"
@@ -118,6 +119,11 @@ def test_two_processes_equal_one_that_accumulates(tmp_path: Path, data: list[str
     )
     for name, value in first.items():
         torch.testing.assert_close(value, second[name], rtol=1e-4, atol=1e-6, msg=name)
+    one, two = (read_result(tmp_path / name) for name in ("one", "two"))
+    assert (one.cost.devices, two.cost.devices) == (1, 2)
+    assert str(one.command).startswith("python tools/train_net.py --config-file configs/")
+    assert str(two.command).startswith("torchrun --nproc-per-node 2 tools/train_net.py")
+    assert str(two.command).endswith(f"output_dir={tmp_path / 'two'}")
 
 
 def test_one_process_reads_the_data_and_all_refuse_it(tmp_path: Path, data: list[str]) -> None:

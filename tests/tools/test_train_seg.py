@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.transfer.segmentation.conftest import TINY_NET, write_scenes
+from transfer.results.record import read_result
 
 pytest.importorskip("mmseg")
 TOOL = "tools/train_seg.py"
@@ -98,6 +99,10 @@ def test_evaluation_says_that_a_run_is_unfinished(call, tmp_path, caplog):
     arguments = (CUSTOM, "--work-dir", out, "--cfg-options", *options)
     assert call(*arguments)[0] == 0
     finished = (out / "result.json").read_bytes()
+    record = read_result(out)
+    assert str(record.command).startswith(f"python {TOOL} {CUSTOM} --work-dir")
+    assert record.cost.devices == 1
+    assert record.evaluated_at is not None
     status, said, _ = call(*arguments, "--eval-only")
     assert (status, (out / "result.json").read_bytes()) == (0, finished)
     assert "mIoU" in said

@@ -66,7 +66,7 @@ def run(args: Arguments) -> dict[str, Any]:
         name: getattr(args, name) for name in ("arch", "device", "batch", "crop")
     }
     if args.alone:
-        nets = {"ours": our_segmentor(CONFIGS[args.arch], sizes(args.crop))[0]}
+        nets = {"ours": our_segmentor(CONFIGS[args.arch], sizes(args.arch, args.crop))[0]}
     else:
         nets = dict(zip(("ours", "openmmlab"), segmentors(args.arch, args.crop), strict=True))
         difference = largest_difference(*nets.values(), args.crop)
@@ -114,14 +114,15 @@ def our_segmentor(config: str, options: list[str]) -> tuple[Any, Any]:
         return MODELS.build(settings.model), settings
 
 
-def sizes(crop: int) -> list[str]:
+def sizes(arch: str, crop: int) -> list[str]:
     """Return the options of a config for crops of `crop` pixels, without data."""
-    return [f"crop_size=({crop}, {crop})", f"image_size={crop}", "data_root=unused"]
+    options = [f"crop_size=({crop}, {crop})", "data_root=unused"]
+    return [*options, f"image_size={crop}"] if arch == "beit" else options
 
 
 def segmentors(arch: str, crop: int) -> tuple[nn.Module, nn.Module]:
     """Return ours as its config builds it, and the same over their backbone with our weights."""
-    ours, settings = our_segmentor(CONFIGS[arch], sizes(crop))
+    ours, settings = our_segmentor(CONFIGS[arch], sizes(arch, crop))
     theirs = copy.deepcopy(ours)
     theirs.backbone = their_backbone(arch, settings.drop_path_rate, crop)
     take_weights(theirs.backbone, ours.backbone.features)

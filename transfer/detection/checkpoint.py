@@ -1,7 +1,8 @@
 """Trained detectors on disk: atomic, and tensors only when read.
 
 `model_final.pth` is a trained detector in Detectron2's layout, {"model": tensors}; a run's training
-state holds one as well. Detectron2's own checkpointer, which unpickles, is not used.
+state holds one as well, and the record beside it says how it was trained. Detectron2's own
+checkpointer, which unpickles, is not used.
 """
 
 import json
@@ -12,8 +13,9 @@ import torch
 
 from pretrain.files.training_state import STATE_FORMAT, read_state
 from pretrain.files.write import atomic_write
-from pretrain.run.folder import STATE
-from transfer.results.record import Training
+from pretrain.run.folder import RECORD, STATE, RunFolder, differences
+from transfer.detection.folder import PATHS
+from transfer.results.record import Training, fields_of, read_result
 from transfer.weights import safe_read
 
 KIND = "detection"  # of the training state
@@ -26,7 +28,7 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Return what `save` wrote, or a training state, on the CPU.
+    """Return what `save` wrote, or a training state in its form, on the CPU.
 
     Raises FileNotFoundError, or ValueError for a broken or unsafe file.
     """
@@ -38,6 +40,7 @@ def load(path: Path) -> dict[str, Any]:
         values = read_state(path, KIND)
         trained = values["average"] or values["model"]
         state = {"model": trained, "step": values["step"], **values["trainee"]}
+        state |= _recorded(path, state)
     model = state.get("model") if isinstance(state, dict) else None
     tensors = model.values() if isinstance(model, dict) else ()
     if not tensors or not all(isinstance(t, torch.Tensor) for t in tensors):
@@ -45,6 +48,24 @@ def load(path: Path) -> dict[str, Any]:
             f"{path}: not a checkpoint of this suite, which holds 'model', its tensors"
         )
     return state
+
+
+def _recorded(path: Path, state: dict[str, Any]) -> dict[str, Any]:
+    """Return what a finished run's record says of its state: how trained, how evaluated.
+
+    Nothing where the record is of other weights: those of another run or of an earlier step, or
+    with BatchNorm statistics that were taken after the state (test.precise_bn).
+    """
+    run, protocol = RunFolder(path.parent, RECORD), protocol_of_run(state)
+    if not run.finished or protocol is None or state["step"] < protocol["schedule"]["steps"]:
+        return {}
+    if differences(run.settings(), json.loads(state["identity"]), (PATHS,)):
+        return {}
+    if protocol["test"]["precise_bn"]:
+        return {}
+    record = read_result(path.parent)
+    training = Training(**fields_of(record)).model_dump_json()
+    return {"training": training, "eval_hash": record.eval_hash}
 
 
 def newest(folder: Path) -> Path:

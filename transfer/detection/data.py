@@ -22,7 +22,7 @@ from detectron2.structures import BoxMode
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pretrain.run.stop import FailedError
+from pretrain.run.stop import FailedError, outlive_signals
 from transfer.datasets.coco_file import CocoFile, Mask, is_polygon, read_contents
 from transfer.datasets.lvis import name_files
 
@@ -283,12 +283,21 @@ def train_loader(
     )
     images = TrainImages(records, mapper, seed)
     return DataLoader(
-        images, batch_sampler=sampler, num_workers=workers, collate_fn=list, pin_memory=False,
-        persistent_workers=False,
-    )  # fmt: skip
+        images,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=list,
+        worker_init_fn=outlive_signals,
+    )
 
 
 def test_loader(records: Records, mapper: DatasetMapper, *, batch: int, workers: int) -> DataLoader:
     """This process' validation images in lists of `batch`."""
     images = TestImages(records, mapper)
-    return DataLoader(images, batch_size=batch, num_workers=workers, collate_fn=list)
+    return DataLoader(
+        images,
+        batch_size=batch,
+        num_workers=workers,
+        collate_fn=list,
+        worker_init_fn=outlive_signals,
+    )

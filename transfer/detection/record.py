@@ -1,10 +1,13 @@
 """What a detection run's record says: its training, and what was measured."""
 
+from datetime import UTC, datetime
 from typing import Any
+
+from detectron2.utils import comm
 
 from pretrain.files.lineage import method_of, read_stages
 from pretrain.run.loop import Loop
-from pretrain.run.provenance import peak_memory_mib
+from pretrain.run.provenance import command_line, peak_memory_mib
 from transfer.detection.evaluation.evaluator import CocoEvaluator
 from transfer.detection.folder import backbone_args
 from transfer.detection.prepare import Run
@@ -50,8 +53,10 @@ def training_of(setup: Run, loop: Loop) -> Training:
         train_hash=protocol_hash(settings.train),
         config=made_from(setup),
         seed=config.seed,
+        command=command_line(comm.get_world_size()),
         cost=Cost(
             hours=loop.seconds / 3600,
+            devices=comm.get_world_size(),
             images_per_second=images / loop.seconds if loop.seconds else None,
             peak_memory_mib=peak_memory_mib(setup.device),
         ),
@@ -76,4 +81,5 @@ def measured(setup: Run, evaluator: CocoEvaluator) -> dict[str, Any]:
         "metrics": metrics.metrics,
         "per_class": metrics.per_class,
         "evaluator": metrics.evaluator,
+        "evaluated_at": datetime.now(UTC).replace(microsecond=0),
     }

@@ -30,6 +30,7 @@ from transfer.results.protocol import protocol_hash
 from transfer.results.record import (
     Result,
     Training,
+    environment_if_other,
     evaluation_path,
     origin_of_evaluation,
     write_evaluation,
@@ -128,7 +129,11 @@ def eval_only(config: DictConfig) -> dict[str, float]:
     if unfinished:
         logger.warning("unfinished: %d of %d steps; nothing is written", trained["step"], steps)
     elif training is None:
-        logger.warning("%s does not say how it was trained; there is no record", path)
+        logger.warning(
+            "how %s was trained is not recorded (model_final.pth of a finished run says it, and so "
+            "does its state.pt where test.precise_bn is 0); there is no record",
+            path,
+        )
     return figures.metrics if figures else {}
 
 
@@ -142,7 +147,8 @@ def _folder_of_evaluation(setup: Run, trained: dict[str, Any]) -> Path | None:
 
 def _write_evaluation(setup: Run, training: Training, evaluator: CocoEvaluator) -> None:
     config = origin_of_evaluation(training, made_from(setup))
-    fields = {**measured(setup, evaluator), "config": config}
+    where = environment_if_other(training, setup.device)
+    fields = {**measured(setup, evaluator), "config": config, "evaluated_in": where}
     logger.info("record: %s", write_evaluation(training, setup.out, **fields))
 
 

@@ -6,9 +6,6 @@ from dataclasses import dataclass, field
 from pretrain.files.lineage import CONTROL
 from transfer.results.record import Result
 from transfer.results.statistics import Difference
-from transfer.tasks import TASKS
-
-COLUMNS = {name: task.columns for name, task in TASKS.items()}
 
 _NAMES = {
     "spark": "SparK",
@@ -50,7 +47,8 @@ class Column:
 class Cell:
     """Mean over `n` seeds in percent, standard deviation (n > 1), difference from scratch.
 
-    `differences` has one entry per baseline present: scratch, supervised, control.
+    `differences` has one entry per baseline present: scratch, supervised, control; `baselines` has
+    their records.
     """
 
     mean: float
@@ -61,7 +59,14 @@ class Cell:
     differences: Mapping[str, Difference] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # what its records say of their runs
     means: Mapping[str, float] = field(default_factory=dict)  # of all metrics of its records
-    example: Result | None = None  # any of its records
+    records: tuple[Result, ...] = ()
+    baselines: Mapping[str, tuple[Result, ...]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()  # on what was counted, and on what it is compared with
+
+    @property
+    def example(self) -> Result | None:
+        """Return any of the records; None in a table that was made without."""
+        return self.records[0] if self.records else None
 
 
 @dataclass(frozen=True)

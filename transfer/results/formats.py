@@ -61,12 +61,17 @@ def _one_line(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Return a LaTeX tabular (booktabs) and its notes as a list; texts are escaped."""
+    """Return a LaTeX tabular (booktabs), its notes as a list and the differences, all escaped."""
     text = tabulate(*_grid(table, _one_line), tablefmt="latex_booktabs", disable_numparse=True)
     # a row that begins with [ or * would be taken for an argument of the \\ before it
     text = re.sub(r"^(\s*)([\[*])", r"\1{}\2", text, flags=re.MULTILINE) + "\n"
     items = "".join(f"\\item {{}}{_latex_text(note)}\n" for note in table.notes)
-    return text + (f"\\begin{{itemize}}\n{items}\\end{{itemize}}\n" if items else "")
+    text += f"\\begin{{itemize}}\n{items}\\end{{itemize}}\n" if items else ""
+    lines, header = differences_of(table)
+    if lines:
+        told = [[_one_line(cell) for cell in line] for line in lines]
+        text += tabulate(told, header, tablefmt="latex_booktabs", disable_numparse=True) + "\n"
+    return text
 
 
 def _latex_text(text: str) -> str:
@@ -74,10 +79,13 @@ def _latex_text(text: str) -> str:
 
 
 def to_html(table: Table) -> str:
-    """Return an HTML table with its notes, without a page around it; tabulate escapes the cells."""
+    """Return an HTML table with notes and differences, without a page; tabulate escapes cells."""
     notes = "".join(f"<li>{html.escape(_one_line(note))}</li>" for note in table.notes)
     body = tabulate(*_grid(table, _one_line), tablefmt="html", disable_numparse=True)
-    return f"{body}\n<ul>{notes}</ul>\n"
+    lines, header = differences_of(table)
+    told = [[_one_line(cell) for cell in line] for line in lines]
+    more = tabulate(told, header, tablefmt="html", disable_numparse=True) if told else ""
+    return f"{body}\n<ul>{notes}</ul>\n{more}\n"
 
 
 def _grid(table: Table, escape: Callable[[str], str]) -> tuple[list[list[str]], list[str]]:
@@ -101,9 +109,13 @@ def _show(cell: Cell | None) -> list[str]:
     return [f"{cell.mean:.1f}{spread}", "" if cell.delta is None else f"{cell.delta:+.1f}"]
 
 
-CSV_HEADER = ("method", "backbone", "lineage", "variant", "task", "dataset", "metric", "eval",
-              "mean", "sd", "seeds", "delta_from_scratch", "low", "high", "verdict",
-              "delta_from_supervised", "delta_from_control", "protocol", "notes")  # fmt: skip
+BASELINES = ("scratch", "supervised", "control")
+GAP = ("delta", "low", "high", "verdict")  # of each baseline: delta_from_scratch, ...
+CSV_HEADER = (
+    *("method", "backbone", "lineage", "variant", "task", "dataset", "metric", "eval"),
+    *("mean", "sd", "seeds", *(f"{name}_from_{kind}" for kind in BASELINES for name in GAP)),
+    *("protocol", "notes"),
+)
 
 
 def to_csv(table: Table) -> str:
@@ -115,16 +127,15 @@ def to_csv(table: Table) -> str:
         names = (row.method, row.backbone, row.lineage, row.variant)
         for column, cell in row.cells.items():
             texts = (*names, column.task, column.dataset, column.metric, column.eval_hash)
-            others = [cell.differences.get(kind) for kind in ("scratch", "supervised", "control")]
-            scratch = others[0]
-            interval = (scratch.low, scratch.high, scratch.verdict) if scratch else ("", "", "")
-            gaps = [other.points if other else "" for other in others[1:]]
-            said = (cell.protocol, "; ".join(cell.notes))
-            writer.writerow(
-                [*map(_csv_text, texts), cell.mean, cell.sd, cell.n, cell.delta, *interval, *gaps,
-                 *map(_csv_text, said)]
-            )  # fmt: skip
+            gaps = [value for kind in BASELINES for value in _gap(cell.differences.get(kind))]
+            said = (cell.protocol, "; ".join((*cell.notes, *cell.remarks)))
+            numbers = (cell.mean, cell.sd, cell.n, *gaps)
+            writer.writerow([*map(_csv_text, texts), *numbers, *map(_csv_text, said)])
     return text.getvalue()
+
+
+def _gap(found: Difference | None) -> tuple[float | str | None, ...]:
+    return (found.points, found.low, found.high, found.verdict) if found else ("",) * len(GAP)
 
 
 def _csv_text(text: str) -> str:

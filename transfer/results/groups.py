@@ -7,12 +7,15 @@ they are seeds of one pretraining. A column is a metric under one evaluation.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 from pretrain.files.lineage import Stage, kind_of, pretraining_seeds
-from transfer.results.cells import COLUMNS, Column
+from transfer.results.cells import Column
 from transfer.results.protocol import differing, without
 from transfer.results.record import Result, content_of
+from transfer.tasks import TASKS
 
 # what scratch may have of its own, since fine-tuning's rates do not suit it
 TUNED = (
@@ -38,12 +41,58 @@ class Lineage:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """The records of a row in one column; `runs` by (weights, seed), without copies."""
+
+    records: list[Result]
+    runs: Mapping[tuple[str | None, int], list[Result]]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the runs are not: seeds that ran once each."""
+        again = [(seed, len(same)) for (_, seed), same in self.runs.items() if len(same) > 1]
+        notes = [f"seed {seed} ran {count} times, counted once" for seed, count in again]
+        copies = len(self.records) - sum(map(len, self.runs.values()))
+        if copies:
+            notes.append(f"{copies} of {len(self.records)} records are copies, not counted")
+        return notes
+
+    @cached_property
+    def figures(self) -> dict[str, dict[int, float]]:
+        """Each metric that all records have: seed -> figure.
+
+        A seed that was run again counts once, by its mean; runs of several pretrainings are
+        numbered instead.
+        """
+        keys = sorted(self.runs)
+        seeds = [seed for _, seed in keys]
+        names = seeds if len(set(seeds)) == len(seeds) else range(len(seeds))
+        metrics = set.intersection(*(set(record.metrics) for record in self.records))
+        return {
+            metric: {
+                name: _mean([run.metrics[metric] for run in self.runs[key]])
+                for name, key in zip(names, keys, strict=True)
+            }
+            for metric in sorted(metrics)
+        }
+
+    def mean(self, metric: str) -> float:
+        """Return the mean over seeds."""
+        return fmean(self.figures[metric].values())
+
+
+def _mean(values: Sequence[float]) -> float:
+    return values[0] if len(values) == 1 else fmean(values)
+
+
+@dataclass(frozen=True)
 class Runs:
-    """The records of one row."""
+    """The records of one row, and those that each column of the table takes from it."""
 
     lineage: Lineage
     variant: str
     records: list[Result]
+    cells: Mapping[Column, Measured]
 
     @property
     def method(self) -> str:
@@ -62,7 +111,7 @@ def place_of(record: Result) -> Place:
     return record.task, record.dataset.name
 
 
-def rows_of(records: Sequence[Result]) -> list[Runs]:
+def rows_of(records: Sequence[Result], columns: Sequence[Column]) -> list[Runs]:
     """Return the records of each row, scratch first on each backbone."""
     alike: dict[tuple[Any, ...], list[Result]] = {}
     recipes: dict[str | None, str] = {}  # by weights
@@ -75,13 +124,38 @@ def rows_of(records: Sequence[Result]) -> list[Runs]:
     for (backbone, kind, recipe), runs in alike.items():
         for weights, same in _by_weights(runs).items():
             lineage = Lineage(backbone, kind, recipe, weights)
-            found += [Runs(lineage, name, some) for name, some in _variants(same)]
+            found += [
+                Runs(lineage, name, some, _cells(some, columns)) for name, some in _variants(same)
+            ]
     return sorted(found, key=_order)
 
 
 def _order(runs: Runs) -> tuple[Any, ...]:
     lineage, method = runs.lineage, runs.method
     return lineage.backbone, method != "scratch", method, str(lineage), runs.variant
+
+
+def _cells(records: Sequence[Result], columns: Sequence[Column]) -> dict[Column, Measured]:
+    """Return what each column measures of a row's records."""
+    alike: dict[tuple[str, ...], list[Result]] = {}
+    for record in records:
+        alike.setdefault((*place_of(record), record.eval_hash), []).append(record)
+    found = {}
+    for column in columns:
+        place = (column.task, column.dataset, column.eval_hash)
+        mine = [record for record in alike.get(place, ()) if column.metric in record.metrics]
+        if mine:
+            found[column] = Measured(mine, _distinct(mine))
+    return found
+
+
+def _distinct(records: Sequence[Result]) -> dict[tuple[str | None, int], list[Result]]:
+    """Return the runs of each file of weights and seed; copies of a record count once."""
+    found: dict[tuple[str | None, int], dict[tuple[Any, ...], Result]] = {}
+    for record in records:
+        runs = found.setdefault((record.sha256, record.seed), {})
+        runs.setdefault(content_of(record), record)
+    return {key: list(runs.values()) for key, runs in found.items()}
 
 
 def _recipe(record: Result) -> str:
@@ -154,9 +228,9 @@ def columns_of(records: Iterable[Result]) -> list[Column]:
     for place, found in sorted(evaluations.items()):
         labels = evaluation_labels(found)
         several = tasks.count(place[0]) > 1
-        for one in sorted(found, key=lambda h: labels[h]):
+        for one in sorted(found, key=lambda h: (bool(found[h].get("tta")), labels[h])):
             details = ", ".join(filter(None, (place[1] if several else "", labels[one])))
-            for metric in COLUMNS[place[0]]:
+            for metric in TASKS[place[0]].columns:
                 if (place, one, metric) in shown:
                     title = f"{metric} ({details})" if details else metric
                     columns.append(Column(*place, metric, title, one))
@@ -178,29 +252,6 @@ def describe_evaluation(settings: Mapping[str, Any]) -> str:
     """Return an evaluation in few words."""
     words = ["multi-scale" if settings.get("tta") else "single-scale"]
     return ", ".join([*words, "Soft-NMS"] if settings.get("soft_nms") else words)
-
-
-def by_seed(records: Sequence[Result], metric: str) -> tuple[dict[int, float], list[str]]:
-    """Return seed -> figure of one cell, and notes on seeds that are there twice.
-
-    Runs of several pretrainings are numbered instead. Copies of a record count once; a seed that
-    was run again counts once, by its mean.
-    """
-    found: dict[tuple[Any, ...], dict[tuple[Any, ...], float]] = {}
-    for record in records:
-        key = (record.sha256, record.seed)
-        found.setdefault(key, {})[content_of(record)] = record.metrics[metric]
-    means = {key: sum(values.values()) / len(values) for key, values in found.items()}
-    notes = [
-        f"seed {k[1]} ran {len(v)} times, counted once" for k, v in found.items() if len(v) > 1
-    ]
-    copies = len(records) - sum(map(len, found.values()))
-    if copies:
-        notes.append(f"{copies} of {len(records)} records are copies, not counted")
-    seeds = [seed for _, seed in means]
-    if len(set(seeds)) < len(seeds):
-        return dict(enumerate(means[key] for key in sorted(means))), notes
-    return {seed: value for (_, seed), value in sorted(means.items())}, notes
 
 
 def comparable(records: Iterable[Result]) -> dict[str, str]:

@@ -114,7 +114,7 @@ def _of_lineage(ours: Lineage, theirs: Lineage) -> list[str]:
         for name in ("data", "epochs", "input_size"):
             mine, stated = getattr(own, name), getattr(other, name)
             if stated is not None and mine != stated and not _unknown(own, name):
-                found.append(f"{name} of {own.method} ({mine}, not {stated})")
+                found.append(f"{name} of {own.method} ({mine or 'not stated'}, not {stated})")
     return found
 
 
@@ -123,7 +123,7 @@ def _unknown(stage: Stage, name: str) -> bool:
     return name in ("epochs", "input_size") and getattr(stage, name) is None and stage.steps is None
 
 
-def beside_published(table: Table, published: Sequence[Figure]) -> str:
+def beside_published(found: Sequence[Match]) -> str:
     """Return a Markdown table of the matches; "" where there is none."""
     lines = [
         [
@@ -135,9 +135,9 @@ def beside_published(table: Table, published: Sequence[Figure]) -> str:
             f"{match.points:+.1f}",
             _one_line(", ".join(match.differs)),
             match.figure["schedule"],
-            _source(match.figure),
+            source_of(match.figure),
         ]
-        for match in matches(table, published)
+        for match in found
     ]
     header = ["Method", "Backbone", "Metric", "Ours", "Published", "Δ", "Differs in"]
     header += ["Published setting", "Source"]
@@ -148,6 +148,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.replace("|", "/").replace("<", "&lt;").split())
 
 
-def _source(figure: Figure) -> str:
+def source_of(figure: Figure) -> str:
+    """Return where a figure was read, and how surely."""
     secondary = figure.get("confidence") not in (None, "read")
     return figure["source"] + (f" ({figure['confidence']})" if secondary else "")

@@ -8,17 +8,21 @@ own, RUN/evals/HASH.json.
 import json
 import os
 from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import to_json
 
 from pretrain.files.lineage import SHA256, Stage, method_of
 from pretrain.files.write import atomic_write
-from pretrain.run.provenance import device_name, git_state, versions
 from transfer.results.protocol import protocol_hash
 from transfer.tasks import TASKS
+
+if TYPE_CHECKING:
+    import torch
 
 RECORD_NAME = "result.json"
 EVALUATIONS = "evals"  # folder of a run's later evaluations
@@ -51,9 +55,13 @@ class Dataset(Strict):
 
 
 class Cost(Strict):
-    """What the run took. Wall-clock hours; peak memory in MiB of the device, or of the process."""
+    """What the run took. Wall-clock hours; peak memory in MiB of the device, or of the process.
+
+    `devices` is the number of GPUs, or of processes on CPUs, that worked for so long.
+    """
 
     hours: float = Field(ge=0)
+    devices: int | None = Field(default=None, ge=1)
     images_per_second: float | None = Field(default=None, ge=0)
     peak_memory_mib: float | None = Field(default=None, ge=0)
 
@@ -81,6 +89,7 @@ class Training(Strict):
     train_hash: str
     config: Origin | None = None
     seed: int = Field(ge=0)
+    command: str | None = None  # that begins the run again; None where no tool began it
     cost: Cost
     environment: Environment
     notes: list[str] = Field(default_factory=list)  # e.g. "SyncBN ran as BatchNorm on one device"
@@ -115,6 +124,7 @@ class Result(Training):
     per_class: dict[str, dict[str, float]] = Field(default_factory=dict)
     evaluator: str  # the engine that produced the numbers, with its version
     evaluated_in: Environment | None = None  # where it is not the training's
+    evaluated_at: datetime | None = None
 
     @field_validator("metrics")
     @classmethod
@@ -143,12 +153,18 @@ class Result(Training):
 
 
 def _require_hash(name: str, protocol: Mapping[str, Any], found: str) -> None:
-    expected = protocol_hash(protocol)
+    expected = _hash_of(to_json(protocol, inf_nan_mode="constants"))
     if found != expected:
         raise ValueError(
             f"{name}_hash is {found}, the protocol's is {expected}: the record was edited; "
             "run it again, or take the settings back"
         )
+
+
+@lru_cache(maxsize=4096)
+def _hash_of(protocol: bytes) -> str:
+    """Return the hash of a protocol as JSON; thousands of records share a few protocols."""
+    return protocol_hash(json.loads(protocol))
 
 
 def write_result(result: Result, folder: Path) -> Path:
@@ -190,6 +206,12 @@ def evaluation_path(run: Path, eval_hash: str) -> Path:
     return Path(run) / EVALUATIONS / f"{eval_hash}.json"
 
 
+def environment_if_other(training: Training, device: "str | torch.device") -> Environment | None:
+    """Return where this process runs, for Result.evaluated_in; None if it is as the training's."""
+    here = describe_environment(device)
+    return None if here == training.environment else here
+
+
 def _write(result: Result, path: Path) -> Path:
     text = result.model_dump_json(indent=1)
     atomic_write(path, lambda p: p.write_text(text + "\n"))
@@ -202,14 +224,14 @@ def read_result(path: Path) -> Result:
     Raises FileNotFoundError if there is none, ValueError with the field that is wrong.
     """
     path = Path(path)
-    path = path / RECORD_NAME if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(f"no record at {path}: the run there has not finished")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes()
+    except IsADirectoryError:
+        return read_result(path / RECORD_NAME)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no record at {path}: the run there has not finished") from None
+    try:
         return Result.model_validate_json(text)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a valid record: {error}") from error
     except ValidationError as error:
         if _version_in(text) == 1:
             raise ValueError(
@@ -222,7 +244,7 @@ def read_result(path: Path) -> Result:
         raise ValueError(f"{path} is not a valid record: {problems}") from error
 
 
-def _version_in(text: str) -> Any:
+def _version_in(text: bytes) -> Any:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
@@ -259,8 +281,11 @@ def content_of(result: Result) -> tuple[Any, ...]:
     return tuple(sorted(result.metrics.items())), result.cost.hours, result.cost.images_per_second
 
 
-def describe_environment(device: str | torch.device = "cpu") -> Environment:
+def describe_environment(device: "str | torch.device" = "cpu") -> Environment:
     """Return versions, commit and device of this process."""
+    # it imports torch, which tables do not need
+    from pretrain.run.provenance import device_name, git_state, versions
+
     commit, dirty = git_state()
     packages = versions()
     return Environment(

@@ -2,11 +2,12 @@
 
 import math
 import statistics
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy import stats
+from scipy import special  # scipy.stats takes seconds to import
 
 CONFIDENCE = 0.95
 POWER = 0.8  # of the number of seeds that would show a difference
@@ -66,7 +67,7 @@ def difference(ours: Mapping[int, float], baseline: Mapping[int, float]) -> Diff
         se, freedom = statistics.stdev(steps) / math.sqrt(len(steps)), float(len(steps) - 1)
     else:
         se, freedom = _welch(mine, theirs)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * se if se else 0.0
+    half = _quantile(freedom) * se if se else 0.0
     low, high = points - half, points + half
     return Difference(
         points=points,
@@ -107,10 +108,17 @@ def seeds_needed(points: float, sd: float, *, paired: bool) -> int | None:
         return None
     if sd == 0:
         return 2
-    for n in range(2, MOST_SEEDS + 1):
+
+    def power(n: int) -> float:
         freedom = n - 1 if paired else 2 * n - 2
         shift = abs(points) / (sd * math.sqrt((1 if paired else 2) / n))
-        limit = stats.t.ppf((1 + CONFIDENCE) / 2, freedom)
-        if stats.nct.sf(limit, freedom, shift) >= POWER:
-            return n
-    return None
+        missed = float(special.nctdtr(freedom, shift, _quantile(freedom)))
+        return 1.0 if math.isnan(missed) else 1 - missed  # it is NaN where it vanishes
+
+    n = 2 + bisect_left(range(2, MOST_SEEDS + 1), POWER, key=power)
+    return n if n <= MOST_SEEDS else None
+
+
+def _quantile(freedom: float) -> float:
+    """Return what Student's t stays below, in size, with probability CONFIDENCE."""
+    return float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2))

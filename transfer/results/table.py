@@ -7,25 +7,23 @@ given), training on labels, and the control with shuffled weights.
 
 from collections.abc import Mapping, Sequence
 
-from pretrain.files.lineage import CONTROL
-from transfer.results.cells import COLUMNS, METHODS, Cell, Column, Row, Table
+from pretrain.files.lineage import CONTROL, pretraining_seeds
+from transfer.results.cells import METHODS, Cell, Column, Row, Table
 from transfer.results.formats import to_csv, to_html, to_latex, to_markdown
 from transfer.results.groups import (
+    Measured,
     Runs,
     backbone_name,
-    by_seed,
     columns_of,
     comparable,
     differing_keys,
     layer_decay_of,
-    place_of,
     rows_of,
 )
-from transfer.results.record import Result
+from transfer.results.record import Environment, Result
 from transfer.results.statistics import RULE, difference, summary
 
 __all__ = [
-    "COLUMNS",
     "METHODS",
     "Cell",
     "Column",
@@ -47,17 +45,14 @@ def build_table(records: Sequence[Result]) -> Table:
     if not records:
         raise ValueError("no records: give folders that hold finished runs (result.json)")
     columns = columns_of(records)
-    found = rows_of(records)
+    found = rows_of(records, columns)
     labels = _labels(found)
     alike = comparable(records)
     rows, notes = [], []
     for runs in found:
-        cells = {}
-        for column in columns:
-            made = _cell(runs, column, found, alike)
-            if made is not None:
-                cells[column] = made[0]
-                notes += [f"{_named(runs)}, {column.title}: {note}" for note in made[1]]
+        cells = {column: _cell(runs, column, found, alike) for column in runs.cells}
+        for column, cell in cells.items():
+            notes += [f"{_named(runs)}, {column.title}: {remark}" for remark in cell.remarks]
         lineage = ", then ".join(map(str, runs.lineage.kind)) or "random weights"
         label = labels[id(runs)]
         rows.append(
@@ -70,73 +65,68 @@ def _named(runs: Runs) -> str:
     return f"{METHODS.get(runs.method, runs.method)} {runs.lineage.backbone}"
 
 
-def _of(records: Sequence[Result], column: Column) -> list[Result]:
-    return [
-        record
-        for record in records
-        if record.eval_hash == column.eval_hash
-        and place_of(record) == (column.task, column.dataset)
-        and column.metric in record.metrics
-    ]
-
-
-def _cell(
-    runs: Runs, column: Column, rows: Sequence[Runs], alike: Mapping[str, str]
-) -> tuple[Cell, list[str]] | None:
-    records = _of(runs.records, column)
-    if not records:
-        return None
-    values, notes = by_seed(records, column.metric)
+def _cell(runs: Runs, column: Column, rows: Sequence[Runs], alike: Mapping[str, str]) -> Cell:
+    measured = runs.cells[column]
+    values, notes = measured.figures[column.metric], measured.notes
     whole = summary(list(values.values()))
-    differences = {}
+    differences, baselines = {}, {}
     for kind in BASELINES:
         chosen, more = _baseline(kind, runs, column, rows, alike)
-        if chosen:
-            differences[kind] = difference(values, by_seed(chosen, column.metric)[0])
+        if chosen is not None:
+            differences[kind] = difference(values, chosen.figures[column.metric])
+            baselines[kind] = tuple(chosen.records)
             notes += more
     scratch = differences.get("scratch")
     delta = scratch.points if scratch else None
-    said = tuple(dict.fromkeys(note for record in records for note in run_notes(record)))
-    cell = Cell(
+    return Cell(
         mean=whole.mean,
         sd=whole.sd,
         n=whole.n,
         delta=delta,
-        protocol=records[0].train_hash,
+        protocol=measured.records[0].train_hash,
         differences=differences,
-        notes=said,
-        means=_means(records),
-        example=records[0],
+        notes=_said(measured.records),
+        means={metric: measured.mean(metric) for metric in measured.figures},
+        records=tuple(measured.records),
+        baselines=baselines,
+        remarks=tuple(notes),
     )
-    return cell, notes
 
 
-def _means(records: Sequence[Result]) -> dict[str, float]:
-    """Return the mean over seeds of every metric that all the records have."""
-    shared = set.intersection(*(set(record.metrics) for record in records))
-    return {name: summary(list(by_seed(records, name)[0].values())).mean for name in sorted(shared)}
+def _said(records: Sequence[Result]) -> tuple[str, ...]:
+    """Return what a cell's records say of their runs, and of what they have in common."""
+    seeds = {record.sha256: pretraining_seeds(record.stages) for record in records}
+    notes = [note for record in records for note in run_notes(record)]
+    if len(seeds) > 1:
+        told = sorted("+".join(str(s) for s in found if s is not None) for found in seeds.values())
+        notes.append(
+            f"mean over {len(seeds)} pretrainings, declared as seeds {', '.join(told)} of one "
+            "recipe, so ± holds the spread of pretraining as well"
+        )
+    return tuple(dict.fromkeys(notes))
 
 
 def _baseline(
     kind: str, runs: Runs, column: Column, rows: Sequence[Runs], alike: Mapping[str, str]
-) -> tuple[list[Result], list[str]]:
+) -> tuple[Measured | None, list[str]]:
     """Return the baseline's best runs under comparable training, and a note on them."""
-    ours = _of(runs.records, column)[0]
+    ours = runs.cells[column].records[0]
     found = []
     for other in rows:
         if other is runs or not _is_baseline(kind, other, runs):
             continue
-        theirs = _of(other.records, column)
-        if theirs and alike[theirs[0].train_hash] == alike[ours.train_hash]:
+        theirs = other.cells.get(column)
+        if theirs and alike[theirs.records[0].train_hash] == alike[ours.train_hash]:
             found.append(theirs)
     if not found:
-        return [], []
-    best = max(found, key=lambda r: summary(list(by_seed(r, column.metric)[0].values())).mean)
+        return None, []
+    best = max(found, key=lambda measured: measured.mean(column.metric))
     if kind != "scratch":
         return best, []
-    decays = [layer_decay_of(r[0]) for r in found]
-    if best[0].train_hash != ours.train_hash:
-        return best, [f"scratch has its own {_tuned(best[0], ours)}, the best of {len(found)}"]
+    decays = [layer_decay_of(measured.records[0]) for measured in found]
+    first = best.records[0]
+    if first.train_hash != ours.train_hash:
+        return best, [f"scratch has its own {_tuned(first, ours)}, the best of {len(found)}"]
     inherited = all(decay is not None and decay < 1 for decay in decays)
     told = (
         f"scratch was trained with fine-tuning's layer decay {decays[0]} alone, under which its "
@@ -164,12 +154,22 @@ def _tuned(scratch: Result, ours: Result) -> str:
 
 def run_notes(record: Result) -> list[str]:
     """Return what a record says of its run that a reader must know."""
-    notes = list(record.notes)
-    if record.environment.dirty:
-        notes.append("made from a tree with uncommitted changes")
-    if record.environment.dirty is None:
-        notes.append("made outside a git checkout")
+    notes = [*record.notes, *_origin_notes("made", record.environment)]
+    later = record.evaluated_in
+    if later is not None:
+        notes += _origin_notes("evaluated", later)
+        if later.commit != record.environment.commit:
+            notes.append(
+                f"trained at commit {record.environment.commit[:10]}, evaluated at "
+                f"{later.commit[:10]}"
+            )
     return notes
+
+
+def _origin_notes(done: str, environment: Environment) -> list[str]:
+    if environment.dirty is None:
+        return [f"{done} outside a git checkout"]
+    return [f"{done} from a tree with uncommitted changes"] * environment.dirty
 
 
 def _labels(rows: Sequence[Runs]) -> dict[int, str]:

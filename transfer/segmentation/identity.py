@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from pretrain.files.read import sha256_of
+from pretrain.run.folder import RUN, RunFolder
 from transfer.segmentation.config import protocol
 from transfer.segmentation.data import find_pairs, folder_pairs, names_digest
 from transfer.weights.identity import transfer_arch_args
@@ -17,6 +18,8 @@ FREE = (
     "report",
     "record",
 )  # what a resumed run may change: where things lie, how it is watched
+READ_LATER = ("arch", "arch_args", "pixels", "protocol", "report", "seed", "weights")
+RECORDED = ("config", "dataset", "environment", "eval_hash", "notes", "train")  # in "record"
 
 
 def identity_of(cfg: Config, filled: Config, backbone: Any) -> dict[str, Any]:
@@ -34,6 +37,24 @@ def identity_of(cfg: Config, filled: Config, backbone: Any) -> dict[str, Any]:
         "report": report.to_json() if report else None,
         "config": filled.to_dict(),
     }
+
+
+def identity_of_former(folder: RunFolder) -> dict[str, Any]:
+    """Return what a folder says of the run that it holds.
+
+    Raises ValueError if it does not say all that a record needs, as those of older versions do.
+    """
+    former = folder.settings()
+    missing = [key for key in READ_LATER if key not in former]
+    record = former.get("record")
+    known = record if isinstance(record, Mapping) else {}
+    missing += [f"record.{key}" for key in RECORDED if key not in known]
+    if missing:
+        raise ValueError(
+            f"{folder.path / RUN} is of an older format, without {', '.join(missing)}, which "
+            "records need: use the version that began the run, or train it again"
+        )
+    return former
 
 
 def identity_of_resumed(cfg: Config, filled: Config, former: Mapping[str, Any]) -> dict[str, Any]:

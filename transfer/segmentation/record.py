@@ -1,6 +1,7 @@
 """What a segmentation run's record says: its training, and what was measured."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from mmengine.dist import get_world_size
 
 from pretrain.files.lineage import method_of, read_stages
 from pretrain.run.batch_norm import images_per_statistic
-from pretrain.run.provenance import peak_memory_mib
+from pretrain.run.provenance import command_line, peak_memory_mib
 from transfer.results.protocol import budget_notes, protocol_hash
 from transfer.results.record import (
     Cost,
@@ -37,6 +38,8 @@ def known_before_training(cfg: Config, filled: Config, runner: TransferRunner) -
     settings = protocols(cfg, filled, norm_images)
     origin = made_from(cfg, filled, norm_images)
     return {
+        "command": command_line(get_world_size()),
+        "devices": get_world_size(),
         "train": settings.train,
         "eval_hash": protocol_hash(settings.eval),
         "config": origin.model_dump() if origin else None,
@@ -74,6 +77,7 @@ def record(
     """Return the record of a finished run."""
     cost = Cost(
         hours=runner.seconds / 3600,
+        devices=identity["record"].get("devices"),
         images_per_second=runner.images_per_second(filled["batch_size"]),
         peak_memory_mib=peak_memory_mib(device_of(runner)),
     )
@@ -98,6 +102,7 @@ def training_of(identity: Mapping[str, Any], *, notes: list[str], cost: Cost) ->
         train_hash=protocol_hash(known["train"]),
         config=Origin(**known["config"]) if known["config"] else None,
         seed=identity["seed"],
+        command=known.get("command"),
         cost=cost,
         environment=Environment(**known["environment"]),
         notes=[*notes, *known["notes"]],
@@ -108,7 +113,8 @@ def cost_of_state(state: Mapping[str, Any], identity: Mapping[str, Any]) -> Cost
     """Return what a run took until its state was saved."""
     seconds, batch = state["train_seconds"], identity["record"]["train"]["batch_size"]
     speed = state["updates"] * batch / seconds if seconds else None
-    return Cost(hours=state["seconds"] / 3600, images_per_second=speed)
+    devices = identity["record"].get("devices")
+    return Cost(hours=state["seconds"] / 3600, images_per_second=speed, devices=devices)
 
 
 def measured(
@@ -121,4 +127,5 @@ def measured(
         "metrics": {name: metrics[name] for name in ("mIoU", "mAcc", "aAcc")},
         "per_class": runner.per_class,
         "evaluator": EVALUATOR,
+        "evaluated_at": datetime.now(UTC).replace(microsecond=0),
     }

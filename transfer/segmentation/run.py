@@ -18,6 +18,7 @@ from pretrain.run.stop import NotFiniteError, stop_on_signals
 from transfer.results.protocol import protocol_hash
 from transfer.results.record import (
     Result,
+    environment_if_other,
     evaluation_path,
     origin_of_evaluation,
     write_evaluation,
@@ -29,6 +30,7 @@ from transfer.segmentation.identity import (
     FREE,
     architecture_of,
     identity_of,
+    identity_of_former,
     identity_of_resumed,
 )
 from transfer.segmentation.iou import PREDICTIONS, score_folder
@@ -38,6 +40,7 @@ from transfer.segmentation.pictures import draw_predictions
 from transfer.segmentation.protocol import protocols
 from transfer.segmentation.record import (
     cost_of_state,
+    device_of,
     known_before_training,
     made_from,
     measured,
@@ -71,7 +74,7 @@ def run(
             logger.info("%s is finished already", work_dir)
             return None
         in_first_process(lambda: folder.require_free(resume))
-        former = folder.settings() if (work_dir / STATE).is_file() else None
+        former = identity_of_former(folder) if (work_dir / STATE).is_file() else None
         net = architecture_of(former) if former else {}
         filled = fill_in(Config({**cfg, **net}, filename=cfg.filename), world_size)
         if former is None:
@@ -167,7 +170,7 @@ def evaluate(
     read_tensors_only()
     world_size = join_processes(launcher)
     state = load(checkpoint or work_dir / STATE)  # once: a run at work replaces it
-    former = RunFolder(work_dir, RECORD).settings()
+    former = identity_of_former(RunFolder(work_dir, RECORD))
     net = architecture_of(former)
     filled = fill_in(Config({**cfg, **net}, filename=cfg.filename), world_size)
     settings = protocols(cfg, filled, None).eval
@@ -189,8 +192,11 @@ def evaluate(
             if step >= steps and not own:
                 training = training_of(former, notes=[], cost=cost_of_state(state, former))
                 config = origin_of_evaluation(training, made_from(cfg, filled, None))
-                fields = {**measured(settings, runner, metrics), "config": config}
-                write_evaluation(training, work_dir, **fields)
+                where = environment_if_other(training, device_of(runner))
+                fields = {"config": config, "evaluated_in": where}
+                write_evaluation(
+                    training, work_dir, **measured(settings, runner, metrics), **fields
+                )
     return metrics
 
 

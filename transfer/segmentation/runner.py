@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pretrain.run.batch_norm import has_batch_norm, synchronised
 from pretrain.run.folder import STATE
 from pretrain.run.precision import use_tensor_cores
-from pretrain.run.stop import StopRequest
+from pretrain.run.stop import StopRequest, outlive_signals
 
 # Some are imported for what they register: the names that configs use.
 from transfer.segmentation import average, backbone, data, labels, schedule, segmentor  # noqa: F401
@@ -163,13 +163,15 @@ def build_runner(
     if cfg["save_predictions"]:
         evaluator["output_dir"] = str(work_dir / metric.PREDICTIONS)
     use_tensor_cores()
+    # MMEngine's own function only seeds the data process, on which no draw depends here
+    data_process = {"type": outlive_signals}
     try:
         return TransferRunner(
             accumulation_steps=cfg["accumulation_steps"],
             model=cfg["model"],
             work_dir=str(work_dir),
-            train_dataloader=cfg["train_dataloader"],
-            val_dataloader=cfg["val_dataloader"],
+            train_dataloader={**cfg["train_dataloader"], "worker_init_fn": data_process},
+            val_dataloader={**cfg["val_dataloader"], "worker_init_fn": data_process},
             train_cfg=cfg["train_cfg"],
             val_cfg=cfg["val_cfg"],
             val_evaluator=evaluator,

@@ -133,6 +133,22 @@ class Board:
                 elif mark is not None:
                     replace(mark, status=None).write(self.steps[name].folder)
 
+    def accept(self, names: Collection[str]) -> list[str]:
+        """Take finished steps that are stale as done; return which. Their records stay as they are.
+
+        Raises ValueError for one that another launcher runs.
+        """
+        accepted = []
+        for name in (n for n in self.steps if n in names):
+            with self.lease(name):
+                step, mark = self.steps[name], read_mark(self.steps[name].folder)
+                if self.state(name).kind == "stale" and step.products:
+                    mark = mark or Mark({}, hours=None, gpus=step.gpus)
+                    now = replace(mark, fingerprint=self.fingerprints[name], status=None)
+                    now.write(step.folder)
+                    accepted.append(name)
+        return accepted
+
     def begin(self, name: str, device: str) -> None:
         """Note that a step starts; what was made with other settings is set aside."""
         step, mark = self.steps[name], read_mark(self.steps[name].folder)

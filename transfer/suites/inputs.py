@@ -97,6 +97,19 @@ def labelled_digest(path: Path) -> dict[str, str]:
     return {name: f"{said['images']} images, {said['digest']}" for name, said in found.items()}
 
 
+def tokenizer_digest(file: str) -> str | None:
+    """Return the SHA-256 of a tokenizer's file; None for a run that trains its own.
+
+    Raises FileNotFoundError if the file is not there.
+    """
+    if file and not Path(file).is_file():
+        raise FileNotFoundError(
+            f"no tokenizer at {file}: convert OpenAI's with tools/convert_dalle.py, or train one "
+            "with tools/train_tokenizer.py"
+        )
+    return content_digest(Path(file)) if file else None
+
+
 def looked_at(what: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], list[str]]:
     """Return what each function returns, MISSING where it raises, and the errors' messages."""
     found, problems = {}, []
@@ -106,4 +119,4 @@ def looked_at(what: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], li
         except (OSError, ValueError) as error:
             found[name] = MISSING
             problems.append(str(error))
-    return found, problems
+    return found, list(dict.fromkeys(problems))

@@ -7,6 +7,7 @@ machine finds its steps finished.
 import contextlib
 import io
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -33,27 +34,26 @@ def data_root(root: Path | None) -> Iterator[None]:
 
 
 @lru_cache(maxsize=256)
-def pretrain_settings(config: Path, words: tuple[str, ...]) -> Settings:
-    """Return a recipe with the tool's `words` applied. Raises ValueError for words that are wrong.
+def pretrain_settings(config: Path, words: tuple[str, ...]) -> tuple[Settings, str]:
+    """Return a recipe with the tool's `words` applied, and the tokenizer's file, "" for none.
 
-    A tokenizer's file is told by its SHA-256.
+    Raises ValueError for words that are wrong.
     """
     from pretrain.command import parse
     from pretrain.config import BeitSettings
-    from pretrain.files.read import sha256_of
 
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             recipe = parse([str(config), *words])[1].recipe
     except SystemExit as error:
-        lines = " ".join(said.getvalue().translate(_FRAMES).split())
+        text = said.getvalue().translate(_FRAMES).partition("For full helptext")[0]
+        lines = " ".join(re.sub("-{3,}", " ", text).split())
         raise ValueError(f"{config.name} does not take {' '.join(words)}: {lines}") from error
     settings = recipe.to_json()
     settings.pop("run")
-    if isinstance(recipe.method, BeitSettings) and recipe.method.tokenizer:
-        settings["method"]["tokenizer"] = sha256_of(Path(recipe.method.tokenizer))
-    return settings
+    has_tokenizer = isinstance(recipe.method, BeitSettings)
+    return settings, settings["method"].pop("tokenizer") if has_tokenizer else ""
 
 
 _FRAMES = {ord(c): " " for c in "╭╮╰╯─│"}  # that tyro draws around its messages

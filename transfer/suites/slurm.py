@@ -54,7 +54,7 @@ class StepJob:
 
 
 class SlurmLauncher:
-    """Submits the steps `only` of a board and watches them."""
+    """Submits the steps `only` of a board and watches them; `on_gpus` asks for each step's GPUs."""
 
     def __init__(
         self,
@@ -62,9 +62,10 @@ class SlurmLauncher:
         only: Collection[str],
         settings: Mapping[str, Any],
         poll_s: float = POLL_S,
+        on_gpus: bool = True,
     ) -> None:
         self.board, self.only, self.settings = board, set(only), checked(settings)
-        self.poll_s = poll_s
+        self.poll_s, self.on_gpus = poll_s, on_gpus
         self.jobs: dict[str, str] = {}  # name -> number
         self.queue: dict[str, str] = {}  # number -> state
         self.began: dict[str, float] = {}
@@ -106,7 +107,7 @@ class SlurmLauncher:
         executor = submitit.SlurmExecutor(self.board.out / "slurm" / "%j", REQUEUES)
         before = [self.jobs[need] for need in step.needs if need in self.jobs]
         waiting = {"dependency": f"afterok:{':'.join(before)}"} if before else {}
-        gpus = {"gpus_per_node": step.gpus} if step.gpus else {}
+        gpus = {"gpus_per_node": step.gpus} if step.gpus and self.on_gpus else {}
         executor.update_parameters(
             **{
                 "job_name": step.name.replace("/", "."),

@@ -21,6 +21,7 @@ from transfer.suites.inputs import (
     images_digest,
     labelled_digest,
     looked_at,
+    tokenizer_digest,
     weights_file,
 )
 from transfer.suites.names import cell_name, stage_name
@@ -130,7 +131,10 @@ class Planner:
         config, folder = find_config(pretrain.config), self.out / name
         seed = () if pretrain.seed is None else ("--seed", str(pretrain.seed))
         words = (*pretrain.options, *seed)
-        looks: dict[str, Callable[[], Any]] = {"config": partial(pretrain_settings, config, words)}
+        looks: dict[str, Callable[[], Any]] = {
+            "config": lambda: pretrain_settings(config, words)[0],
+            "tokenizer": lambda: tokenizer_digest(pretrain_settings(config, words)[1]),
+        }
         given = pretrain.data or self.suite.pretrain_data
         data = Path(given).absolute() if given else None
         if data is None and self.data is not None:
@@ -276,7 +280,7 @@ def _network(cell: Cell) -> tuple[str, ...]:
         from transfer.weights.identity import transfer_arch_args
 
         like = cell.like
-        recipe = recipe_from_json(pretrain_settings(find_config(like.config), like.options))
+        recipe = recipe_from_json(pretrain_settings(find_config(like.config), like.options)[0])
         arch, arch_args = recipe.arch, transfer_arch_args(recipe.arch, recipe.arch_args)
     if arch is None:
         return ()

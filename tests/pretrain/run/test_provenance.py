@@ -1,4 +1,4 @@
-"""The commit and the versions that a record carries."""
+"""The commit, the versions and the command that a record carries."""
 
 import subprocess
 from pathlib import Path
@@ -18,7 +18,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     who = ["-c", "user.name=a", "-c", "user.email=a@b"]
     for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "one"]):
         subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "pretrain/run/provenance.py"))
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
     return tmp_path
 
 
@@ -39,9 +39,33 @@ def test_changes_and_new_files_count_unless_ignored(
 def test_outside_of_a_checkout_nothing_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "pretrain/run/provenance.py"))
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert provenance.git_state() == ("unknown", None)
+
+
+@pytest.mark.parametrize(
+    ("words", "processes", "told"),
+    [
+        (
+            ["tools/train_net.py", "--resume", "weights=a b.pth", "seed=1"],
+            1,
+            "python tools/train_net.py 'weights=a b.pth' seed=1",
+        ),
+        (
+            [str(provenance.ROOT / "tools/train_seg.py"), f"{provenance.ROOT}/configs/x.py"],
+            4,
+            "torchrun --nproc-per-node 4 tools/train_seg.py configs/x.py",
+        ),
+        (["tools/train_net.py", "--num-gpus", "8"], 8, "python tools/train_net.py --num-gpus 8"),
+        (["/usr/bin/pytest", "-q"], 1, None),
+    ],
+)
+def test_the_command_that_begins_a_run_again(
+    words: list[str], processes: int, told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(provenance.ROOT)
+    assert provenance.command_line(processes, words) == told
 
 
 def test_versions_and_device() -> None:

@@ -31,6 +31,17 @@ def test_a_trained_detector_is_evaluated_in_other_ways(tiny: Tiny) -> None:
         assert eval_only(tiny("out", *RESNET, override)).keys() == plain.keys()
 
 
+def test_a_state_before_precise_bn_is_not_recorded_as_the_trained_detector(
+    tiny: Tiny, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tiny("out", *RESNET, "schedule.steps=1", "test.precise_bn=2", "test.pictures=0"))
+    out = Path(tiny().output_dir)
+    other = ["model.score_threshold=0.1", f"checkpoint={out / 'state.pt'}"]
+    eval_only(tiny("out", *RESNET, *other))
+    assert "is not recorded" in caplog.text
+    assert not list(out.glob("evals/*.json"))
+
+
 def test_a_cascade_trains_on_boxes_alone(tiny: Tiny) -> None:
     result = run(
         tiny("out", "model.cascade=true", "model.masks=false", "model.box_norm=SyncBN",

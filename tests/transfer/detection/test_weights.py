@@ -14,6 +14,7 @@ from pretrain.files.encoder_file import EncoderIdentity, write_encoder
 from transfer.detection.build import build_detector
 from transfer.detection.config import ConfigError
 from transfer.detection.run import eval_only, run
+from transfer.results.record import read_result
 
 ARCH = "convnextv2_atto"
 ARGS = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}
@@ -54,14 +55,40 @@ def test_the_record_of_a_pretrained_run_says_where_its_weights_came_from(
     assert eval_only(tiny("pretrained", "arch=None", "arch_args={}")) == result.metrics
 
 
-def test_a_training_state_stands_alone_as_well(tiny: Tiny, encoder_file: Path) -> None:
-    same = ["train.ema_decay=0.9", "model.score_threshold=0.0", "arch=None", "arch_args={}"]
-    run(tiny("out", *same, f"weights={encoder_file}"))
+def test_a_finished_runs_state_is_recorded_as_its_detector_is(
+    tiny: Tiny, encoder_file: Path
+) -> None:
+    same = ["train.ema_decay=0.9", "arch=None", "arch_args={}"]
+    result = run(tiny("out", "model.score_threshold=0.0", *same, f"weights={encoder_file}"))
+    assert result is not None
     encoder_file.unlink()
     out = Path(tiny().output_dir)
-    eval_only(tiny("out", *same, "optimizer.lr=0.5", f"checkpoint={out / 'state.pt'}"))
-    (again,) = out.glob("evals/*/coco_instances_results.json")
-    assert again.read_bytes() == (out / again.name).read_bytes()  # pixels, averaged weights
+    state = f"checkpoint={out / 'state.pt'}"
+    eval_only(tiny("out", *same, "model.score_threshold=0.0", state))
+    assert not (out / "evals").exists()  # it is the evaluation of the run itself
+    other = [*same, "model.score_threshold=0.1", "optimizer.lr=0.5"]
+    found = []
+    for checkpoint in (state, f"checkpoint={out / 'model_final.pth'}"):
+        eval_only(tiny("out", *other, checkpoint))
+        (record,) = out.glob("evals/*.json")
+        (detections,) = out.glob("evals/*/coco_instances_results.json")
+        said = read_result(record).model_dump(exclude={"evaluated_at"})
+        assert said["train"] == result.train  # not the command line's
+        found.append((said, detections.read_bytes()))
+        record.unlink()
+    assert found[0] == found[1]  # pixels, averaged weights
+
+
+def test_a_state_of_other_weights_than_the_records_is_not_recorded(
+    tiny: Tiny, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tiny("out"))
+    run(tiny("another", "seed=1"))
+    out, another = Path(tiny().output_dir), Path(tiny("another").output_dir)
+    (another / "state.pt").replace(out / "state.pt")
+    eval_only(tiny("out", "model.score_threshold=0.1", f"checkpoint={out / 'state.pt'}"))
+    assert "is not recorded" in caplog.text
+    assert not list(out.glob("evals/*.json"))
 
 
 def test_pixels_are_fed_as_the_encoder_was_trained(tiny: Tiny, encoder_file: Path) -> None:

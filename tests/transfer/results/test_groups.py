@@ -1,9 +1,14 @@
 """What shares a row, a column, a cell; and what it is compared with."""
 
+import html
+from pathlib import Path
+
 import pytest
 
 from pretrain.files.lineage import Stage
 from tests.transfer.results.test_table import record
+from transfer.results.report.page import render
+from transfer.results.report.runs import Run
 from transfer.results.table import build_table, to_csv, to_html, to_latex, to_markdown
 
 
@@ -33,6 +38,7 @@ def test_declared_seeds_of_one_pretraining_share_a_cell():
     )
     (cell,) = cells_of(build_table([first, second]), "fcmae")
     assert (cell.mean, cell.n) == (51.0, 2)
+    assert "mean over 2 pretrainings, declared as seeds 0, 1 of one recipe" in cell.notes[0]
     twins = build_table([first, pretrained(52.0, sha="b", pretraining_seed=0)])
     assert len(cells_of(twins, "fcmae")) == 2  # the same seed, and yet other weights
 
@@ -108,7 +114,7 @@ def test_evaluations_have_columns_of_their_own():
     views = {"tta": {"ratios": [0.5, 1.0]}}
     table = build_table([pretrained(50.0), pretrained(51.0, evaluation=views)])
     assert [(c.title, r.cells[c].mean) for r in table.rows for c in table.columns[::2]] == [
-        ("AP_box (multi-scale)", 51.0), ("AP_box (single-scale)", 50.0)
+        ("AP_box (single-scale)", 50.0), ("AP_box (multi-scale)", 51.0)
     ]  # fmt: skip
     assert len(table.rows) == 1
     assert any("2 evaluations, differing in tta" in note for note in table.notes)
@@ -149,10 +155,45 @@ def test_differences_reach_markdown_and_csv(full):
     assert any(note.startswith("Verdicts:") for note in full.notes)
 
 
-@pytest.mark.parametrize("write", [to_markdown, to_csv, to_latex, to_html])
+def to_page(table):
+    """The report, as text."""
+    text = render([Run(Path("run"), cell.records[0]) for cell in cells_of(table, "fcmae")], table)
+    return html.unescape(text)
+
+
+FORMATS = [to_markdown, to_csv, to_latex, to_html, to_page]
+
+
+@pytest.mark.parametrize("write", FORMATS)
 def test_what_a_record_says_of_its_run_reaches_every_format(write):
-    environment = record("fcmae", 1.0).environment.model_copy(update={"dirty": True})
-    said = ["budget: debug", "SyncBN ran as BatchNorm"]
-    text = write(build_table([pretrained(50.0, notes=said, environment=environment)]))
-    for note in (*said, "uncommitted changes"):
-        assert note in text
+    environment = record("fcmae", 1.0).environment
+    changes = {
+        "notes": ["budget=debug: 20 steps", "SyncBN ran as BatchNorm: one process"],
+        "environment": environment.model_copy(update={"dirty": True}),
+        "evaluated_in": environment.model_copy(update={"dirty": None, "commit": "later"}),
+    }
+    same = [pretrained(50.0, **changes), pretrained(50.5, **changes)]
+    text = write(build_table(same))
+    told = (
+        *changes["notes"],
+        "made from a tree with uncommitted changes",
+        "evaluated outside a git checkout",
+        "trained at commit c, evaluated at later",
+        "seed 0 ran 2 times, counted once",
+    )
+    for note in told:
+        assert note in text, note
+
+
+@pytest.mark.parametrize("write", FORMATS)
+def test_seeds_of_pretraining_are_told_in_every_format(write):
+    runs = [
+        pretrained(50.0, sha="a", pretraining_seed=0),
+        pretrained(52.0, sha="b", pretraining_seed=1),
+    ]
+    assert "mean over 2 pretrainings, declared as seeds 0, 1" in write(build_table(runs))
+
+
+@pytest.mark.parametrize("write", FORMATS)
+def test_verdicts_reach_every_format(write, full):
+    assert "within noise" in write(full)

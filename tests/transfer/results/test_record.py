@@ -1,6 +1,7 @@
 """Result records: validated, strict, written whole, never overwritten."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from pydantic import ValidationError
@@ -10,6 +11,8 @@ from transfer.results.protocol import protocol_hash
 from transfer.results.record import (
     Result,
     Training,
+    describe_environment,
+    environment_if_other,
     fields_of,
     find_results,
     read_result,
@@ -19,9 +22,17 @@ from transfer.results.record import (
 
 
 def test_round_trip(tmp_path):
-    result = record("fcmae", 100 / 3)
+    when = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+    result = record("fcmae", 100 / 3, evaluated_at=when, command="python tools/train_net.py a=1")
     write_result(result, tmp_path)
     assert read_result(tmp_path) == result
+
+
+def test_where_an_evaluation_ran_is_told_where_it_is_another_place():
+    here = describe_environment()
+    assert environment_if_other(record("fcmae", 1.0, environment=here), "cpu") is None
+    elsewhere = here.model_copy(update={"commit": "before"})
+    assert environment_if_other(record("fcmae", 1.0, environment=elsewhere), "cpu") == here
 
 
 @pytest.mark.parametrize(

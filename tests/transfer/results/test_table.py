@@ -229,7 +229,8 @@ def test_the_page_of_hostile_records_has_no_markup_of_theirs(tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert Page(page).elements <= {
         "html", "head", "body", "meta", "title", "style", "header", "main", "nav", "section", "h1",
-        "h2", "p", "a", "div", "input", "label", "table", "thead", "tbody", "tr", "th", "td",
-        "button", "ul", "li", "code", "footer", "script",
+        "h2", "h3", "p", "a", "div", "dl", "dt", "dd", "small", "input", "label", "table", "thead",
+        "tbody", "tr", "th", "td", "button", "ul", "li", "code", "footer", "script", "fieldset",
+        "legend", "output", "details", "summary", "span", "i", "dialog", "form",
     }  # fmt: skip
     assert page.count("<script") == 1

@@ -358,6 +358,19 @@ def test_saved_predictions_give_the_figures_again(segment, evaluate, tiny, tmp_p
     assert evaluate(options, tmp_path) == pytest.approx(result.metrics)
 
 
+@pytest.mark.parametrize("lost", ["record", "record.eval_hash", "pixels"])
+def test_a_folder_of_an_older_format_is_named(segment, evaluate, tiny, whole, tmp_path, lost):
+    run = shutil.copytree(whole, tmp_path / "run")
+    (run / "result.json").unlink()
+    told = json.loads((run / "run.json").read_text())
+    outer, _, inner = lost.partition(".")
+    del (told[outer] if inner else told)[inner or outer]
+    (run / "run.json").write_text(json.dumps(told))
+    for act in (evaluate, lambda *args: segment(*args, resume=True)):
+        with pytest.raises(ValueError, match=rf"run\.json is of an older format, without {lost}"):
+            act(tiny, run)
+
+
 def test_the_cost_is_estimated_before_the_run(tiny):
     from transfer.segmentation.config import fill_in, load_config
     from transfer.segmentation.estimate import estimate

@@ -85,6 +85,17 @@ def test_redone_steps_take_what_builds_on_them_along(tmp_path, step, launch):
     assert {state.kind for state in board.states().values()} == {"todo"}
 
 
+def test_stale_steps_can_be_accepted_as_they_are(tmp_path, step, launch):
+    launch(chain(step))
+    changed = Board(chain(step, lr=0.2, needs_lr=0.2), tmp_path)
+    assert changed.accept(changed.matching(["*"])) == ["pretrain/p", "cell"]
+    assert {state.kind for state in changed.states().values()} == {"done"}
+    assert not launch(chain(step, lr=0.2, needs_lr=0.2)).seconds
+    (tmp_path / "cell" / "result.json").unlink()
+    unfinished = Board(chain(step, lr=0.3, needs_lr=0.2), tmp_path)
+    assert unfinished.accept({"cell"}) == []
+
+
 def test_a_step_that_another_launcher_runs_is_not_redone(tmp_path, step):
     board = Board([step("a")], tmp_path)
     with board.lease("a"), pytest.raises(ValueError, match="writes in"):

@@ -128,8 +128,11 @@ def test_a_job_that_is_cancelled_has_failed_and_can_be_submitted_again(tmp_path)
     assert launcher.state("a") == "failed"
     again = SlurmLauncher(Board(steps, out), ["a"], HOUR)
     assert again.state("a") == "waiting"
+    again.on_gpus = False
     again.submit()
     assert slurm_stand_in.numbers() == ["1", "2"]
+    flags = [slurm_stand_in.read(number)["flags"] for number in ("1", "2")]
+    assert [f.get("gpus-per-node") for f in flags] == ["1", None]
 
 
 @pytest.mark.usefixtures("cluster")

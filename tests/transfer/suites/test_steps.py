@@ -250,11 +250,22 @@ def test_a_cell_from_scratch_needs_a_network(tmp_path):
     assert not own[-1].problems
 
 
+def test_a_missing_tokenizer_is_told_beside_the_rest(tmp_path):
+    beit = Pretrain("configs/pretrain/shapes_beit_vit.py", ("--tokenizer", "nowhere.safetensors"))
+    step = plan(Suite((Cell(SEGMENTATION, beit),), shapes=SHAPES), tmp_path)[1]
+    assert step.problems[0].startswith("no tokenizer at nowhere.safetensors: convert OpenAI's")
+    assert step.settings["config"]["image_size"]
+    own = replace(beit, options=())
+    step = plan(Suite((Cell(SEGMENTATION, own),), shapes=SHAPES), tmp_path)[1]
+    assert not step.problems
+
+
 def test_wrong_words_of_a_pretraining_are_told(tmp_path):
     suite = Suite((Cell(SEGMENTATION, replace(FCMAE, options=("--stepps", "3"))),), shapes=SHAPES)
     problems = [problem for step in plan(suite, tmp_path) for problem in step.problems]
     assert len(problems) == 1
-    assert "does not take --stepps 3" in problems[0]
+    assert "does not take --stepps 3: Unrecognized options" in problems[0]
+    assert "--- " not in problems[0]
 
 
 def test_another_file_of_weights_makes_its_cells_stale(tmp_path):

@@ -1,8 +1,12 @@
 """The report: one self-contained HTML page about a set of records.
 
-page.py          records -> what the page says -> HTML by jinja2, autoescaped
-figures.py       gains, curves and class differences as SVG that follows the page's colours
-template.html    the page; style.css its looks; table.js sorting, filtering, hiding columns
+page.py          records -> the page, by jinja2, autoescaped
+runs.py          a record with its run's folder: log, pictures, row of the table
+gains.py         gains over scratch: intervals, against size, by class
+curves.py        losses and metrics over training
+costs.py         cost, place and time of each run; commands that repeat it
+figures.py       curves as SVG that follows the page's colours
+template.html    the page; style.css its looks; page.js sorting, filtering, hiding, enlarging
 """
 
 from transfer.results.report.page import write_report

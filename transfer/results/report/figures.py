@@ -1,59 +1,67 @@
 """Figures of the report as inline SVG, drawn by matplotlib in the colours of the page.
 
 Text and axes take `currentColor`, marks take the page's CSS variables, so that one figure serves
-light, dark and printed pages.
+light, dark and printed pages. A figure is one panel: the page lays out as many as fit side by side.
 """
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import matplotlib as mpl
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 INK = "#010203"  # replaced by currentColor
 SERIES = 8  # colours --series-0 ... of style.css
+SIZE_INCHES = (3.5, 2.3)
+FEW_CURVES = 4  # drawn at full strength; more are seeds, and lie over one another
 COLORED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
 STYLE: Any = {
     **dict.fromkeys((*COLORED, "grid.color"), INK),
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
     "font.family": "sans-serif",
-    "font.size": 9,
+    "font.size": 8.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.spines.left": False,
     "axes.linewidth": 0.6,
-    "grid.alpha": 0.15,
-    "grid.linewidth": 0.5,
+    "grid.alpha": 0.14,
+    "grid.linewidth": 0.6,
+    "ytick.major.size": 0,
+    "xtick.major.size": 2.5,
+    "xtick.minor.size": 0,
     "lines.linewidth": 1.6,
-    "legend.frameon": False,
+    "lines.solid_capstyle": "round",
 }
 
 
 @dataclass(frozen=True)
-class Gain:
-    """A difference from scratch in points; `half_width` of its 95 % interval, None for one seed."""
-
-    label: str
-    series: int
-    points: float
-    half_width: float | None = None
-
-
-@dataclass(frozen=True)
 class Curve:
-    """A quantity over training; x and y of equal length."""
+    """A quantity over another; x and y of equal length. `half` are half widths of intervals."""
 
     label: str
     series: int
     x: Sequence[float]
     y: Sequence[float]
     dashed: bool = False
+    half: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One panel, and the curves that a legend explains: (label, series, dashed)."""
+
+    title: str
+    svg: Markup
+    legend: tuple[tuple[str, int, bool], ...]
 
 
 def signed(points: float) -> str:
@@ -66,85 +74,58 @@ def color(series: int) -> str:
     return f"#0102{16 + series % SERIES:02x}"
 
 
-@mpl.rc_context(STYLE)
-def gains(panels: Mapping[str, Sequence[Gain]]) -> str:
-    """Draw one panel per column: dots at the gain over scratch, bars for 95 % intervals."""
-    rows = max(map(len, panels.values()))
-    figure, axes = _panels(len(panels), width=3.1, height=0.8 + 0.34 * rows)
-    for axis, (title, found) in zip(axes, panels.items(), strict=True):
-        axis.axvline(0, color=INK, linewidth=0.8)
-        for y, gain in enumerate(found):
-            mark = color(gain.series)
-            axis.errorbar(
-                gain.points,
-                y,
-                xerr=gain.half_width,
-                fmt="o",
-                markersize=6,
-                capsize=3,
-                color=mark,
-                markerfacecolor="none" if gain.half_width is None else mark,
-            )
-            text = axis.annotate(signed(gain.points), (gain.points, y), (0, 7), ha="center")
-            text.set(anncoords="offset points", fontsize=8)
-        axis.set_yticks(range(len(found)), [g.label for g in found])
-        axis.set_ylim(len(found) - 0.4, -0.7)
-        axis.margins(x=0.25)
-        axis.set_title(title, fontsize=9, loc="left")
-        axis.grid(axis="x")
-        axis.tick_params(axis="y", length=0)
-    return _svg(figure, "Gain over training from scratch, in points")
+def legend_of(figures: Sequence[Figure]) -> list[tuple[str, int, bool]]:
+    """Return the entries of several figures, each once."""
+    return list(dict.fromkeys(entry for figure in figures for entry in figure.legend))
 
 
 @mpl.rc_context(STYLE)
-def curves(panels: Mapping[str, Sequence[Curve]], x_label: str, description: str) -> str:
-    """Draw one panel per title with its curves; panels of equal curves share one legend below."""
-    figure, axes = _panels(len(panels), width=3.4, height=2.5)
-    entries: dict[str, Any] = {}
-    for axis, (title, found) in zip(axes, panels.items(), strict=True):
-        for curve in found:
-            style = "--" if curve.dashed else "-"
-            (line,) = axis.plot(curve.x, curve.y, style, color=color(curve.series))
-            entries.setdefault(curve.label, line)
-        axis.set_title(title, fontsize=9, loc="left")
-        axis.set_xlabel(x_label)
-        axis.grid(axis="y")
-    where: Any = "outside lower left"  # matplotlib's types do not know the outside places
-    figure.legend(list(entries.values()), list(entries), loc=where, ncols=3, fontsize=8)
-    return _svg(figure, description)
+def curves(title: str, found: Sequence[Curve], x_label: str, description: str) -> Figure:
+    """Draw curves over one axis."""
+    canvas, axis = _panel()
+    alpha = 1.0 if len(found) <= FEW_CURVES else 0.7
+    for curve in found:
+        style = (0, (4, 2.5)) if curve.dashed else "-"
+        axis.plot(curve.x, curve.y, linestyle=style, color=color(curve.series), alpha=alpha)
+    axis.set_xlabel(x_label)
+    axis.grid(axis="y")
+    axis.margins(x=0.01)
+    return _figure(canvas, title, found, description)
 
 
 @mpl.rc_context(STYLE)
-def scaling(panels: Mapping[str, Sequence[Curve]]) -> str:
+def scaling(title: str, found: Sequence[Curve]) -> Figure:
     """Draw the gain over scratch against the encoder's size in millions, on a logarithmic axis."""
-    figure, axes = _panels(len(panels), width=3.4, height=2.5)
-    for axis, (title, found) in zip(axes, panels.items(), strict=True):
-        axis.axhline(0, color=INK, linewidth=0.8)
-        for curve in found:
-            axis.plot(curve.x, curve.y, "o-", color=color(curve.series), label=curve.label)
-        axis.set_xscale("log")
-        axis.set_xlabel("parameters of the encoder (M)")
-        axis.set_title(title, fontsize=9, loc="left")
-        axis.grid(axis="y")
-        axis.legend(fontsize=8)
-    return _svg(figure, "Gain over scratch against the size of the encoder")
+    canvas, axis = _panel()
+    axis.axhline(0, color=INK, linewidth=0.8)
+    for curve in found:
+        mark = color(curve.series)
+        axis.errorbar(curve.x, curve.y, curve.half, fmt="o-", color=mark, markersize=5, capsize=3)
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_xlabel("parameters of the encoder (M)")
+    axis.grid(axis="y")
+    axis.margins(0.1)
+    return _figure(canvas, title, found, f"Gain over scratch against size: {title}")
 
 
-def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    columns = min(count, 3)
-    rows = -(-count // columns)
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
-    for axis in axes[count:]:
-        axis.remove()
-    return figure, axes[:count]
+def _panel() -> tuple[Canvas, Axes]:
+    canvas = Canvas(figsize=SIZE_INCHES, layout="constrained")
+    FigureCanvasSVG(canvas)
+    return canvas, canvas.subplots()
 
 
-def _svg(figure: Figure, description: str) -> str:
+def _figure(canvas: Canvas, title: str, found: Sequence[Curve], description: str) -> Figure:
+    legend = tuple(dict.fromkeys((c.label, c.series % SERIES, c.dashed) for c in found))
+    return Figure(title, Markup(_svg(canvas, description)), legend)
+
+
+def _svg(canvas: Canvas, description: str) -> str:
     """Return the figure as an <svg> element: no fixed size, the page's colours, a description."""
     text = io.StringIO()
-    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    canvas.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
