@@ -18,6 +18,7 @@ from transfer.suites.marks import (
     read_mark,
 )
 from transfer.suites.steps import Step
+from transfer.suites.suite import FineTune
 
 Kind = Literal["done", "stale", "failed", "todo"]
 LEASES = ".leases"
@@ -189,7 +190,7 @@ class Board:
         return {
             name: step.products if self.state(name).kind == "done" else []
             for name, step in self.steps.items()
-            if step.cell is not None
+            if step.cell is not None or isinstance(step.stage, FineTune)
         }
 
     def log(self, name: str) -> Path:

@@ -84,6 +84,19 @@ def images_digest(path: Path) -> str:
     return f"{len(images)} images, {digest(images)[:16]}"
 
 
+@lru_cache(maxsize=16)
+def labelled_digest(path: Path) -> dict[str, str]:
+    """Return count and digest of the labelled images of both splits.
+
+    Raises FileNotFoundError or ValueError if a split is missing or wrong.
+    """
+    from transfer.classification.protocol import images_of
+    from transfer.datasets.class_split import open_split
+
+    found = {name: images_of(open_split(path, name)) for name in ("train", "val")}
+    return {name: f"{said['images']} images, {said['digest']}" for name, said in found.items()}
+
+
 def tokenizer_digest(file: str) -> str | None:
     """Return the SHA-256 of a tokenizer's file; None for a run that trains its own.
 

@@ -9,14 +9,16 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from transfer.suites.suite import Cell, Control, Pretrain, Released, Stage, Weights
+from transfer.suites.suite import Cell, Control, FineTune, Pretrain, Released, Stage, Weights
 
 MOST = 60  # characters of options; longer ones are cut and told apart by a digest
 
 
 def stage_name(stage: Stage) -> str:
     """Return the name of the step that makes an encoder file."""
-    return f"pretrain/{_pretrain_label(stage)}"
+    if isinstance(stage, Pretrain):
+        return f"pretrain/{_pretrain_label(stage)}"
+    return f"finetune/{_finetune_label(stage)}"
 
 
 def cell_name(kind: str, cell: Cell, seed: int) -> str:
@@ -37,12 +39,22 @@ def weights_label(cell: Cell) -> str:
 def _label(weights: Weights) -> str:
     if isinstance(weights, Pretrain):
         return _pretrain_label(weights)
+    if isinstance(weights, FineTune):
+        return _finetune_label(weights)
     if isinstance(weights, Released):
         return weights.name
     if isinstance(weights, Control):
         return f"{weights.kind}-{_label(weights.of)}"
     assert isinstance(weights, Path)
     return "-".join(part for part in (weights.parent.name, weights.stem) if part)
+
+
+def _finetune_label(stage: FineTune) -> str:
+    if stage.name:
+        return _safe(stage.name)
+    start = "scratch" if stage.of is None else _label(stage.of)
+    label = _labelled(f"{Path(stage.config).stem}-from-{start}", stage.options)
+    return _safe(label if stage.seed == 0 else f"{label},seed={stage.seed}")
 
 
 def _pretrain_label(pretrain: Pretrain) -> str:

@@ -14,7 +14,7 @@ from transfer.results.cells import METHODS
 from transfer.results.published import Figure, differences, is_comparable
 from transfer.results.record import Result
 from transfer.suites.steps import Step, find_config
-from transfer.suites.suite import ROOT, Cell, Control, Pretrain, Released
+from transfer.suites.suite import ROOT, Cell, FineTune, Pretrain, Released, Weights
 from transfer.tasks import task_of_config
 from transfer.weights.releases import releases
 
@@ -107,16 +107,22 @@ def expectation(cell: Cell) -> Expected | None:
 
 def _origin(cell: Cell) -> tuple[str, str] | None:
     weights = cell.weights
+    if weights is None:
+        return (cell.arch, "scratch") if cell.arch is not None else None
+    return _made(weights)
+
+
+def _made(weights: Weights) -> tuple[str, str] | None:
+    """Return architecture and method of weights; None where only the file tells."""
     if isinstance(weights, Released) and weights.name in releases():
         release = releases()[weights.name]
         return release.arch, release.method
     if isinstance(weights, Pretrain):
         recipe = load_recipe(find_config(weights.config))
         return recipe.arch, recipe.method.name
-    if isinstance(weights, Control):
-        return None
-    if weights is None and cell.arch is not None:
-        return cell.arch, "scratch"
+    if isinstance(weights, FineTune) and weights.of is not None:
+        before = _made(weights.of)
+        return (before[0], f"{before[1]}+supervised") if before else None
     return None
 
 

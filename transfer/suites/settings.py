@@ -96,6 +96,18 @@ def _segmentation(config: Path, options: Sequence[str]) -> tuple[Settings, dict[
     return {**protocol(resolved), **network}, {role: root / filled[role] for role in roles}
 
 
+@lru_cache(maxsize=64)
+def finetune_settings(config: Path, options: tuple[str, ...]) -> Settings:
+    """Return the settings of a fine-tuning. Raises ValueError for an option that is wrong."""
+    from transfer.classification.config import load_config
+    from transfer.results.protocol import without
+
+    return without(load_config(config, options).to_json(), NOT_OF_FINETUNING)
+
+
+# what a stage is made from, and how it is watched
+NOT_OF_FINETUNING = ("weights", "weights_source", "allow_findings", "run", "seed")
+
 _TASKS: dict[str, Callable[[Path, Sequence[str]], tuple[Settings, dict[str, Path]]]] = {
     "detection": _detection,
     "segmentation": _segmentation,

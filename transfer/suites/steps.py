@@ -19,13 +19,24 @@ from transfer.suites.inputs import (
     content_digest,
     files_digest,
     images_digest,
+    labelled_digest,
     looked_at,
     tokenizer_digest,
     weights_file,
 )
 from transfer.suites.names import cell_name, stage_name
-from transfer.suites.settings import DATA_ROOT, pretrain_settings, task_settings
-from transfer.suites.suite import ROOT, Cell, Control, Pretrain, Released, Stage, Suite, Weights
+from transfer.suites.settings import DATA_ROOT, finetune_settings, pretrain_settings, task_settings
+from transfer.suites.suite import (
+    ROOT,
+    Cell,
+    Control,
+    FineTune,
+    Pretrain,
+    Released,
+    Stage,
+    Suite,
+    Weights,
+)
 from transfer.tasks import Task, task_of_config
 
 SHAPES = "shapes"
@@ -48,6 +59,7 @@ class Step:
     gpus: int = 1
     problems: tuple[str, ...] = ()
     cell: Cell | None = None  # of which the step is one seed
+    stage: Stage | None = None  # that the step makes
 
     @property
     def folder(self) -> Path:
@@ -109,7 +121,10 @@ class Planner:
         if self.stages.setdefault(name, stage) != stage:
             raise ValueError(f"two stages of the suite are called {name}: give one a name=")
         if name not in self.found:
-            self._add(self._pretraining(name, stage))
+            if isinstance(stage, Pretrain):
+                self._add(self._pretraining(name, stage))
+            else:
+                self._add(self._finetuning(name, stage))
         return self.found[name]
 
     def _pretraining(self, name: str, pretrain: Pretrain) -> Step:
@@ -139,6 +154,34 @@ class Planner:
             settings,
             gpus=self.gpus or pretrain.gpus,
             problems=tuple(problems),
+            stage=pretrain,
+        )
+
+    def _finetuning(self, name: str, stage: FineTune) -> Step:
+        config, folder = find_config(stage.config), self.out / name
+        weights, known, needs, missing = self._weights(stage.of)
+        looks: dict[str, Callable[[], Any]] = {
+            "config": partial(finetune_settings, config, stage.options)
+        }
+        given = stage.data or self.suite.labelled_data
+        data = Path(given).absolute() if given else self.data
+        if given is not None:
+            looks["data"] = partial(labelled_digest, data)
+        settings, problems = looked_at(looks)
+        if data is None:
+            problems.append(f"{name} has no images: set labelled_data of the suite, or data= of it")
+        settings |= {"weights": known, "seed": stage.seed}
+        words = (f"weights={weights}", f"seed={stage.seed}", *stage.options)
+        evaluated = settings["config"] == MISSING or settings["config"]["evaluate"]
+        return Step(
+            name,
+            _tool("finetune", config, "--data", data, "--out", folder, "--resume", *words),
+            folder / (RECORD if evaluated else ENCODER),
+            (*(() if given else self.first), *needs),
+            settings,
+            gpus=self.gpus or stage.gpus,
+            problems=(*problems, *missing),
+            stage=stage,
         )
 
     def _cell(self, cell: Cell, seed: int) -> Step:
@@ -213,7 +256,7 @@ class Planner:
             return f"control:{weights.kind}:{word}", {weights.kind: known}, needs, problems
         if isinstance(weights, Stage):
             step = self._stage(weights)
-            return str(step.product), "made by a step", (step.name,), []
+            return str(step.folder / ENCODER), "made by a step", (step.name,), []
         return self._file(weights)
 
     def _file(self, weights: Path | Released) -> tuple[str, Any, tuple[str, ...], list[str]]:

@@ -29,6 +29,22 @@ class Pretrain:
 
 
 @dataclass(frozen=True)
+class FineTune:
+    """A run of tools/finetune.py on labelled images; it ends in a record and an encoder file.
+
+    `data` None means the suite's `labelled_data`, or the objects of the dataset that it draws.
+    """
+
+    config: str  # configs/classification/NAME.py
+    of: "Pretrain | FineTune | Released | Path | None"  # None: from scratch
+    options: tuple[str, ...] = ()  # key=value
+    data: str | None = None
+    seed: int = 0
+    gpus: int = 1
+    name: str | None = None  # instead of one made of the config, the weights, options and seed
+
+
+@dataclass(frozen=True)
 class Released:
     """An official release by its name in configs/weights.json; its file lies in weights/."""
 
@@ -39,11 +55,11 @@ class Released:
 class Control:
     """What weights are held against: their values shuffled within each tensor."""
 
-    of: Pretrain | Released | Path
+    of: Pretrain | FineTune | Released | Path
     kind: Literal["shuffled"] = "shuffled"
 
 
-Stage = Pretrain  # what a command makes; it ends in an encoder file
+Stage = Pretrain | FineTune  # what a command makes; it ends in an encoder file
 Weights = Stage | Released | Control | Path | None
 
 
@@ -83,12 +99,14 @@ class Suite:
 
     `shapes` holds arguments of tools/make_shapes.py; None means that the datasets lie in standard
     layout under DETECTRON2_DATASETS and that `pretrain_data` names the images to pretrain on.
-    `published` names sources of configs/published.json whose rows appear in the suite's table.
+    `labelled_data` names the images with classes that stages are fine-tuned on. `published` names
+    sources of configs/published.json whose rows appear in the suite's table.
     """
 
     cells: tuple[Cell, ...]
     shapes: tuple[str, ...] | None = None
     pretrain_data: str | None = None
+    labelled_data: str | None = None
     published: tuple[str, ...] = ()
 
 

@@ -12,7 +12,7 @@ from transfer.suites import inputs, settings
 from transfer.suites.board import Board
 from transfer.suites.marks import changes
 from transfer.suites.steps import plan
-from transfer.suites.suite import Cell, Control, Pretrain, Released, Suite, load_suite
+from transfer.suites.suite import Cell, Control, FineTune, Pretrain, Released, Suite, load_suite
 
 FCMAE = Pretrain("configs/pretrain/shapes_fcmae_convnextv2.py")
 DETECTION = "configs/detection/shapes_mask_rcnn.py"
@@ -104,6 +104,58 @@ def test_a_control_takes_the_shuffled_values_of_its_weights(tmp_path):
     assert f"weights=control:shuffled:{encoder}" in steps[-1].command
     assert steps[-1].needs == ("shapes", "pretrain/shapes_fcmae_convnextv2")
     assert "shuffled-shapes_fcmae" in steps[-1].name
+
+
+FINETUNE = FineTune("configs/classification/shapes_objects.py", FCMAE)
+
+
+def test_a_fine_tuned_encoder_is_a_stage_between_pretraining_and_cell(tmp_path):
+    steps = plan(Suite((Cell(SEGMENTATION, FINETUNE),), shapes=SHAPES), tmp_path)
+    assert [step.name.split("/")[0] for step in steps] == [
+        "shapes", "pretrain", "finetune", "segmentation",
+    ]  # fmt: skip
+    stage, cell = steps[2:]
+    assert stage.name == "finetune/shapes_objects-from-shapes_fcmae_convnextv2"
+    assert stage.needs == ("shapes", steps[1].name)
+    assert stage.product.name == "result.json"
+    assert f"weights={steps[1].product}" in stage.command
+    assert f"weights={stage.folder / 'encoder.safetensors'}" in cell.command
+    assert cell.needs == ("shapes", stage.name)
+    assert not [problem for step in steps for problem in step.problems]
+    changed = plan(
+        Suite((Cell(SEGMENTATION, replace(FINETUNE, options=("batch_size=8",))),), shapes=SHAPES),
+        tmp_path,
+    )
+    assert changed[2].name == f"{stage.name},batch_size=8"
+
+
+def test_a_fine_tuning_is_stale_when_its_options_or_labels_change(tmp_path):
+    labelled = tmp_path / "labelled"
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            images_at(labelled / split / name, 2)
+    one = replace(FINETUNE, of=None, data=str(labelled), name="one")
+
+    def fingerprint(stage):
+        inputs.labelled_digest.cache_clear()
+        step = plan(Suite((Cell(SEGMENTATION, stage),), shapes=SHAPES), tmp_path)[1]
+        assert not step.problems
+        return json.loads(json.dumps(step.settings))
+
+    before = fingerprint(one)
+    assert changes(before, fingerprint(replace(one, options=("batch_size=8",)))) == [
+        "batch_size was 32, is 8"
+    ]
+    images_at(labelled / "train" / "cat", 3)
+    (told,) = changes(before, fingerprint(one))
+    assert told.startswith("data.train was '4 images, ")
+
+
+def test_a_fine_tuning_without_labels_or_with_a_wrong_option_is_told(tmp_path):
+    wrong = replace(FINETUNE, options=("batch=8",), data=str(tmp_path / "nowhere"))
+    problems = plan(Suite((Cell(SEGMENTATION, wrong),), shapes=SHAPES), tmp_path)[2].problems
+    assert "has no setting 'batch'" in problems[0]
+    assert "nowhere" in problems[1]
 
 
 def test_a_suite_that_names_a_missing_config_is_refused(tmp_path):
