@@ -39,7 +39,12 @@ ONLY_IN = {
     "mmcv": "transfer.segmentation",
 }
 # written in the framework's form, or compared with the framework
-ALSO_MAY = ("configs.detection", "configs.segmentation", "tools.benchmarks")
+ALSO_MAY = (
+    "configs.detection",
+    "configs.segmentation",
+    "tools.benchmarks",
+    "tools.golden.make_segmentors",
+)
 NEVER = {"detectron2.model_zoo": "it needs pkg_resources; build models from their classes"}
 TOP = ("pretrain", "transfer", "configs", "tools")
 

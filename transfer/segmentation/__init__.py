@@ -22,6 +22,7 @@ run.py           the run from config to record
 estimate.py      --dry-run: parameters, FLOPs, hours
 pictures.py      predictions beside the ground truth
 native.py        MMSegmentation's own net reads our exported weights
+released.py      segmentors as their authors released them
 quiet.py         MMSegmentation is imported without what it prints
 """
 

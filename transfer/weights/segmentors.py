@@ -1,0 +1,163 @@
+"""A released segmentor, as its authors trained it -> tensors in the names of TransferSegmentor.
+
+The backbone goes through sources/ as that of any file; pyramid, norms of the outputs, UPerNet and
+auxiliary head are renamed by a table. A tensor is loaded, recomputed by the net, or an error.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pretrain.files.read import WeightsError, safe_read
+from transfer.weights.convert import Weights, read_weights
+from transfer.weights.identity import PixelStats
+from transfer.weights.sources.base import NameTable, Raw, rename
+from transfer.weights.unwrap import unwrap
+
+FEATURES = "backbone.features."
+ENCODER = f"{FEATURES}encoder."
+NAMES: NameTable = (
+    (r"^(backbone\.fpn1|neck\.upsample_4x)\.", f"{FEATURES}pyramid.res2."),
+    (r"^(backbone\.fpn2|neck\.upsample_2x)\.0\.", f"{FEATURES}pyramid.res3."),
+    *((rf"^backbone\.norm{i}\.", f"{FEATURES}norms.res{i + 2}.") for i in range(4)),
+)
+RECOMPUTED = re.compile(r".*relative_position_index$")
+CLASSIFIER = "decode_head.conv_seg.weight"
+AUXILIARY = "auxiliary_head.conv_seg.weight"
+# layout -> a tensor that no other one has; the first that fits counts
+LAYOUTS = {
+    "unilm_beit": r"backbone\.fpn1\.0\.",
+    "mmseg_mae": r"backbone\.layers\.0\.attn\.qkv\.bias",
+    "mmseg_beit": r"backbone\.layers\.0\.attn\.q_bias",
+    "mmseg_convnext": r"backbone\.stages\.0\.0\.depthwise_conv\.",
+    "convnext": r"backbone\.stages\.0\.0\.dwconv\.",
+    "mmseg_resnet": r"backbone\.layer1\.0\.conv1\.",
+}
+
+
+@dataclass(frozen=True)
+class Segmentor:
+    """A whole segmentor: its encoder, and every tensor by its name in TransferSegmentor.
+
+    `class_names`, `pixels` and `crop` (pixels along a side) are what the file says of its training;
+    None where it does not.
+    """
+
+    file: str
+    layout: str
+    encoder: Weights
+    tensors: dict[str, Tensor]
+    class_names: tuple[str, ...] | None
+    pixels: PixelStats | None
+    crop: int | None
+
+    @property
+    def classes(self) -> int:
+        """Return the number of classes."""
+        return len(self.tensors[CLASSIFIER])
+
+    @property
+    def head_channels(self) -> int:
+        """Return the width of UPerNet."""
+        return self.tensors[CLASSIFIER].shape[1]
+
+    @property
+    def aux_channels(self) -> int:
+        """Return the width of the auxiliary head."""
+        return self.tensors[AUXILIARY].shape[1]
+
+    def in_order(self, names: tuple[str, ...]) -> dict[str, Tensor]:
+        """Return the tensors with the classes in the order of `names`.
+
+        Raises WeightsError if the file has another number of classes, or says other names.
+        """
+        if self.classes != len(names):
+            raise WeightsError(
+                f"{self.file}: has {self.classes} classes, the data set has {len(names)} without "
+                "its ignored label; give the config of the file's data set with --config"
+            )
+        if self.class_names is None:
+            return self.tensors
+        theirs, ours = ([n.strip().casefold() for n in of] for of in (self.class_names, names))
+        if sorted(theirs) != sorted(ours):
+            odd = sorted(set(theirs) ^ set(ours))
+            raise WeightsError(
+                f"{self.file}: says other classes than the data set's ({', '.join(odd[:6])}); give "
+                "the names that the data set has in a file, --cfg-options classes=FILE"
+            )
+        order = [theirs.index(name) for name in ours]
+        moved = {n: t[order] for n, t in self.tensors.items() if ".conv_seg." in n}
+        return {**self.tensors, **moved}
+
+
+def read_segmentor(path: str | Path) -> Segmentor:
+    """Read a segmentor of a layout in LAYOUTS; nothing in the file is executed.
+
+    Raises FileNotFoundError, or WeightsError where the file is broken, holds no segmentor of a
+    known layout, or a tensor of it has no place.
+    """
+    raw = unwrap(safe_read(path), str(path))
+    layout = layout_of(raw)
+    encoder = read_weights(path)
+    rest = {n: t for n, t in raw.tensors.items() if n in encoder.unused and not RECOMPUTED.match(n)}
+    try:
+        renamed = rename(rest, NAMES)
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    named = {f"{ENCODER}{name}": tensor for name, tensor in encoder.tensors.items()}
+    meta = raw.notes.get("meta")
+    told = meta if isinstance(meta, Mapping) else {}
+    config = str(told.get("config") or told.get("cfg") or "")
+    return Segmentor(
+        file=str(path),
+        layout=layout,
+        encoder=encoder,
+        tensors={**named, **renamed.tensors},
+        class_names=_class_names(told),
+        pixels=_pixels(config),
+        crop=_crop(layout, encoder, config, Path(path).name),
+    )
+
+
+def layout_of(raw: Raw) -> str:
+    """Return the layout of a segmentor. Raises WeightsError if it has none of LAYOUTS."""
+    for name, mark in LAYOUTS.items():
+        if raw.has(mark) and CLASSIFIER in raw.tensors and AUXILIARY in raw.tensors:
+            return name
+    heads = "" if CLASSIFIER in raw.tensors else ", without a segmentation head (decode_head)"
+    raise WeightsError(
+        f"{raw.file}: holds no segmentor of a known layout{heads}; known are UPerNet with an "
+        f"auxiliary head: {', '.join(LAYOUTS)}. Its first tensors: "
+        f"{', '.join(list(raw.tensors)[:5])}"
+    )
+
+
+def _class_names(meta: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the names of the classes: MMSegmentation 0.x says CLASSES, 1.x dataset_meta."""
+    dataset = meta.get("dataset_meta")
+    names = meta.get("CLASSES") or (
+        dataset.get("classes") if isinstance(dataset, Mapping) else None
+    )
+    return tuple(map(str, names)) if isinstance(names, list | tuple) and names else None
+
+
+def _pixels(config: str) -> PixelStats | None:
+    """Return the pixel statistics in the text of a config, which count from 0 to 255."""
+    found = re.search(r"mean=\[([^\]]*)\],\s*std=\[([^\]]*)\],\s*(?:to|bgr_to)_rgb=(\w+)", config)
+    if found is None:
+        return None
+    mean, std = ([float(v) / 255 for v in found[i].split(",") if v.strip()] for i in (1, 2))
+    order = "RGB" if found[3] == "True" else "BGR"
+    return PixelStats((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), order)
+
+
+def _crop(layout: str, encoder: Weights, config: str, name: str) -> int | None:
+    """Return the side of the crops: of the position tables, the config, or the file's name."""
+    if layout in ("unilm_beit", "mmseg_beit", "mmseg_mae"):
+        return encoder.identity.input_size
+    found = re.search(r"crop_size\s*=\s*\((\d+),\s*\1\)", config) or re.search(r"(\d+)x\1", name)
+    return int(found[1]) if found else None
