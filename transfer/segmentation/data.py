@@ -225,22 +225,20 @@ WHOLE_BELOW = 2000  # images in all; larger sets are sampled (tools/check_data.p
 
 def folder_pairs(cfg: Any) -> list[FolderPair]:
     """Return the training and evaluation folders of a filled-in config."""
+    return [folder_pair(cfg, name) for name in ("train", "val")]
+
+
+def folder_pair(cfg: Any, name: str) -> FolderPair:
+    """Return the folders of `name`, "train" or "val", of a filled-in config."""
     root = Path(cfg["data_root"])
-    return [
-        FolderPair(
-            name,
-            root / cfg[f"{name}_images"],
-            root / cfg[f"{name}_labels"],
-            cfg["image_suffix"] or find_suffix(root / cfg[f"{name}_images"]),
-            cfg["label_suffix"],
-        )
-        for name in ("train", "val")
-    ]
+    images, labels = root / cfg[f"{name}_images"], root / cfg[f"{name}_labels"]
+    suffix = cfg["image_suffix"] or find_suffix(images)
+    return FolderPair(name, images, labels, suffix, cfg["label_suffix"])
 
 
-def check_data(cfg: Any) -> None:
-    """Raise ValueError with the problems found, each with its fix."""
-    pairs = folder_pairs(cfg)
+def check_data(cfg: Any, names: Sequence[str] = ("train", "val")) -> None:
+    """Raise ValueError with the problems found in the folders of `names`, each with its fix."""
+    pairs = [folder_pair(cfg, name) for name in names]
     count = sum(1 for pair in pairs for _ in pair.images.rglob(f"*{pair.image_suffix}"))
     findings = check_ade20k(
         pairs,

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from transfer.results.protocol import Protocols, image_list, origin, without
 from transfer.segmentation.config import fill_in, protocol
-from transfer.segmentation.data import find_pairs, folder_pairs
+from transfer.segmentation.data import find_pairs, folder_pair
 
 # keys that evaluation alone reads, and keys that change no number or are told by others
 MEASURED = (
@@ -80,12 +80,19 @@ def origin_of(
 
 def images(filled: Config) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return count, digest and classes of the training and the evaluation images."""
-    lists = []
-    for pair, limit in zip(folder_pairs(filled), (None, filled["val_limit"]), strict=True):
-        found = find_pairs(pair.images, pair.labels, pair.image_suffix, pair.label_suffix)[:limit]
-        names = (image.relative_to(pair.images).as_posix() for image, _ in found)
-        lists.append(image_list(names, filled["classes"]))
-    return lists[0], lists[1]
+    return _listed(filled, "train", None), _listed(filled, "val", filled["val_limit"])
+
+
+def evaluation_protocol(cfg: Config, filled: Config) -> dict[str, Any]:
+    """Return the protocol of an evaluation alone: the training's folders need not be there."""
+    return protocols_of(cfg, {}, _listed(filled, "val", filled["val_limit"])).eval
+
+
+def _listed(filled: Config, name: str, limit: int | None) -> dict[str, Any]:
+    pair = folder_pair(filled, name)
+    found = find_pairs(pair.images, pair.labels, pair.image_suffix, pair.label_suffix)[:limit]
+    names = (image.relative_to(pair.images).as_posix() for image, _ in found)
+    return image_list(names, filled["classes"])
 
 
 def _views(filled: Config) -> dict[str, Any] | None:

@@ -3,20 +3,32 @@
 What differs in arithmetic from the authors' code is named in DIFFERENCES.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
+from torch import Tensor
 
 from pretrain.files.read import WeightsError
-from transfer.segmentation import backbone, segmentor  # noqa: F401  registers what configs name
+from pretrain.files.write import atomic_write
+from transfer.results.record import describe_environment
 from transfer.segmentation.config import CONFIGS, fill_in, load_config
+from transfer.segmentation.data import check_data
+from transfer.segmentation.launch import join_processes
+from transfer.segmentation.protocol import evaluation_protocol
+from transfer.segmentation.record import EVALUATOR, device_of
+from transfer.segmentation.runner import build_runner  # registers what configs name
+from transfer.segmentation.safe_files import read_tensors_only
 from transfer.segmentation.segmentor import set_pixels
+from transfer.segmentation.state import require_finite
 from transfer.weights.segmentors import Segmentor
 
+REPORT = "released.json"
 FAMILIES = {  # layout -> the family of CONFIG_OF
     "unilm_beit": "beit",
     "mmseg_beit": "beit",
@@ -119,15 +131,17 @@ def released_config(
 
 
 def build_released(released: Segmentor, cfg: Config) -> Any:
-    """Return the network with the file's weights, evaluating; see `load_released`."""
+    """Return the network with the file's weights, evaluating; raises as `fitted` does."""
+    filled = fill_in(cfg)
     with DefaultScope.overwrite_default_scope("mmseg"):
-        model = MODELS.build(fill_in(cfg)["model"])
-    load_released(model, released, tuple(fill_in(cfg)["classes"]))
+        model = MODELS.build(filled["model"])
+    model.load_state_dict(fitted(model, released, tuple(filled["classes"])), strict=True)
+    take_pixels(model, released)
     return model.eval()
 
 
-def load_released(model: Any, released: Segmentor, classes: tuple[str, ...]) -> None:
-    """Load into a TransferSegmentor, with its classes in the order of `classes`.
+def fitted(model: Any, released: Segmentor, classes: tuple[str, ...]) -> dict[str, Tensor]:
+    """Return the state of a TransferSegmentor, with its classes in the order of `classes`.
 
     Raises WeightsError that lists what is missing, left over or of another shape.
     """
@@ -145,6 +159,51 @@ def load_released(model: Any, released: Segmentor, classes: tuple[str, ...]) -> 
         raise WeightsError(
             f"{released.file} ({released.layout}) is not this network: {'; '.join(problems)}"
         )
-    model.load_state_dict({**own, **given}, strict=True)
+    require_finite(given)
+    return {**own, **given}
+
+
+def take_pixels(model: Any, released: Segmentor) -> None:
+    """Normalise pixels as the file says; the config's ImageNet statistics where it does not."""
     if released.pixels is not None:
         set_pixels(model.data_preprocessor, released.pixels)
+
+
+def evaluate_released(
+    released: Segmentor, cfg: Config, work_dir: Path, launcher: str = "auto"
+) -> dict[str, Any]:
+    """Evaluate on the validation images of `cfg`; write and return WORK_DIR/released.json.
+
+    Raises ValueError where the folder has one, or the data or the file cannot be used.
+    """
+    read_tensors_only()
+    several = join_processes(launcher) > 1
+    report = work_dir / REPORT
+    if report.exists():
+        raise ValueError(f"{report} is there already: give another --work-dir, or remove it")
+    filled = fill_in(cfg)
+    check_data(filled, ("val",))
+    runner = build_runner(filled, work_dir, several, training=False)
+    model = runner.unwrapped_model
+    runner.load_weights(fitted(model, released, tuple(filled["classes"])))
+    take_pixels(model, released)
+    metrics = runner.evaluate()
+    found = {
+        "file": released.file,
+        "sha256": released.encoder.sha256,
+        "layout": released.layout,
+        "config": Path(cfg.filename).stem,
+        "tensors": len(released.tensors),
+        "class_order": "the file's names" if released.class_names else "assumed: the data set's",
+        "pixels": "the file's" if released.pixels else "assumed: the config's",
+        "differences": DIFFERENCES[released.layout],
+        "metrics": {name: metrics[name] for name in ("mIoU", "mAcc", "aAcc")},
+        "per_class": runner.per_class,
+        "evaluator": EVALUATOR,
+        "protocol": evaluation_protocol(cfg, filled),
+        "environment": describe_environment(device_of(runner)).model_dump(),
+    }
+    if is_main_process():
+        work_dir.mkdir(parents=True, exist_ok=True)
+        atomic_write(report, lambda path: path.write_text(json.dumps(found, indent=1) + "\n"))
+    return found

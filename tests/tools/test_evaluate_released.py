@@ -1,0 +1,81 @@
+"""A released segmentor, from the command line to its figures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.transfer.segmentation.conftest import CUSTOM, write_scenes
+
+pytest.importorskip("mmseg")
+from tools import evaluate_released
+from tools.golden import read_case
+from tools.golden.segmentors import build, options, write_release
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """Four evaluation scenes of three classes; no training images."""
+    write_scenes(tmp_path / "scenes", 4, seed=1)
+    return tmp_path / "scenes"
+
+
+@pytest.fixture
+def case():
+    return read_case(GOLDEN / "upernet_beit")
+
+
+def arguments(case, scenes, folder):
+    """A written release, and the command line that evaluates it on the scenes."""
+    file = folder / "released.pth"
+    write_release(case, file)
+    more = [o for o in options(case) if not o.startswith("data_root")]
+    sizes = ["scale=(256, 64)", "batch_size=1"]
+    places = [file, "--data", scenes, "--work-dir", folder / "out", "--config", CUSTOM]
+    return [*places, "--cfg-options", *more, *sizes]
+
+
+def test_figures_are_those_of_the_network(run, case, scenes, tmp_path):
+    status, out, _ = run(evaluate_released, *arguments(case, scenes, tmp_path))
+    assert status == 0
+    report = json.loads((tmp_path / "out" / "released.json").read_text())
+    assert out.startswith(f"mIoU {report['metrics']['mIoU']:.2f}")
+    assert "differs: relative position indices are computed, not read" in out
+    assert (report["layout"], report["class_order"]) == ("unilm_beit", "the file's names")
+    assert report["metrics"]["aAcc"] == pytest.approx(accuracy(case, scenes, tmp_path))
+
+
+def accuracy(case, scenes, folder):
+    """Percent of right pixels, computed without the runner."""
+    import torch
+
+    model = build(case, folder / "again.pth")
+    right = []
+    for path in sorted((scenes / "images" / "val").iterdir()):
+        label = np.asarray(Image.open(scenes / "labels" / "val" / path.name))
+        image = np.asarray(Image.open(path))[..., ::-1].copy()  # BGR
+        data = {"inputs": [torch.from_numpy(image).permute(2, 0, 1)]}
+        pixels = model.data_preprocessor(data, False)["inputs"]
+        told = [{"ori_shape": label.shape, "img_shape": label.shape}]
+        with torch.no_grad():
+            right.append(model.inference(pixels, told)[0].argmax(0).numpy() == label)
+    return 100 * np.mean(right)
+
+
+def test_user_errors_are_one_line(run, case, scenes, tmp_path):
+    words = arguments(case, scenes, tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "released.json").write_text("{}")
+    status, _, err = run(evaluate_released, *words)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "is there already" in err
+    status, _, err = run(evaluate_released, words[0], "--data", scenes)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "no shipped config is that of beit_base_patch16_224" in err
+    status, _, err = run(evaluate_released, *words, "arch=resnet50")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "the network is the file's" in err

@@ -1,0 +1,69 @@
+"""Evaluate a segmentor as its authors released it, before anything is trained.
+
+    python tools/evaluate_released.py FILE --data ADEChallengeData2016 [--work-dir DIR]
+        [--config configs/segmentation/NAME.py] [--cfg-options tta.on=True ...]
+
+FILE is a UPerNet checkpoint of microsoft/unilm's BEiT, facebookresearch/ConvNeXt, or
+MMSegmentation's BEiT, MAE, ConvNeXt or ResNet. It chooses the config whose test its authors used;
+--config names another. Figures, protocol and what is computed in another way than the authors' code
+end in DIR/released.json. Several devices: torchrun --nproc-per-node N.
+"""
+
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from pretrain.run.processes import is_first_process, log_to_stdout
+from pretrain.run.stop import exit_status
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The command line."""
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """The released checkpoint."""
+    data: Path
+    """Folder of the data set: data_root of the config."""
+    work_dir: Path | None = None
+    """Where released.json goes; default: outputs/released/NAME."""
+    config: Path | None = None
+    """The config to test by, instead of the one that the file chooses."""
+    launcher: Literal["auto", "none", "pytorch", "slurm"] = "auto"
+    """Of several processes; auto: torchrun or srun where one of them started this."""
+    cfg_options: tuple[str, ...] = ()
+    """KEY=VALUE of the config; the network is the file's."""
+
+
+def main(arguments: Arguments) -> None:
+    """Evaluate and print the figures."""
+    log_to_stdout()
+    warnings.filterwarnings("ignore", module=r"(mmcv|mmseg|mmengine)\.")
+    from transfer.weights.segmentors import read_segmentor
+
+    file = read_segmentor(arguments.file)
+    from transfer.segmentation import released
+
+    options = [f"data_root={arguments.data}", *arguments.cfg_options]
+    cfg = released.released_config(file, arguments.config, options)
+    work_dir = arguments.work_dir or Path("outputs/released") / arguments.file.stem
+    found = released.evaluate_released(file, cfg, work_dir, arguments.launcher)
+    if is_first_process():
+        print(told(found))
+
+
+def told(found: dict[str, Any]) -> str:
+    """Format the report: figures, what was loaded, what differs."""
+    figures = "  ".join(f"{name} {value:.2f}" for name, value in found["metrics"].items())
+    read = f"{found['file']} ({found['layout']}): {found['tensors']} tensors, all of the file's"
+    facts = [f"tested by {found['config']}", f"class order: {found['class_order']}"]
+    facts.append(f"pixel statistics: {found['pixels']}")
+    return "\n".join([figures, read, *facts, *(f"differs: {d}" for d in found["differences"])])
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(lambda: main(tyro.cli(Arguments, description=__doc__))))
