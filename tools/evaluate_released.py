@@ -1,12 +1,13 @@
 """Evaluate a segmentor as its authors released it, before anything is trained.
 
-    python tools/evaluate_released.py FILE --data ADEChallengeData2016 [--work-dir DIR]
+    python tools/evaluate_released.py NAME|FILE --data ADEChallengeData2016 [--work-dir DIR]
         [--config configs/segmentation/NAME.py] [--cfg-options tta.on=True ...]
 
 FILE is a UPerNet checkpoint of microsoft/unilm's BEiT, facebookresearch/ConvNeXt, or
-MMSegmentation's BEiT, MAE, ConvNeXt or ResNet. It chooses the config whose test its authors used;
---config names another. Figures, protocol and what is computed in another way than the authors' code
-end in DIR/released.json. Several devices: torchrun --nproc-per-node N.
+MMSegmentation's BEiT, MAE, ConvNeXt or ResNet; NAME, one of configs/released_segmentors.json, is
+looked for in weights/. The file chooses the config whose test its authors used; --config names
+another. Figures, protocol and what is computed in another way than the authors' code end in
+DIR/released.json. Several devices: torchrun --nproc-per-node N.
 """
 
 import sys
@@ -25,8 +26,8 @@ from pretrain.run.stop import exit_status
 class Arguments:
     """The command line."""
 
-    file: Annotated[Path, tyro.conf.Positional]
-    """The released checkpoint."""
+    released: Annotated[str, tyro.conf.Positional]
+    """The released checkpoint, or its name."""
     data: Path
     """Folder of the data set: data_root of the config."""
     work_dir: Path | None = None
@@ -43,17 +44,23 @@ def main(arguments: Arguments) -> None:
     """Evaluate and print the figures."""
     log_to_stdout()
     warnings.filterwarnings("ignore", module=r"(mmcv|mmseg|mmengine)\.")
+    from transfer.weights.releases import find_segmentor, require_expected_hash
     from transfer.weights.segmentors import read_segmentor
 
-    file = read_segmentor(arguments.file)
+    path, release = find_segmentor(arguments.released)
+    file = read_segmentor(path)
+    require_expected_hash(release, path, file.encoder.sha256)
     from transfer.segmentation import released
 
     options = [f"data_root={arguments.data}", *arguments.cfg_options]
     cfg = released.released_config(file, arguments.config, options)
-    work_dir = arguments.work_dir or Path("outputs/released") / arguments.file.stem
+    work_dir = arguments.work_dir or Path("outputs/released") / path.stem
     found = released.evaluate_released(file, cfg, work_dir, arguments.launcher)
     if is_first_process():
         print(told(found))
+        if release is not None:
+            figures = "  ".join(f"{name} {value}" for name, value in release.published.items())
+            print(f"published: {figures} ({release.named_in})")
 
 
 def told(found: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ pytest.importorskip("mmseg")
 from tools import evaluate_released
 from tools.golden import read_case
 from tools.golden.segmentors import build, options, write_release
+from transfer.weights.releases import segmentors
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -47,6 +48,33 @@ def test_figures_are_those_of_the_network(run, case, scenes, tmp_path):
     assert "differs: relative position indices are computed, not read" in out
     assert (report["layout"], report["class_order"]) == ("unilm_beit", "the file's names")
     assert report["metrics"]["aAcc"] == pytest.approx(accuracy(case, scenes, tmp_path))
+
+
+def test_published_figures_stand_beside(run, case, scenes, tmp_path):
+    words = arguments(case, scenes, tmp_path)
+    file = words[0].rename(tmp_path / "beit_base_patch16_640_pt22k_ft22ktoade20k.pth")
+    status, out, _ = run(evaluate_released, file, *words[1:])
+    assert status == 0
+    assert "published: mIoU 53.6  mIoU_ms 54.2 (microsoft/unilm" in out
+
+
+def test_a_name_says_where_to_get_the_file(run, scenes):
+    status, _, err = run(evaluate_released, "convnext_tiny_1k_512", "--data", scenes)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "get it from https://dl.fbaipublicfiles.com/convnext/ade20k/" in err
+    assert "put it at weights/upernet_convnext_tiny_1k_512x512.pth" in err
+    status, _, err = run(evaluate_released, "convnext_tiny_512", "--data", scenes)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "convnext_tiny_1k_512" in err
+
+
+def test_the_manifest_is_whole():
+    known = segmentors()
+    assert len(known) == len({r.file for r in known.values()}) == 25
+    for release in known.values():
+        assert release.url.endswith("/" + release.file)
+        assert release.sha256 == "unknown" or len(release.sha256) == 64
+        assert 40 < release.published["mIoU"] < release.published.get("mIoU_ms", 100)
 
 
 def accuracy(case, scenes, folder):
