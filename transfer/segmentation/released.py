@@ -127,6 +127,8 @@ def released_config(
     }
     for name, value in net.items():
         cfg[name] = value
+    if released.blocks is not None:
+        cfg["model"]["backbone"]["vit"]["blocks"] = released.blocks
     return cfg
 
 

@@ -38,13 +38,24 @@ LAYOUTS = {
     "mmseg_resnet": r"backbone\.layer1\.0\.conv1\.",
 }
 
+VITS = ("unilm_beit", "mmseg_beit", "mmseg_mae")
+# settings that no tensor shows, and that this suite's UPerNet does not have: (in a config, value)
+OTHER_NETS = (
+    (r"align_corners=(\w+)", ("False",)),
+    (r"pool_scales=\(([\d, ]+)\)", ("1, 2, 3, 6",)),
+    (r"\bstrides=\(([\d, ]+)\)", ("1, 2, 2, 2",)),
+    (r"\bdilations=\(([\d, ]+)\)", ("1, 1, 1, 1",)),
+    (r"final_norm=(\w+)", ("False",)),
+)
+KNOWN_DEPTHS = (4, 12, 24)  # of ViTs whose four maps are known: all of 4; BEiT's of the others
+
 
 @dataclass(frozen=True)
 class Segmentor:
     """A whole segmentor: its encoder, and every tensor by its name in TransferSegmentor.
 
-    `class_names`, `pixels` and `crop` (pixels along a side) are what the file says of its training;
-    None where it does not.
+    `class_names`, `pixels`, `crop` (pixels along a side) and `blocks` (of a ViT, whose maps are
+    used) are what the file says of its training; None where it does not.
     """
 
     file: str
@@ -54,6 +65,7 @@ class Segmentor:
     class_names: tuple[str, ...] | None
     pixels: PixelStats | None
     crop: int | None
+    blocks: tuple[int, ...] | None
 
     @property
     def classes(self) -> int:
@@ -112,6 +124,7 @@ def read_segmentor(path: str | Path) -> Segmentor:
     meta = raw.notes.get("meta")
     told = meta if isinstance(meta, Mapping) else {}
     config = str(told.get("config") or told.get("cfg") or "")
+    _require_same_net(config, str(path))
     return Segmentor(
         file=str(path),
         layout=layout,
@@ -120,6 +133,7 @@ def read_segmentor(path: str | Path) -> Segmentor:
         class_names=_class_names(told),
         pixels=_pixels(config),
         crop=_crop(layout, encoder, config, Path(path).name),
+        blocks=_blocks(layout, encoder, config),
     )
 
 
@@ -134,6 +148,33 @@ def layout_of(raw: Raw) -> str:
         f"auxiliary head: {', '.join(LAYOUTS)}. Its first tensors: "
         f"{', '.join(list(raw.tensors)[:5])}"
     )
+
+
+def _require_same_net(config: str, file: str) -> None:
+    """Raise WeightsError for a net that has the same tensors and computes something else."""
+    for pattern, known in OTHER_NETS:
+        other = [m for m in re.finditer(pattern, config) if m[1] not in known]
+        if other:
+            raise WeightsError(
+                f"{file}: was trained with {other[0][0]}, which no config here has: its figures "
+                "would be another network's"
+            )
+
+
+def _blocks(layout: str, encoder: Weights, config: str) -> tuple[int, ...] | None:
+    """Return the blocks whose maps a ViT's segmentor uses; None for the usual ones, or stages."""
+    if layout not in VITS:
+        return None
+    found = re.search(r"out_indices=[\[(]([\d, ]+)[\])]", config)
+    if found is not None:
+        return tuple(int(i) for i in found[1].split(",") if i.strip())
+    depth = len({n.split(".")[1] for n in encoder.tensors if n.startswith("blocks.")})
+    if depth not in KNOWN_DEPTHS:
+        raise WeightsError(
+            f"{encoder.file}: a ViT of {depth} blocks, and the file does not say which four of "
+            "them its pyramid reads (out_indices in its config)"
+        )
+    return None
 
 
 def _class_names(meta: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -157,7 +198,7 @@ def _pixels(config: str) -> PixelStats | None:
 
 def _crop(layout: str, encoder: Weights, config: str, name: str) -> int | None:
     """Return the side of the crops: of the position tables, the config, or the file's name."""
-    if layout in ("unilm_beit", "mmseg_beit", "mmseg_mae"):
+    if layout in VITS:
         return encoder.identity.input_size
     found = re.search(r"crop_size\s*=\s*\((\d+),\s*\1\)", config) or re.search(r"(\d+)x\1", name)
     return int(found[1]) if found else None

@@ -1,5 +1,6 @@
 """The authors' segmentors give the authors' logits, from files of the authors' layouts."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -154,6 +155,43 @@ def encoder_alone(content):
 def test_a_mixed_up_file_is_one_error(case, saved, change, message):
     with pytest.raises(WeightsError, match=message):
         read_and_build(case, saved(change))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["align_corners=True", "pool_scales=(1, 2, 4, 8)", "dilations=(1, 1, 2, 4)", "final_norm=True"],
+)
+def test_what_no_tensor_shows_is_refused(saved, setting):
+    whole = "strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1), align_corners=False, final_norm=False"
+    assert read_segmentor(saved(lambda c: c["meta"].update(config=whole)))
+    path = saved(lambda c: c["meta"].update(config=f"{whole}, pool_scales=(1, 2, 3, 6), {setting}"))
+    with pytest.raises(WeightsError, match=re.escape(f"was trained with {setting}")):
+        read_segmentor(path)
+
+
+def test_the_blocks_are_those_of_the_file(tmp_path):
+    case = read_case(GOLDEN / "upernet_beit", dtype=torch.float32)
+    path = tmp_path / "released.pth"
+    write_release(case, path)
+    content = torch.load(path, weights_only=True)
+    content["meta"]["config"] += "backbone=dict(out_indices=[0, 2, 2, 3])"
+    torch.save(content, path)
+    images = case.tensors["images"][..., :64, :64]
+    with torch.no_grad():
+        model = read_and_build(case, path)
+        pixels = model.data_preprocessor({"inputs": [*images]}, False)["inputs"]
+        maps = model.extract_feat(pixels)
+    assert not torch.allclose(maps[1], case.tensors["map:1"], atol=0.1)
+    torch.testing.assert_close(maps[2], case.tensors["map:2"], rtol=1e-4, atol=1e-4)
+
+
+def test_a_vit_of_unknown_depth_is_refused(tmp_path):
+    case = read_case(GOLDEN / "upernet_beit")
+    weights = {n: t for n, t in case.weights.items() if ".blocks.3." not in n}
+    path = tmp_path / "released.pth"
+    write_release(replace(case, weights=weights), path)
+    with pytest.raises(WeightsError, match="a ViT of 3 blocks"):
+        read_segmentor(path)
 
 
 def test_another_number_of_classes_is_refused(case, saved):
