@@ -72,9 +72,11 @@ def synthetic(match, value, **changes):
         "metrics": dict.fromkeys(TASKS[match["task"]].metrics, value),
         "dataset": Dataset(
             name=NAMES.get(match["dataset"], match["dataset"]),
-            train_images=counts[0], val_images=counts[1], classes=class_names(known.classes),
+            train_images=counts[0],
+            val_images=counts[1],
+            classes=class_names(known.classes),
         ),
-    }  # fmt: skip
+    }
     fields |= changes
     if isinstance(fields["config"], dict):
         fields["config"] = Origin(**fields["config"])
@@ -109,9 +111,10 @@ def test_a_figure_stands_beside_the_run_of_its_config(number):
 def of(method, metric, source):
     """The first figure of a method, metric and source."""
     return next(
-        f for f in PUBLISHED
+        f
+        for f in PUBLISHED
         if "match" in f and (f["method"], f["metric"]) == (method, metric) and source in f["source"]
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
