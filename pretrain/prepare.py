@@ -106,20 +106,35 @@ def beit_without_weights(recipe: Recipe) -> BEiT:
 
 
 def announce(
-    recipe: Recipe, method: Method, images: int, share: BatchShare, length: RunLength,
+    recipe: Recipe,
+    method: Method,
+    images: int,
+    share: BatchShare,
+    length: RunLength,
     precision: str,
-) -> None:  # fmt: skip
+) -> None:
     """Say what is about to run."""
     encoder: int = sum(p.numel() for p in method.encoder.parameters())
     total = sum(p.numel() for p in method.parameters())
-    logger.info("%s on %s: %.2f M parameters, %.2f M with what is only for pretraining",
-                recipe.method.name, recipe.arch, encoder / 1e6, total / 1e6)  # fmt: skip
+    logger.info(
+        "%s on %s: %.2f M parameters, %.2f M with what is only for pretraining",
+        recipe.method.name,
+        recipe.arch,
+        encoder / 1e6,
+        total / 1e6,
+    )
     logger.info("%d images; %s; %s", images, share, precision)
     logger.info("learning rate %g: %s", recipe.peak_lr(), lr_rule(recipe))
-    logger.info("%d steps, %d an epoch, %d of warm-up",
-                length.steps, length.steps_per_epoch, length.warmup_steps)  # fmt: skip
+    logger.info(
+        "%d steps, %d an epoch, %d of warm-up",
+        length.steps,
+        length.steps_per_epoch,
+        length.warmup_steps,
+    )
     if share.accumulation_steps > 1 and has_batch_norm(method):
         logger.warning(
             "BatchNorm's statistics are over %d images, not the %d of a step: raise "
-            "--device-batch-size", share.batch * share.world, recipe.batch_size,
-        )  # fmt: skip
+            "--device-batch-size",
+            share.batch * share.world,
+            recipe.batch_size,
+        )

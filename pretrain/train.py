@@ -97,9 +97,14 @@ class Pretraining(Trainee):
     advice = "try a lower --base-lr, --clip-norm, or --precision fp32"
 
     def __init__(
-        self, fabric: Fabric, recipe: Recipe, images: Images, share: BatchShare, method: Method,
+        self,
+        fabric: Fabric,
+        recipe: Recipe,
+        images: Images,
+        share: BatchShare,
+        method: Method,
         out: Path,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.fabric, self.recipe, self.images, self.share = fabric, recipe, images, share
         self.model, self.out = method, out
         self.length = run_length(recipe, len(images))
@@ -191,8 +196,9 @@ class Pretraining(Trainee):
             logger.warning(
                 "BatchNorm's statistics were over %s images, and are over %s from here on: "
                 "--device-batch-size times the number of devices differs",
-                state["batch_norm_images"], self.batch_norm_images(),
-            )  # fmt: skip
+                state["batch_norm_images"],
+                self.batch_norm_images(),
+            )
 
     def batch_norm_images(self) -> int | None:
         """Return how many images BatchNorm sees at once; None without BatchNorm."""

@@ -36,10 +36,21 @@ UNFINISHED = ".*.tmp"  # files that pretrain.files.write.atomic_write is at
 MOMENTS = ("saved", "any", "writing", "any")  # of the kills, in turn
 # What depends on the clock, or on commits to this repository while the test runs.
 TIMES = {
-    "time", "data_time", "eta_seconds", "rank_data_time", "seconds", "train_seconds",
-    "images_per_second", "data_share", "hours", "peak_memory_mib", "commit", "dirty",
-    "log_bytes", "log",  # of a training state: lengths of logs that tell times
-}  # fmt: skip
+    "time",
+    "data_time",
+    "eta_seconds",
+    "rank_data_time",
+    "seconds",
+    "train_seconds",
+    "images_per_second",
+    "data_share",
+    "hours",
+    "peak_memory_mib",
+    "commit",
+    "dirty",
+    "log_bytes",
+    "log",  # of a training state: lengths of logs that tell times
+}
 TIMED_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (.*?)(  \[.*\])?$")  # of a run's log.txt
 
 
@@ -123,8 +134,10 @@ def kill_often(options: argparse.Namespace, whole_s: float) -> list[Path]:
             caught = len(list(out.rglob(UNFINISHED)))
             steps = [torch.load(path, weights_only=True)["values"] for path, _ in saves(out)]
             done = [s["step"] if "step" in s else s["meta"]["iter"] for s in steps]
-            print(f"kill {killed}, {out.name}, {moment}: saved step {done}, {caught} half-written",
-                  flush=True)  # fmt: skip
+            print(
+                f"kill {killed}, {out.name}, {moment}: saved step {done}, {caught} half-written",
+                flush=True,
+            )
         else:
             folders.append(options.out / f"killed-{len(folders) + 1}")
     return folders

@@ -162,9 +162,14 @@ def test_a_row_of_tasks_is_enough_for_tables(tmp_path, monkeypatch):
     metrics = {"delta1": 80.0, "delta2": 90.0}
     runs = [
         record("scratch", 1.0, task="depth", metrics=metrics),
-        record("fcmae", 1.0, task="depth", metrics={**metrics, "delta1": 85.0},
-               stages=stages_of_method("fcmae")),
-    ]  # fmt: skip
+        record(
+            "fcmae",
+            1.0,
+            task="depth",
+            metrics={**metrics, "delta1": 85.0},
+            stages=stages_of_method("fcmae"),
+        ),
+    ]
     written = [read_result(write_result(r, tmp_path / r.method)) for r in runs]
     table = build_table(written)
     assert [column.title for column in table.columns] == ["delta1"]

@@ -11,64 +11,107 @@ r"""Check data before a run: every problem with its exact fix.
 Exits 1 if there is an error, else 0.
 """
 
-import argparse
 import os
 import sys
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
+import tyro
 from rich.console import Console
 from rich.table import Table
+from tyro.conf import Positional, subcommand
 
 from pretrain.checks.findings import Finding, errors
 from pretrain.data.readable import check_images_at
 from pretrain.run.stop import exit_status
 from transfer.datasets.ade20k_checks import FolderPair, ade20k, check_ade20k, class_count
-from transfer.datasets.class_checks import KNOWN, Counts, check_classes
+from transfer.datasets.class_checks import Counts, check_classes
 from transfer.datasets.coco_checks import CocoSplit, check_coco, coco2017
 
 HISTOGRAM_ROWS = 20
 
 
-def given_path(text: str) -> Path:
-    """Return the path of an option; an empty one is not the current folder."""
-    if not text:
-        raise argparse.ArgumentTypeError("the path is empty (is a variable unset?)")
-    return Path(text)
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What all checks take."""
+
+    fast: bool = False
+    """Do not decode every image."""
+    workers: int = os.cpu_count() or 1
+    """Processes."""
+    allow: tuple[str, ...] = ()
+    """Codes of errors to accept."""
 
 
-def parse() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    kinds = parser.add_subparsers(dest="kind", required=True)
-    images = kinds.add_parser(
-        "images", help="what to pretrain on: a folder at any depth, a list, or shards"
-    )
-    images.add_argument("root", type=given_path)
-    coco = kinds.add_parser("coco", help="COCO 2017, or any COCO-format instances")
-    ade = kinds.add_parser("ade20k", help="ADE20K, or any folders of images and label maps")
-    labelled = kinds.add_parser("classes", help="labelled images in any of the README's forms")
-    labelled.add_argument("root", type=given_path)
-    labelled.add_argument("--dataset", choices=sorted(KNOWN), help="whose counts are to be met")
-    for pair, second in ((coco, "json"), (ade, "labels")):
-        pair.add_argument("root", type=given_path, nargs="?")
-        for split in ("train", "val"):
-            pair.add_argument(f"--{split}-images", type=given_path, metavar="DIR")
-            pair.add_argument(f"--{split}-{second}", type=given_path, metavar="PATH")
-    ade.add_argument("--classes", type=int, help="default: lines of classes.txt, else 150")
-    ade.add_argument("--zero-is-a-class", action="store_true", help="labels start at 0")
-    ade.add_argument("--image-suffix", default=".jpg")
-    ade.add_argument("--label-suffix", default=".png")
-    for kind in (images, labelled, coco, ade):
-        kind.add_argument("--fast", action="store_true", help="do not decode every image")
-        kind.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-        kind.add_argument("--allow", nargs="*", default=[], metavar="CODE", help="errors to accept")
-    return parser.parse_args()
+@dataclass(frozen=True, kw_only=True)
+class Images(Check):
+    """What to pretrain on: a folder at any depth, a list, or shards."""
+
+    root: Positional[Path]
+    """The folder, list or shards."""
 
 
-def coco_splits(options: argparse.Namespace) -> list[CocoSplit]:
+@dataclass(frozen=True, kw_only=True)
+class Classes(Check):
+    """Labelled images in any of the README's forms."""
+
+    root: Positional[Path]
+    """The folder, list or shards."""
+    dataset: Literal["imagenet_1k", "cifar100"] | None = None
+    """The dataset whose counts are to be met."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coco(Check):
+    """COCO 2017, or any COCO-format instances."""
+
+    root: Positional[Path | None] = None
+    """The folder of COCO 2017; none: the pairs below."""
+    train_images: Path | None = None
+    """Folder of training images."""
+    train_json: Path | None = None
+    """Their annotations."""
+    val_images: Path | None = None
+    """Folder of validation images."""
+    val_json: Path | None = None
+    """Their annotations."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ade20k(Check):
+    """ADE20K, or any folders of images and label maps."""
+
+    root: Positional[Path | None] = None
+    """The folder of ADE20K; none: the pairs below."""
+    train_images: Path | None = None
+    """Folder of training images."""
+    train_labels: Path | None = None
+    """Folder of their label maps."""
+    val_images: Path | None = None
+    """Folder of validation images."""
+    val_labels: Path | None = None
+    """Folder of their label maps."""
+    classes: int | None = None
+    """Number of classes; default: the lines of classes.txt, else 150."""
+    zero_is_a_class: bool = False
+    """Labels start at 0."""
+    image_suffix: str = ".jpg"
+    """Ending of the images' names."""
+    label_suffix: str = ".png"
+    """Ending of the label maps' names."""
+
+
+Asked = (
+    Annotated[Images, subcommand("images")]
+    | Annotated[Classes, subcommand("classes")]
+    | Annotated[Coco, subcommand("coco")]
+    | Annotated[Ade20k, subcommand("ade20k")]
+)
+
+
+def coco_splits(options: Coco) -> list[CocoSplit]:
     """Return the splits that the command line names: a root, or one or two pairs."""
     if options.root:
         return coco2017(options.root)
@@ -79,7 +122,7 @@ def coco_splits(options: argparse.Namespace) -> list[CocoSplit]:
     return [CocoSplit(name, *pair) for name, pair in named(pairs, "JSON file").items()]
 
 
-def folder_pairs(options: argparse.Namespace) -> list[FolderPair]:
+def folder_pairs(options: Ade20k) -> list[FolderPair]:
     """Return the pairs of image and label folders that the command line names."""
     if options.root:
         return ade20k(options.root)
@@ -106,20 +149,26 @@ def named(
     return whole
 
 
-def check(options: argparse.Namespace, console: Console) -> list[Finding]:
+def check(options: Images | Classes | Coco | Ade20k, console: Console) -> list[Finding]:
     """Run the check that was asked for."""
     full, workers = not options.fast, options.workers
-    if options.kind == "images":
-        title = "images"
-        return check_images_at(options.root, decode=full, workers=workers, progress=title)
-    if options.kind == "coco":
-        return check_coco(coco_splits(options), full=full, workers=workers, progress=True)
-    if options.kind == "classes":
-        findings, counts = check_classes(
-            options.root, dataset=options.dataset, full=full, workers=workers, progress=True
-        )
-        show_counts(counts, console)
-        return findings
+    match options:
+        case Images():
+            return check_images_at(options.root, decode=full, workers=workers, progress="images")
+        case Coco():
+            return check_coco(coco_splits(options), full=full, workers=workers, progress=True)
+        case Classes():
+            findings, counts = check_classes(
+                options.root, dataset=options.dataset, full=full, workers=workers, progress=True
+            )
+            show_counts(counts, console)
+            return findings
+        case Ade20k():
+            return check_label_maps(options, console)
+
+
+def check_label_maps(options: Ade20k, console: Console) -> list[Finding]:
+    """Check images and label maps, and print the labels' shares."""
     if options.classes is not None and options.classes < 1:
         raise ValueError(f"--classes must be at least 1, got {options.classes}")
     histograms: dict[str, Counter[int]] = {}
@@ -127,8 +176,8 @@ def check(options: argparse.Namespace, console: Console) -> list[Finding]:
         folder_pairs(options),
         classes=options.classes or (class_count(options.root) if options.root else 150),
         zero_is_other=not options.zero_is_a_class,
-        full=full,
-        workers=workers,
+        full=not options.fast,
+        workers=options.workers,
         progress=True,
         histograms=histograms,
     )
@@ -162,7 +211,7 @@ def show_histograms(histograms: dict[str, Counter[int]], console: Console) -> No
     console.print(table)
 
 
-def report(findings: list[Finding], allow: list[str], console: Console) -> int:
+def report(findings: list[Finding], allow: tuple[str, ...], console: Console) -> int:
     """Print the findings; return 1 if there is an error that `allow` does not name, else 0."""
     for finding in findings:
         allowed = finding.code in allow
@@ -180,7 +229,7 @@ def report(findings: list[Finding], allow: list[str], console: Console) -> int:
 def run() -> int:
     """Check the data; return 1 if there are errors, else 0."""
     console = Console(soft_wrap=True, highlight=False)
-    options = parse()
+    options = tyro.cli(Asked, description=__doc__)  # type: ignore[call-overload]
     return report(check(options, console), options.allow, console)
 
 

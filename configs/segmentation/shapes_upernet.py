@@ -10,6 +10,7 @@ val_images = "images/validation"
 val_labels = "annotations/validation"
 image_suffix = None
 label_suffix = ".png"
+dataset = "shapes"  # the folders are laid out as ADE20K's
 classes = "shapes3"  # make_shapes.py --level hard draws "shapes9"
 reduce_zero_label = True  # label 0 = other
 

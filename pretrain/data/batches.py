@@ -141,9 +141,14 @@ def collate(samples: list[Sample] | str) -> Batch | str:
 
 
 def loader(
-    samples: ImageSamples, order: Order, share: BatchShare, steps: int, first: int, workers: int,
+    samples: ImageSamples,
+    order: Order,
+    share: BatchShare,
+    steps: int,
+    first: int,
+    workers: int,
     pin: bool,
-) -> Iterator[Batch]:  # fmt: skip
+) -> Iterator[Batch]:
     """Return one process's batches from optimizer step `first` on, read ahead by `workers`.
 
     Raises UnreadableImagesError at a batch where too many images have turned out unreadable.

@@ -51,8 +51,11 @@ def write_index(path: Path, columns: Columns) -> bool:
     except OSError as error:
         logger.warning(
             "the index of the images cannot be kept at %s (%s), so every start makes it again: "
-            "name another folder in %s", path, error.strerror, FOLDER_VARIABLE,
-        )  # fmt: skip
+            "name another folder in %s",
+            path,
+            error.strerror,
+            FOLDER_VARIABLE,
+        )
         return False
     return True
 

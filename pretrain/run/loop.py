@@ -83,9 +83,12 @@ class Loop:
             logger.info("resumed after step %d", first)
         if self.fabric.is_global_zero:
             self.log = RunLog(
-                self.out, steps=settings.steps, first=first, lengths=self.log_lengths,
+                self.out,
+                steps=settings.steps,
+                first=first,
+                lengths=self.log_lengths,
                 device=self.fabric.device,
-            )  # fmt: skip
+            )
         if not first:
             self.trainee.announce()
         try:

@@ -60,8 +60,14 @@ def measure(vae: DiscreteVAE, images: Images, side: int) -> tuple[dict[str, Any]
     tokens = [vae.tokens(batch) for batch in squares.split(BATCH)]
     decoded = torch.cat([vae.decode(batch.unflatten(1, grid)) for batch in tokens])
     use = CodebookUse.of(CodebookUse.count(torch.cat(tokens), vae.vocab_size))
-    log.info("%d images use %d of %d codes, perplexity %.1f, %d dead",
-             len(squares), use.used, vae.vocab_size, use.perplexity, use.dead)  # fmt: skip
+    log.info(
+        "%d images use %d of %d codes, perplexity %.1f, %d dead",
+        len(squares),
+        use.used,
+        vae.vocab_size,
+        use.perplexity,
+        use.dead,
+    )
     if use.used < FEW_CODES * vae.vocab_size:
         log.warning(
             "few codes are in use: train longer (--tokenizer-steps), raise --tokenizer-beta, "

@@ -67,9 +67,16 @@ def train_tokenizer(
     if fabric.is_global_zero:
         logger.info("training a tokenizer of %d codes: %s", settings.tokenizer_vocab_size, path)
     training = TokenizerTraining(
-        fabric, images, settings, share, path, image_size=image_size, augmentation=augmentation,
-        workers=data_workers(run.workers, fabric.device), seed=seed,
-    )  # fmt: skip
+        fabric,
+        images,
+        settings,
+        share,
+        path,
+        image_size=image_size,
+        augmentation=augmentation,
+        workers=data_workers(run.workers, fabric.device),
+        seed=seed,
+    )
     length = LoopSettings(
         steps=settings.tokenizer_steps,
         seed=seed,
@@ -95,9 +102,18 @@ class TokenizerTraining(Trainee):
     advice = "try a lower --tokenizer-lr"
 
     def __init__(
-        self, fabric: Fabric, images: Images, settings: TokenizerSettings, share: BatchShare,
-        path: Path, *, image_size: int, augmentation: Augmentation, workers: int, seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        fabric: Fabric,
+        images: Images,
+        settings: TokenizerSettings,
+        share: BatchShare,
+        path: Path,
+        *,
+        image_size: int,
+        augmentation: Augmentation,
+        workers: int,
+        seed: int,
+    ) -> None:
         self.fabric, self.images, self.settings, self.share = fabric, images, settings, share
         self.path, self.place, self.image_size = path, path.with_suffix(""), image_size
         self.augmentation, self.workers, self.seed = augmentation, workers, seed

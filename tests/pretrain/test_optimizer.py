@@ -21,9 +21,12 @@ def test_lamb_equals_the_official_steps() -> None:
     names = [name for group in case["groups"] for name in group["params"]]
     parameters = {name: nn.Parameter(tensors[f"start:{name}"].clone()) for name in names}
     settings = Optimizer(
-        optimizer="lamb", betas=tuple(case["betas"]), eps=case["eps"],
-        clip_norm=case["max_grad_norm"], weight_decay=case["groups"][0]["weight_decay"],
-    )  # fmt: skip
+        optimizer="lamb",
+        betas=tuple(case["betas"]),
+        eps=case["eps"],
+        clip_norm=case["max_grad_norm"],
+        weight_decay=case["groups"][0]["weight_decay"],
+    )
     optimizer = build_optimizer(parameters.items(), settings, case["lr"])
     change = case["change_before_step_3"]
     for step in range(case["steps"]):

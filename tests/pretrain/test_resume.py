@@ -74,9 +74,13 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 @pytest.mark.parametrize("name", ["fcmae_recipe", "spark_recipe"])
 def test_a_broken_run_ends_as_an_unbroken_one(
-    name: str, request: pytest.FixtureRequest, photos: Path, tmp_path: Path,
-    break_off: Callable[..., None], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    name: str,
+    request: pytest.FixtureRequest,
+    photos: Path,
+    tmp_path: Path,
+    break_off: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     recipe: Recipe = request.getfixturevalue(name)
     recipe = replace(recipe, run=replace(recipe.run, log_steps=3, checkpoint_steps=2))
     train(recipe, data=photos, out=tmp_path / "whole")
@@ -124,9 +128,12 @@ def test_killed_and_terminated_with_workers(photos: Path, tmp_path: Path) -> Non
     def run(*more: str, out: Path = out) -> subprocess.Popen:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
-            [*command, "--out", str(out), *more], env=environment, stdout=subprocess.DEVNULL,
-            cwd=tmp_path, start_new_session=True,
-        )  # fmt: skip
+            [*command, "--out", str(out), *more],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            cwd=tmp_path,
+            start_new_session=True,
+        )
 
     def after_the_next_checkpoint(process: subprocess.Popen) -> None:
         before = state.stat().st_mtime_ns if state.is_file() else 0

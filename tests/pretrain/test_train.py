@@ -44,14 +44,30 @@ def finished(fcmae_recipe: Recipe, photos: Path, tmp_path_factory: pytest.TempPa
 
 def test_a_run_leaves_its_files(finished: Path, fcmae_recipe: Recipe) -> None:
     names = {path.name for path in finished.iterdir()}
-    assert names == {"run.json", "data.json", "state.pt", "log.jsonl", "log.txt", "tensorboard",
-                     "reconstructions.png", "encoder.safetensors"}  # fmt: skip
+    assert names == {
+        "run.json",
+        "data.json",
+        "state.pt",
+        "log.jsonl",
+        "log.txt",
+        "tensorboard",
+        "reconstructions.png",
+        "encoder.safetensors",
+    }
     assert recipe_from_json(json.loads((finished / folder.RUN).read_text())) == fcmae_recipe
     lines = [json.loads(line) for line in (finished / folder.LOG).read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4, 6]
     assert [line["epoch"] for line in lines] == [1, 2, 2]
-    assert set(lines[0]) == {"step", "epoch", "loss", "lr", "weight_decay", "gradient_norm",
-                             "gradient_norm_encoder", *TIMED}  # fmt: skip
+    assert set(lines[0]) == {
+        "step",
+        "epoch",
+        "loss",
+        "lr",
+        "weight_decay",
+        "gradient_norm",
+        "gradient_norm_encoder",
+        *TIMED,
+    }
     assert any((finished / "tensorboard").iterdir())
     with Image.open(finished / folder.PICTURE) as picture:
         assert picture.size == (4 * 68 - 4, 2 * 68 - 4)
@@ -213,8 +229,10 @@ def test_accumulation_with_batch_norm_is_warned_about(
         announce(recipe, method, 24, share, run_length(recipe, 24), "fp32")
         warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
         if kind == "spark_recipe":
-            assert warned == [f"BatchNorm's statistics are over {2 * world} images, not the 8 of "
-                              "a step: raise --device-batch-size"]  # fmt: skip
+            assert warned == [
+                f"BatchNorm's statistics are over {2 * world} images, not the 8 of "
+                "a step: raise --device-batch-size"
+            ]
         else:
             assert warned == []
 
@@ -268,8 +286,10 @@ def test_two_processes_compute_what_one_does(
     """SparK on a ResNet: gradients averaged, BatchNorm over the visible patches of both."""
     spark_recipe = replace(spark_recipe, method=replace(spark_recipe.method, sparse=sparse))
     path = tmp_path / "recipe.py"
-    path.write_text("from pretrain.config import recipe_from_json\n"
-                    f"recipe = recipe_from_json({spark_recipe.to_json()!r})\n")  # fmt: skip
+    path.write_text(
+        "from pretrain.config import recipe_from_json\n"
+        f"recipe = recipe_from_json({spark_recipe.to_json()!r})\n"
+    )
     tool = ["tools/pretrain.py", path, "--data", photos, "--out", tmp_path / "two"]
     said = start_two(launcher, tool)
     train(spark_recipe, data=photos, out=tmp_path / "one")

@@ -51,8 +51,17 @@ def test_overrides_reach_the_recipe(recipe: str) -> None:
     assert (given.method.mask_ratio, given.schedule.epochs) == (0.75, 3)
     assert (given.optimizer.betas, given.batch_size) == ((0.8, 0.9), 4)
     assert given.arch_args == {"depths": [1, 1, 2, 1]}
-    assert replace(given, arch_args=before.arch_args, method=before.method, batch_size=2,
-                   schedule=before.schedule, optimizer=before.optimizer) == before  # fmt: skip
+    assert (
+        replace(
+            given,
+            arch_args=before.arch_args,
+            method=before.method,
+            batch_size=2,
+            schedule=before.schedule,
+            optimizer=before.optimizer,
+        )
+        == before
+    )
 
 
 @pytest.mark.parametrize(

@@ -225,8 +225,11 @@ def test_commands_of_the_page_on_suites_run(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setitem(scope, "plan", quick_plan)
     monkeypatch.setitem(scope, "finish", lambda *_: None)
-    monkeypatch.setitem(scope, "SlurmLauncher", lambda board, names, *_, **__: scope["Launcher"](
-        board, scope["LocalExecutor"](), names))  # fmt: skip
+    monkeypatch.setitem(
+        scope,
+        "SlurmLauncher",
+        lambda board, names, *_, **__: scope["Launcher"](board, scope["LocalExecutor"](), names),
+    )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.chdir(tmp_path)
     seen = 0

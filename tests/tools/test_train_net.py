@@ -91,9 +91,14 @@ def test_ctrl_c_finishes_the_step_and_saves(tmp_path: Path, data: list[str]) -> 
     more = [*TINY, *data, "schedule.steps=5000", "train.workers=1", f"output_dir={out}"]
     command = [sys.executable, str(TOOL), "--config-file", str(CONFIG), *more]
     process = subprocess.Popen(
-        [*command, "train.checkpoint_steps=5000"], cwd=ROOT, env=ENV, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        [*command, "train.checkpoint_steps=5000"],
+        cwd=ROOT,
+        env=ENV,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     log = out / "log.jsonl"
     try:
         while process.poll() is None and not (log.is_file() and log.read_text()):

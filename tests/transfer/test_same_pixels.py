@@ -27,9 +27,18 @@ def _encoder(folder: Path, order: str) -> tuple[Path, torch.nn.Module]:
     torch.manual_seed(0)
     net = timm.create_model(ARCH, num_classes=0, **ARGS).eval()
     identity = EncoderIdentity(
-        arch=ARCH, arch_args=ARGS, method="fcmae", input_size=64, pixel_mean=MEAN, pixel_std=STD,
-        color_order=order, steps=1, recipe={}, suite_version="0", commit="0",
-    )  # fmt: skip
+        arch=ARCH,
+        arch_args=ARGS,
+        method="fcmae",
+        input_size=64,
+        pixel_mean=MEAN,
+        pixel_std=STD,
+        color_order=order,
+        steps=1,
+        recipe={},
+        suite_version="0",
+        commit="0",
+    )
     write_encoder(folder / "encoder.safetensors", net.state_dict(), identity)
     return folder / "encoder.safetensors", net
 

@@ -20,8 +20,10 @@ from transfer.results.record import RECORD_NAME, Cost, Dataset, Environment, Res
 TOOL = Path(__file__).resolve().parents[1] / "make_table.py"
 METHODS = ("scratch", "spark", "fcmae", "beit", "mae")
 BACKBONES = tuple(f"convnextv2_{size}" for size in ("atto", "femto", "pico", "nano", "tiny"))
-METRICS = {"detection": ("AP_box", "AP50_box", "AP75_box", "AP_mask", "AP50_mask", "AP75_mask"),
-           "segmentation": ("mIoU", "mAcc", "aAcc")}  # fmt: skip
+METRICS = {
+    "detection": ("AP_box", "AP50_box", "AP75_box", "AP_mask", "AP50_mask", "AP75_mask"),
+    "segmentation": ("mIoU", "mAcc", "aAcc"),
+}
 CLASSES = {"detection": 80, "segmentation": 150}  # COCO, ADE20K
 SETTINGS = 80  # of a shipped detection config
 
@@ -84,14 +86,33 @@ def _record(task: str, method: str, backbone: str, seed: int, rng: np.random.Gen
     values = rng.normal(40 + 5 * bool(stages), 1, len(METRICS[task]))
     packages = dict.fromkeys(("torch", "timm", "detectron2"), "1.0")
     return Result(
-        task=task, method=method, stages=stages, backbone=backbone, seed=seed,
-        weights={"sha256": f"{METHODS.index(method)}{BACKBONES.index(backbone)}" * 32,
-                 "loaded": 340, "fresh": []} if stages else None,
+        task=task,
+        method=method,
+        stages=stages,
+        backbone=backbone,
+        seed=seed,
+        weights={
+            "sha256": f"{METHODS.index(method)}{BACKBONES.index(backbone)}" * 32,
+            "loaded": 340,
+            "fresh": [],
+        }
+        if stages
+        else None,
         dataset=Dataset(name="coco_2017", train_images=117_266, val_images=5_000, classes=classes),
-        train=train, train_hash=protocol_hash(train), cost=Cost(hours=float(rng.random())),
-        environment=Environment(suite_version="0", commit="0" * 40, dirty=False, python="3",
-                                packages=packages, device="cpu"),
-        eval=evaluation, eval_hash=protocol_hash(evaluation), evaluator="made up",
+        train=train,
+        train_hash=protocol_hash(train),
+        cost=Cost(hours=float(rng.random())),
+        environment=Environment(
+            suite_version="0",
+            commit="0" * 40,
+            dirty=False,
+            python="3",
+            packages=packages,
+            device="cpu",
+        ),
+        eval=evaluation,
+        eval_hash=protocol_hash(evaluation),
+        evaluator="made up",
         metrics={name: float(v) for name, v in zip(METRICS[task], values, strict=True)},
         per_class={name: {METRICS[task][0]: float(rng.random())} for name in classes},
-    )  # fmt: skip
+    )

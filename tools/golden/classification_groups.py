@@ -175,14 +175,17 @@ def main() -> None:
     small = network(official, "convnext_small")
     cases["spark_convnext_small"] = spark(options.spark, small, 0.7, 0.01)
     for size, kind, layers, decay in (
-        ("atto", "single", 0.9, 0.3), ("nano", "single", 0.9, 0.3), ("tiny", "single", 0.9, 0.05),
+        ("atto", "single", 0.9, 0.3),
+        ("nano", "single", 0.9, 0.3),
+        ("tiny", "single", 0.9, 0.05),
         ("base", "group", 0.6, 0.05),
-    ):  # fmt: skip
+    ):
         model = network(nets, f"convnextv2_{size}")
         cases[f"fcmae_convnextv2_{size}"] = convnext(v2, model, layers, decay, kind)
     for name, size, layers, decay in (
-        ("convnext_tiny", "tiny", 1.0, 0.05), ("convnext_base_384", "base", 0.7, 1e-8)
-    ):  # fmt: skip
+        ("convnext_tiny", "tiny", 1.0, 0.05),
+        ("convnext_base_384", "base", 0.7, 1e-8),
+    ):
         model = network(official, f"convnext_{size}")
         cases[name] = convnext(v1, model, layers, decay, None)
     as_run = {"use_rel_pos_bias": True, "use_abs_pos_emb": False, "init_values": 0.1}

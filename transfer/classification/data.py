@@ -200,9 +200,14 @@ def collate(samples: Sequence[Sample] | str) -> Batch | str:
 
 
 def training_loader(
-    samples: TrainingSamples, order: Order, share: BatchShare, steps: int, first: int, workers: int,
+    samples: TrainingSamples,
+    order: Order,
+    share: BatchShare,
+    steps: int,
+    first: int,
+    workers: int,
     pin: bool,
-) -> Iterator[Batch]:  # fmt: skip
+) -> Iterator[Batch]:
     """Return one process's batches from optimizer step `first` on, read ahead by `workers`.
 
     Raises UnreadableImagesError at a batch where too many images have turned out unreadable.
@@ -221,6 +226,10 @@ def evaluation_loader(
 
 def _loader(samples: Dataset, sampler: Sampler, workers: int, pin: bool) -> DataLoader:
     return DataLoader(
-        samples, batch_sampler=sampler, num_workers=workers, collate_fn=collate, pin_memory=pin,
+        samples,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin,
         worker_init_fn=outlive_signals,
-    )  # fmt: skip
+    )

@@ -67,9 +67,13 @@ def count_hits(
     run, device = config.run, fabric.device
     samples = EvaluationSamples(split, evaluation_transform(config.images, pixels))
     loader = evaluation_loader(
-        samples, run.test_batch_size, fabric.world_size, fabric.global_rank,
-        data_workers(run.workers, device), device.type == "cuda",
-    )  # fmt: skip
+        samples,
+        run.test_batch_size,
+        fabric.world_size,
+        fabric.global_rank,
+        data_workers(run.workers, device),
+        device.type == "cuda",
+    )
     hits = torch.zeros(len(TOP) + 1, len(split.classes), dtype=torch.int64, device=device)
     for batch in loader:
         labels = batch.labels.to(device, non_blocking=True)

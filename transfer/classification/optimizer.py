@@ -54,9 +54,14 @@ def build_optimizer(
     groups = parameter_groups(model, settings, lr, arch)
     if settings.optimizer == "lamb":
         return Lamb(
-            groups, lr=lr, betas=settings.betas, eps=settings.eps, bias_correction=False,
-            max_grad_norm=NO_CLIPPING, always_adapt=True,
-        )  # fmt: skip
+            groups,
+            lr=lr,
+            betas=settings.betas,
+            eps=settings.eps,
+            bias_correction=False,
+            max_grad_norm=NO_CLIPPING,
+            always_adapt=True,
+        )
     return torch.optim.AdamW(groups, lr=lr, betas=settings.betas, eps=settings.eps)
 
 

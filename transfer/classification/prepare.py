@@ -76,9 +76,13 @@ class Run:
 
 
 def prepare(
-    config: FineTuning, file: Path | None, data: Path, out: Path, fabric: Fabric,
+    config: FineTuning,
+    file: Path | None,
+    data: Path,
+    out: Path,
+    fabric: Fabric,
     classes: Sequence[str] | None = None,
-) -> Run:  # fmt: skip
+) -> Run:
     """Check the data, read it, and build the classifier; every process calls it.
 
     With `classes`, those of a trained classifier, only the validation images are read. Raises

@@ -91,15 +91,23 @@ def applied(features: Vectors, mean_std: Vectors) -> Vectors:
 
 
 def linear_probe(
-    train: Vectors, val: Vectors, labels: Tensor, val_labels: Tensor, classes: int,
-    config: Probing, device: torch.device,
-) -> Found:  # fmt: skip
+    train: Vectors,
+    val: Vectors,
+    labels: Tensor,
+    val_labels: Tensor,
+    classes: int,
+    config: Probing,
+    device: torch.device,
+) -> Found:
     """Train a linear classifier for each layer and rate at once; held-out images choose one."""
     held, kept = held_out(len(labels), config)
     heads = nn.ModuleDict(
-        {f"{layer} {i}": nn.Linear(x.shape[1], classes) for layer, x in train.items()
-         for i in range(len(config.rates))}
-    ).to(device)  # fmt: skip
+        {
+            f"{layer} {i}": nn.Linear(x.shape[1], classes)
+            for layer, x in train.items()
+            for i in range(len(config.rates))
+        }
+    ).to(device)
     for name, parameter in heads.named_parameters():
         nn.init.zeros_(parameter) if name.endswith("bias") else nn.init.normal_(parameter, std=0.01)
     fit(heads, {layer: x[kept] for layer, x in train.items()}, labels[kept], config, device)
@@ -150,9 +158,13 @@ def fit(
 
 @torch.no_grad()
 def top(
-    heads: nn.ModuleDict, name: str, features: Vectors, labels: Tensor, rows: Tensor,
+    heads: nn.ModuleDict,
+    name: str,
+    features: Vectors,
+    labels: Tensor,
+    rows: Tensor,
     device: torch.device,
-) -> tuple[float, float]:  # fmt: skip
+) -> tuple[float, float]:
     """Return top-1 and top-5 accuracy of one head on some images, in percent."""
     hits = torch.zeros(3, dtype=torch.int64)
     for some in rows.split(QUERIES):
@@ -162,9 +174,14 @@ def top(
 
 
 def k_nearest(
-    train: Vectors, val: Vectors, labels: Tensor, val_labels: Tensor, classes: int,
-    config: Probing, device: torch.device,
-) -> Found:  # fmt: skip
+    train: Vectors,
+    val: Vectors,
+    labels: Tensor,
+    val_labels: Tensor,
+    classes: int,
+    config: Probing,
+    device: torch.device,
+) -> Found:
     """Classify by the nearest training images, weighted as DINO does; held-out ones choose."""
     held, kept = held_out(len(labels), config)
 
@@ -197,9 +214,14 @@ def knn_votes(
 
 
 def record(
-    frozen: Frozen, train: ClassSplit, val: ClassSplit, config: Probing, found: tuple[Found, ...],
-    hours: float, device: torch.device,
-) -> Result:  # fmt: skip
+    frozen: Frozen,
+    train: ClassSplit,
+    val: ClassSplit,
+    config: Probing,
+    found: tuple[Found, ...],
+    hours: float,
+    device: torch.device,
+) -> Result:
     """Return the probe's record: like a fine-tuning's, under the task "probe"."""
     protocol, evaluation = protocols(config, train, val)
     features, report = frozen.features, frozen.report

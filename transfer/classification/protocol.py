@@ -13,16 +13,29 @@ from transfer.weights import PixelStats
 
 # what a run is made of and where it lies, but not how: no part of the protocol
 NOT_PROTOCOL = (
-    "dataset", "weights", "weights_source", "fresh", "unused", "arch", "arch_args", "evaluate",
-    "allow_findings", "run", "seed", "precision",
-)  # fmt: skip
+    "dataset",
+    "weights",
+    "weights_source",
+    "fresh",
+    "unused",
+    "arch",
+    "arch_args",
+    "evaluate",
+    "allow_findings",
+    "run",
+    "seed",
+    "precision",
+)
 EVALUATION = ("crop_pct", "squash")  # settings of the images that only the evaluation uses
 
 
 def protocols_of(
-    config: FineTuning, precision: str, train: dict[str, Any], val: dict[str, Any],
+    config: FineTuning,
+    precision: str,
+    train: dict[str, Any],
+    val: dict[str, Any],
     norm_images: int | None = None,
-) -> Protocols:  # fmt: skip
+) -> Protocols:
     """Return the protocols of a config on two image lists.
 
     `norm_images` is the number of images that a BatchNorm's statistics are taken from.

@@ -69,13 +69,21 @@ class ClassifierTraining(Trainee):
         made, length = self.made, self.length
         logger.info(
             "%s on %s: %d images of %d classes; %s; %s; weights: %s",
-            made.built.model.arch, made.config.dataset, len(made.train), len(made.classes),
-            made.share, made.precision, made.built.report or "none, from scratch",
-        )  # fmt: skip
+            made.built.model.arch,
+            made.config.dataset,
+            len(made.train),
+            len(made.classes),
+            made.share,
+            made.precision,
+            made.built.report or "none, from scratch",
+        )
         logger.info(
             "%d steps, %d an epoch, %d of warm-up; learning rate %g at most",
-            length.steps, length.steps_per_epoch, length.warmup_steps, self.peak_lr,
-        )  # fmt: skip
+            length.steps,
+            length.steps_per_epoch,
+            length.warmup_steps,
+            self.peak_lr,
+        )
 
     def batches(self, first: int) -> Iterator[Batch]:
         """Yield this process's batches from step `first` on."""
@@ -84,9 +92,14 @@ class ClassifierTraining(Trainee):
         samples = TrainingSamples(made.train, transform, made.config.seed)
         workers = data_workers(made.config.run.workers, device)
         return training_loader(
-            samples, self.order, made.share, self.length.steps, first, workers,
+            samples,
+            self.order,
+            made.share,
+            self.length.steps,
+            first,
+            workers,
             device.type == "cuda",
-        )  # fmt: skip
+        )
 
     def losses(self, model: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:  # noqa: ARG002
         """Return the loss of a batch, its images mixed with draws that the loop has seeded."""

@@ -33,9 +33,13 @@ class Counts:
 
 
 def check_classes(
-    root: Path | str, *, dataset: str | None = None, full: bool = True, workers: int = 1,
+    root: Path | str,
+    *,
+    dataset: str | None = None,
+    full: bool = True,
+    workers: int = 1,
     progress: bool = False,
-) -> tuple[list[Finding], Counts | None]:  # fmt: skip
+) -> tuple[list[Finding], Counts | None]:
     """Check both splits at `root`; with `full`, read every image as well.
 
     `dataset` is a name of KNOWN whose counts are to be met.

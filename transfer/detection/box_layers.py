@@ -67,9 +67,12 @@ class SoftNMSOutputLayers(BoxOutputLayers):
         rows, classes = wanted.nonzero(as_tuple=True)
         found_boxes = by_class[rows, classes]
         keep, values = soft_nms(
-            found_boxes, scores[rows, classes], classes, topk=self.test_topk_per_image,
+            found_boxes,
+            scores[rows, classes],
+            classes,
+            topk=self.test_topk_per_image,
             **self.soft_nms,
-        )  # fmt: skip
+        )
         found = Instances(size)
         found.pred_boxes = Boxes(found_boxes[keep])
         found.scores = values

@@ -31,9 +31,14 @@ def soft_nms(
     if method not in METHODS:
         raise ValueError(f"soft-NMS method must be one of {METHODS}, got {method!r}")
     kept, values = best_first(
-        boxes, scores, classes, method=method, iou_threshold=iou_threshold, sigma=sigma,
+        boxes,
+        scores,
+        classes,
+        method=method,
+        iou_threshold=iou_threshold,
+        sigma=sigma,
         steps=min(topk, len(scores)),
-    )  # fmt: skip
+    )
     enough = values >= min_score  # they fall from step to step
     return kept[enough], values[enough]
 

@@ -63,10 +63,14 @@ class DetectorTraining(Trainee):
         detector, config = self.setup.detector, self.setup.config
         logger.info(
             "%s on %s: %d images, %d steps of %d, %s; weights: %s",
-            detector.features.arch, config.data.name, len(self.setup.train.records.trainable()),
-            config.schedule.steps, config.train.batch_size, config.train.precision,
+            detector.features.arch,
+            config.data.name,
+            len(self.setup.train.records.trainable()),
+            config.schedule.steps,
+            config.train.batch_size,
+            config.train.precision,
             detector.report or "none, from scratch",
-        )  # fmt: skip
+        )
 
     def batches(self, first: int) -> Iterator[Batch]:
         """Yield this process's micro-batches from step `first` on."""
@@ -95,9 +99,12 @@ class DetectorTraining(Trainee):
         """Return the files of a step, over all processes."""
         records, train = self.setup.train.records.trainable(), self.setup.config.train
         indices = step_indices(
-            records.wide, self.setup.micro_batch, self.setup.config.seed,
-            train.batch_size // self.setup.micro_batch, step,
-        )  # fmt: skip
+            records.wide,
+            self.setup.micro_batch,
+            self.setup.config.seed,
+            train.batch_size // self.setup.micro_batch,
+            step,
+        )
         return [records[i]["file_name"] for i in indices]
 
     def state(self) -> dict[str, Any]:

@@ -26,7 +26,9 @@ _RESNET_STEM = re.compile(r"(conv1|bn1)\.")
 _CONVNEXT = re.compile(r"stages\.(\d)\.(?:(downsample)|blocks\.(\d+))\.")
 _CONVNEXT_STEM = re.compile(r"stem\.")
 _VIT_BLOCK = re.compile(r"blocks\.(\d+)\.")
-_VIT_STEM = re.compile(r"(cls_token|dist_token|reg_token|pos_embed|mask_token)$|patch_embed\.|norm_pre\.")  # fmt: skip  # noqa: E501
+_VIT_STEM = re.compile(
+    r"(cls_token|dist_token|reg_token|pos_embed|mask_token)$|patch_embed\.|norm_pre\."
+)
 _VIT_END = re.compile(r"(norm|fc_norm)\.|rel_pos_bias\.")
 _CONVNEXT_END = re.compile(r"(head\.norm|norm_pre)\.")
 _CLASSIFIER = re.compile(r"(head|head\.fc|fc)\.(weight|bias)$")

@@ -26,7 +26,13 @@ from transfer.features.pyramid import BlockPyramid, SimplePyramid
 OUT_FEATURES = ("res2", "res3", "res4", "res5")
 
 # arguments by which timm would read a file or ask the network: an architecture has none of them
-_NO_ARCHITECTURE = ("pretrained", "checkpoint_path", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay")  # fmt: skip  # noqa: E501
+_NO_ARCHITECTURE = (
+    "pretrained",
+    "checkpoint_path",
+    "cache_dir",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+)
 
 
 def build_encoder(arch: str, arch_args: Mapping[str, Any] | None = None, **more: Any) -> Any:

@@ -17,9 +17,11 @@ FOLDERS |= {"detection": "detection", "segmentation": "segmentation"}
 
 # what a config defines or builds on -> its family
 SIGNS: dict[str, Family] = {
-    "recipe": "pretraining", "finetuning": "classification", "config": "detection",
+    "recipe": "pretraining",
+    "finetuning": "classification",
+    "config": "detection",
     "_base_": "segmentation",
-}  # fmt: skip
+}
 # what the rehearsal sets -> the key of each family; one that is missing has no such setting
 KEYS: dict[Family, dict[str, str]] = {
     "pretraining": {

@@ -20,8 +20,12 @@ ROOT = Path(__file__).resolve().parents[2]
 TRAIN_IMAGES, VAL_IMAGES = 6, 3
 # the method that encoders of a kind come from
 PRETRAINED = {
-    "resnet": "spark", "convnextv2": "fcmae", "convnext": "spark", "beit": "beit", "vit": "mae"
-}  # fmt: skip
+    "resnet": "spark",
+    "convnextv2": "fcmae",
+    "convnext": "spark",
+    "beit": "beit",
+    "vit": "mae",
+}
 PATIENCE_S = 3600  # for what torchrun has started
 
 
@@ -115,10 +119,18 @@ class Way:
         net = timm.create_model(arch, pretrained=False, num_classes=0, **arch_args)
         half = (0.5, 0.5, 0.5)
         identity = EncoderIdentity(
-            arch=arch, arch_args=arch_args, method=method, input_size=224, pixel_mean=half,
-            pixel_std=half, color_order="RGB", steps=1, recipe={}, suite_version="rehearsal",
+            arch=arch,
+            arch_args=arch_args,
+            method=method,
+            input_size=224,
+            pixel_mean=half,
+            pixel_std=half,
+            color_order="RGB",
+            steps=1,
+            recipe={},
+            suite_version="rehearsal",
             commit="rehearsal",
-        )  # fmt: skip
+        )
         write_encoder(path, net.state_dict(), identity)
         return path
 
@@ -287,5 +299,7 @@ def check_record(path: Path) -> None:
 
 
 WAYS: dict[str, type[Way]] = {
-    "pretraining": Pretraining, "detection": Detection, "segmentation": Segmentation
-}  # fmt: skip
+    "pretraining": Pretraining,
+    "detection": Detection,
+    "segmentation": Segmentation,
+}

@@ -8,7 +8,7 @@ is known not to be the source's), or `unmatched`, the reason why no run can stan
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
@@ -18,12 +18,21 @@ from transfer.results.groups import describe_evaluation
 from transfer.results.record import Result
 
 Figure = Mapping[str, Any]
-# dataset of a figure -> names that records give it, and its images (training, evaluation)
-DATASETS: dict[str, tuple[tuple[str, ...], tuple[int, int]]] = {
-    "coco_2017": (("coco", "coco2017"), (117_266, 5_000)),
-    "ade20k": (("ade20k", "adechallengedata2016"), (20_210, 2_000)),
-    "imagenet_1k": (("imagenet", "imagenet1k", "in1k"), (1_281_167, 50_000)),
-    "cifar100": (("cifar100",), (50_000, 10_000)),
+
+
+class Known(NamedTuple):
+    """A published dataset: the names that records give it, its classes and images."""
+
+    names: tuple[str, ...]
+    classes: int
+    images: tuple[int, int]  # of training and evaluation
+
+
+DATASETS = {
+    "coco_2017": Known(("coco", "coco2017"), 80, (117_266, 5_000)),
+    "ade20k": Known(("ade20k", "adechallengedata2016"), 150, (20_210, 2_000)),
+    "imagenet_1k": Known(("imagenet", "imagenet1k", "in1k"), 1000, (1_281_167, 50_000)),
+    "cifar100": Known(("cifar100",), 100, (50_000, 10_000)),
 }
 
 
@@ -72,10 +81,14 @@ def _measured(table: Table) -> Iterator[tuple[Row, Cell, Result]]:
 
 
 def is_comparable(record: Result, match: Mapping[str, Any]) -> bool:
-    """Return whether dataset and number of views are the figure's: else nothing is comparable."""
-    names, _ = DATASETS[match["dataset"]]
+    """Return whether dataset and number of views are the figure's: else nothing is comparable.
+
+    The name alone does not tell: other data may lie in folders of a known dataset's names.
+    """
+    known = DATASETS[match["dataset"]]
     own = re.sub(r"[^a-z0-9]", "", record.dataset.name.lower())
-    return own in names and evaluation_of(record) == match["evaluation"]
+    same = own in known.names and len(record.dataset.classes) == known.classes
+    return same and evaluation_of(record) == match["evaluation"]
 
 
 def evaluation_of(record: Result) -> str:
@@ -87,7 +100,7 @@ def differences(record: Result, match: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what a run differs in from what the figure was made with, as far as it is stated."""
     counts = (record.dataset.train_images, record.dataset.val_images)
     found = list(match.get("differs", ()))
-    if counts != DATASETS[match["dataset"]][1]:
+    if counts != DATASETS[match["dataset"]].images:
         found.append(f"images ({counts[0]:,} and {counts[1]:,})")
     found += _of_lineage(tuple(record.stages), read_stages(match["stages"]))
     if record.backbone_args:

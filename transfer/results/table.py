@@ -56,9 +56,7 @@ def build_table(records: Sequence[Result]) -> Table:
             notes += [f"{_named(runs)}, {column.title}: {remark}" for remark in cell.remarks]
         lineage = ", then ".join(map(str, runs.lineage.kind)) or "random weights"
         label = labels[id(runs)]
-        rows.append(
-            Row(runs.method, runs.lineage.backbone, label, cells, lineage, runs.variant)
-        )  # fmt: skip
+        rows.append(Row(runs.method, runs.lineage.backbone, label, cells, lineage, runs.variant))
     return Table(columns, rows, [*_notes(rows, columns, records), *dict.fromkeys(notes)])
 
 

@@ -143,9 +143,19 @@ def _resnet_variant(known: str | None, args: Mapping[str, Any]) -> str | None:
         f"{known.replace('resnet', 'resnext')}_32x8d": {"cardinality": 32, "base_width": 8},
         f"wide_{known}_2": {"cardinality": 1, "base_width": 128},
     }
-    published = {"resnet50c", "resnet50d", "resnet101c", "resnet101d", "resnet152c", "resnet152d",
-                 "resnext50_32x4d", "resnext101_32x4d", "resnext101_32x8d", "wide_resnet50_2",
-                 "wide_resnet101_2"}  # fmt: skip
+    published = {
+        "resnet50c",
+        "resnet50d",
+        "resnet101c",
+        "resnet101d",
+        "resnet152c",
+        "resnet152d",
+        "resnext50_32x4d",
+        "resnext101_32x4d",
+        "resnext101_32x8d",
+        "wide_resnet50_2",
+        "wide_resnet101_2",
+    }
     return next((n for n, a in variants.items() if a == dict(args) and n in published), None)
 
 

@@ -185,9 +185,10 @@ def _settle(
         target = build_encoder(arch, arch_args).state_dict()
     given = {n: _pointwise(t, target.get(n)) for n, t in renamed.tensors.items()}
     missing = [
-        n for n in target
+        n
+        for n in target
         if n not in given and not FINAL_NORM.match(n) and not n.endswith("num_batches_tracked")
-    ]  # fmt: skip
+    ]
     unknown = [n for n in given if n not in target and not FINAL_NORM.match(n)]
     shapes = [
         f"{renamed.origin.get(n, n)} {tuple(given[n].shape)} for timm's {n} "

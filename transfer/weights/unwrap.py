@@ -11,8 +11,17 @@ from torch import Tensor
 from pretrain.files.read import WeightsError
 from transfer.weights.sources.base import Raw
 
-CONTAINERS = ("model", "module", "state_dict", "teacher", "model_state", "model_state_dict",
-              "net", "model_ema", "student")  # fmt: skip
+CONTAINERS = (
+    "model",
+    "module",
+    "state_dict",
+    "teacher",
+    "model_state",
+    "model_state_dict",
+    "net",
+    "model_ema",
+    "student",
+)
 WRAPPERS = ("module.", "_orig_mod.", "model.")  # prefixes that data parallelism or compiling add
 NOTES = ("__author__", "meta", "arch", "epoch", "is_pretrain", "input_size")
 _DEPTH = 5

@@ -148,10 +148,14 @@ raise RuntimeError("no space left")
 
 def test_workers_outlive_the_groups_signals_but_not_a_failed_main_process(photos: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", READS_AND_FAILS, str(photos)], cwd=ROOT, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "-c", READS_AND_FAILS, str(photos)],
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         start_new_session=True,
-    )  # fmt: skip
+    )
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "reading\n"
@@ -220,8 +224,12 @@ def test_no_images_is_one_clear_error(kind: str, photos: Path, tmp_path: Path) -
     if kind == "list":
         place = place / "list.txt"
         place.write_text("# nothing\n")
-    says = {"missing": "no data at", "empty": "holds no image", "both": "holds both images and",
-            "list": "names no image"}  # fmt: skip
+    says = {
+        "missing": "no data at",
+        "empty": "holds no image",
+        "both": "holds both images and",
+        "list": "names no image",
+    }
     with pytest.raises((FileNotFoundError, ValueError), match=says[kind]):
         open_images(place)
 
@@ -320,8 +328,11 @@ def test_jitter_is_torchvisions() -> None:
     image = Image.fromarray(np.random.default_rng(1).integers(0, 255, (9, 9, 3), dtype=np.uint8))
     rng = np.random.default_rng(5)
     factors, order = rng.uniform(0.6, 1.4, size=3), rng.permutation(3)
-    adjust = (functional.adjust_brightness, functional.adjust_contrast,
-              functional.adjust_saturation)  # fmt: skip
+    adjust = (
+        functional.adjust_brightness,
+        functional.adjust_contrast,
+        functional.adjust_saturation,
+    )
     expected = image
     for i in order:
         expected = adjust[i](expected, float(factors[i]))

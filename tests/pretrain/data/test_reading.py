@@ -160,9 +160,13 @@ def test_bytes_are_read_before_they_are_decoded(photos: Path) -> None:
 
 
 def test_a_resumed_run_draws_the_same_replacement(
-    fcmae_recipe: Recipe, place: Path, tmp_path: Path, break_off: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+    fcmae_recipe: Recipe,
+    place: Path,
+    tmp_path: Path,
+    break_off: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with caplog.at_level(logging.WARNING):
         train(fcmae_recipe, data=place, out=tmp_path / "whole")
     assert "another image is taken" in caplog.text

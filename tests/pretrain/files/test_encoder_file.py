@@ -24,10 +24,18 @@ from pretrain.files.write import atomic_write, remove_unfinished
 
 ROOT = Path(__file__).resolve().parents[3]
 IDENTITY = EncoderIdentity(
-    arch="resnet18", arch_args={"channels": [8, 16]}, method="spark", input_size=64,
-    pixel_mean=(0.5, 0.4, 0.3), pixel_std=(0.2, 0.2, 0.2), color_order="RGB", steps=7,
-    recipe={"seed": 0}, suite_version="0", commit="abc",
-)  # fmt: skip
+    arch="resnet18",
+    arch_args={"channels": [8, 16]},
+    method="spark",
+    input_size=64,
+    pixel_mean=(0.5, 0.4, 0.3),
+    pixel_std=(0.2, 0.2, 0.2),
+    color_order="RGB",
+    steps=7,
+    recipe={"seed": 0},
+    suite_version="0",
+    commit="abc",
+)
 
 
 def test_encoder_file_round_trip(tmp_path: Path) -> None:
@@ -46,10 +54,14 @@ from pretrain.files.encoder_file import write_encoder
 write_encoder(Path(sys.argv[1]), TENSORS, IDENTITY)
 """
 TENSORS = {
-    "stem.weight": torch.linspace(-1, 1, 27).reshape(1, 3, 3, 3), "norm.bias": torch.ones(3),
-    "steps": torch.tensor(7), "half": torch.ones(5, dtype=torch.bfloat16),
-    "flag": torch.tensor([True]), "empty": torch.ones(0, 2), "view": torch.eye(3)[:, ::2],
-}  # fmt: skip
+    "stem.weight": torch.linspace(-1, 1, 27).reshape(1, 3, 3, 3),
+    "norm.bias": torch.ones(3),
+    "steps": torch.tensor(7),
+    "half": torch.ones(5, dtype=torch.bfloat16),
+    "flag": torch.tensor([True]),
+    "empty": torch.ones(0, 2),
+    "view": torch.eye(3)[:, ::2],
+}
 
 
 def test_equal_encoders_are_equal_bytes_whatever_the_process(tmp_path: Path) -> None:

@@ -119,8 +119,19 @@ def test_only_plain_values_are_written(tmp_path: Path) -> None:
 def test_names_order_shapes_and_types_are_part_of_the_digest() -> None:
     zero = torch.zeros(2)
     values = [
-        {"a": zero}, {"b": zero}, {"a": zero.reshape(1, 2)}, {"a": zero.int()}, {"a": [0.0, 0.0]},
-        {"a": (0.0, 0.0)}, {"a": 0.0}, {"a": 0}, {"a": False}, {"a": None}, {"a": "None"},
-        {"a": {}, "b": {}}, {"b": {}, "a": {}}, {"a": {"b": {}}},
-    ]  # fmt: skip
+        {"a": zero},
+        {"b": zero},
+        {"a": zero.reshape(1, 2)},
+        {"a": zero.int()},
+        {"a": [0.0, 0.0]},
+        {"a": (0.0, 0.0)},
+        {"a": 0.0},
+        {"a": 0},
+        {"a": False},
+        {"a": None},
+        {"a": "None"},
+        {"a": {}, "b": {}},
+        {"b": {}, "a": {}},
+        {"a": {"b": {}}},
+    ]
     assert len({digest(value) for value in values}) == len(values)

@@ -24,9 +24,13 @@ from pretrain.sparse.patches import PatchConv2d
     ],
 )
 def test_the_path_of_a_device(
-    setting: str, device: str, cuda: bool, path: str, monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+    device: str,
+    cuda: bool,
+    path: str,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
     with caplog.at_level(logging.INFO):
         assert sparse_path(setting, device) == path

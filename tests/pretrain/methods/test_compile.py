@@ -48,8 +48,10 @@ def test_beit_compiles_with_its_tokenizer() -> None:
     sizes = VAESizes(vocab_size=32, n_hid=8, n_blk_per_group=1, n_init=8)
     model = BEiT(
         arch_args={"embed_dim": 48, "depth": 2, "num_heads": 3, "patch_size": 16},
-        image_size=64, tokenizer=DiscreteVAE(sizes).eval(), drop_path_rate=0.0,
-    )  # fmt: skip
+        image_size=64,
+        tokenizer=DiscreteVAE(sizes).eval(),
+        drop_path_rate=0.0,
+    )
     model.most_masked = 9
     images, token_images = torch.randn(2, 3, 64, 64), torch.rand(2, 3, 32, 32)
     compiled = torch.compile(model, fullgraph=True, dynamic=False, backend="aot_eager")

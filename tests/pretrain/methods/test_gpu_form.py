@@ -34,9 +34,13 @@ CONVNETS: dict[str, tuple[Any, str, dict[str, Any]]] = {
 def convnet(name: str, sparse: str) -> Any:
     method, arch, arch_args = CONVNETS[name]
     return method(
-        arch=arch, arch_args=arch_args, image_size=96, decoder_width=32, drop_path_rate=0.2,
+        arch=arch,
+        arch_args=arch_args,
+        image_size=96,
+        decoder_width=32,
+        drop_path_rate=0.2,
         sparse=sparse,
-    )  # fmt: skip
+    )
 
 
 def batch(size: int, grid: int, tokens: int | None = None) -> Batch:

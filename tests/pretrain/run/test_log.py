@@ -44,8 +44,13 @@ def test_a_line_has_the_values_and_the_speed_since_the_last_one(tmp_path: Path) 
     log.close()
     first, second = lines(tmp_path)
     assert first.pop("peak_memory_mib") > 10
-    assert first == {"step": 2, "any.key": 0.5, "epoch": 1,
-                     "images_per_second": 16.0, "data_share": 0.25}  # fmt: skip
+    assert first == {
+        "step": 2,
+        "any.key": 0.5,
+        "epoch": 1,
+        "images_per_second": 16.0,
+        "data_share": 0.25,
+    }
     assert second["images_per_second"] == 16.0
     assert texts(tmp_path)[0] == "step 2 of 4  any.key 0.5  epoch 1"
     assert "[16 images/s, 25 % waiting for data, " in (tmp_path / TEXT_LOG).read_text()

@@ -21,8 +21,14 @@ from tests.processes import start_two
 from tests.small_training import BATCH, LineFit, settings
 
 
-def arranged(out: Path, *, resume: bool = False, fabric: Fabric | None = None, lr: float = 0.1,
-             **changes: Any) -> Loop:  # fmt: skip
+def arranged(
+    out: Path,
+    *,
+    resume: bool = False,
+    fabric: Fabric | None = None,
+    lr: float = 0.1,
+    **changes: Any,
+) -> Loop:
     fabric = fabric or launch("cpu", "fp32")
     chosen = settings(**changes)
     return Loop(fabric, LineFit(fabric, chosen, lr), chosen, out, resume)

@@ -10,12 +10,21 @@ from pretrain.run.options import coerce_like, did_you_mean, parse_key_value, par
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("1e-4", 1e-4), ("none", "none"), ("None", None), ("null", None), ("", ""), ("''", ""),
-        ("true", True), ("False", False), ("[1, 2]", [1, 2]), ("on", "on"), ("(1, 2)", (1, 2)),
+        ("1e-4", 1e-4),
+        ("none", "none"),
+        ("None", None),
+        ("null", None),
+        ("", ""),
+        ("''", ""),
+        ("true", True),
+        ("False", False),
+        ("[1, 2]", [1, 2]),
+        ("on", "on"),
+        ("(1, 2)", (1, 2)),
         ('{"dims": [8, 16], "flag": true}', {"dims": [8, 16], "flag": True}),
         ("/data/x.json", "/data/x.json"),
     ],
-)  # fmt: skip
+)
 def test_values_are_literals_or_words(text: str, value: object) -> None:
     assert parse_value(text) == value
     assert parse_key_value(f"key={text}") == ("key", value)
@@ -36,11 +45,19 @@ def test_another_form_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("value", "old", "coerced"),
     [
-        (1, 0.5, 1.0), (1e5, 3, 100000), (None, 3, None), (3, None, 3), (7, "word", "7"),
-        ("sky,sea", ["a"], ["sky", "sea"]), ("96,96", (1, 1), (96, 96)), ([1], (1, 1), [1]),
-        ({"a": 1}, {}, {"a": 1}), (True, False, True), (2, 3, 2),
+        (1, 0.5, 1.0),
+        (1e5, 3, 100000),
+        (None, 3, None),
+        (3, None, 3),
+        (7, "word", "7"),
+        ("sky,sea", ["a"], ["sky", "sea"]),
+        ("96,96", (1, 1), (96, 96)),
+        ([1], (1, 1), [1]),
+        ({"a": 1}, {}, {"a": 1}),
+        (True, False, True),
+        (2, 3, 2),
     ],
-)  # fmt: skip
+)
 def test_a_value_takes_the_settings_kind(value: object, old: object, coerced: object) -> None:
     found = coerce_like(value, old)
     assert found == coerced
@@ -50,12 +67,20 @@ def test_a_value_takes_the_settings_kind(value: object, old: object, coerced: ob
 @pytest.mark.parametrize(
     ("value", "old", "expected"),
     [
-        ("two", 3, "a whole number"), (2.5, 3, "a whole number"), (True, 3, "a whole number"),
-        ("fast", 0.1, "a number"), (True, 0.1, "a number"), (1, True, "true or false"),
-        ("maybe", False, "true or false"), (3, {"a": 1}, "keys and values"), (3, [1], "several"),
-        (True, "word", "text"), ([1], "word", "text"), (float("inf"), 3, "a whole number"),
+        ("two", 3, "a whole number"),
+        (2.5, 3, "a whole number"),
+        (True, 3, "a whole number"),
+        ("fast", 0.1, "a number"),
+        (True, 0.1, "a number"),
+        (1, True, "true or false"),
+        ("maybe", False, "true or false"),
+        (3, {"a": 1}, "keys and values"),
+        (3, [1], "several"),
+        (True, "word", "text"),
+        ([1], "word", "text"),
+        (float("inf"), 3, "a whole number"),
     ],
-)  # fmt: skip
+)
 def test_a_value_of_another_kind_is_refused(value: object, old: object, expected: str) -> None:
     with pytest.raises(ValueError, match=f"^{expected}.* expected, like "):
         coerce_like(value, old)

@@ -70,9 +70,14 @@ def test_fp16_has_a_scaled_loss() -> None:
 
 @pytest.mark.parametrize(
     ("cores", "local", "device", "expected"),
-    [(64, 8, "cuda", 7), (128, 4, "cuda", 16), (2, 1, "cuda", 1), (1, 1, "cuda", 1),
-     (64, 1, "cpu", 2)],
-)  # fmt: skip
+    [
+        (64, 8, "cuda", 7),
+        (128, 4, "cuda", 16),
+        (2, 1, "cuda", 1),
+        (1, 1, "cuda", 1),
+        (64, 1, "cpu", 2),
+    ],
+)
 def test_data_processes_follow_the_cores(
     cores: int, local: int, device: str, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

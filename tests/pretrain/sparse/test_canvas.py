@@ -98,9 +98,12 @@ class NoCollisions(TorchDispatchMode):
 
 @pytest.mark.parametrize(
     ("method", "arch", "arch_args"),
-    [(SparK, "resnet50", RESNET), (SparK, "convnext_tiny", CONVNEXT),
-     (FCMAE, "convnextv2_atto", CONVNEXT)],
-)  # fmt: skip
+    [
+        (SparK, "resnet50", RESNET),
+        (SparK, "convnext_tiny", CONVNEXT),
+        (FCMAE, "convnextv2_atto", CONVNEXT),
+    ],
+)
 def test_no_index_occurs_twice(method: Any, arch: str, arch_args: dict[str, Any]) -> None:
     """Under autocast everything is done by torch, as on a GPU."""
     torch.manual_seed(0)

@@ -53,9 +53,14 @@ def train(folder: Path, out: Path, **options: Any) -> Path:
     settings = options.pop("settings", TINY)
     run = RunSettings(workers=0, **{"log_steps": 20, **options})
     return train_tokenizer(
-        fabric, open_images(folder), settings, out, image_size=32, augmentation=Augmentation(),
+        fabric,
+        open_images(folder),
+        settings,
+        out,
+        image_size=32,
+        augmentation=Augmentation(),
         run=run,
-    )  # fmt: skip
+    )
 
 
 def test_loss_falls_and_the_file_says_what_it_is(folder: Path, tmp_path: Path) -> None:
@@ -116,8 +121,13 @@ def test_another_state_or_too_few_images_are_refused(
 
 def test_a_loss_that_is_not_finite_ends_the_run(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ArithmeticError, match="lower --tokenizer-lr"):
-        train(folder, tmp_path / "t.safetensors", settings=replace(TINY, tokenizer_lr=1e30,
-              tokenizer_encoder_wait=0.0, tokenizer_encoder_lr=1.0))  # fmt: skip
+        train(
+            folder,
+            tmp_path / "t.safetensors",
+            settings=replace(
+                TINY, tokenizer_lr=1e30, tokenizer_encoder_wait=0.0, tokenizer_encoder_lr=1.0
+            ),
+        )
 
 
 def test_a_last_update_that_is_not_finite_writes_no_tokenizer(

@@ -52,8 +52,9 @@ def test_logit_laplace_is_a_density_and_pixels_map_back() -> None:
     x = torch.linspace(1e-4, 1 - 1e-4, 100_001).view(1, 1, 1, -1).expand(1, 3, 1, -1)
     parameters = torch.tensor([0.3, -1.0, 0.0, -0.5, 0.2, -1.0]).view(1, 6, 1, 1)
     density = torch.exp(-logit_laplace_nll(x.double(), parameters.expand(1, 6, 1, x.shape[-1])))
-    assert torch.allclose(torch.trapezoid(density, x.double(), dim=-1), torch.ones(1).double(),
-                          atol=2e-3)  # fmt: skip
+    assert torch.allclose(
+        torch.trapezoid(density, x.double(), dim=-1), torch.ones(1).double(), atol=2e-3
+    )
     images = torch.rand(2, 3, 4, 4)
     assert torch.allclose(unmap_pixels(map_pixels(images)), images, atol=1e-6)
 

@@ -31,10 +31,19 @@ def encoder(tmp_path: Path) -> Writer:
     def write(name: str, arch: str, args: dict, seed: int = 0) -> str:
         net = random_net(arch, args, seed, num_classes=0)
         identity = EncoderIdentity(
-            arch=arch, arch_args=args, method="test", stages=(Stage("test"),), input_size=64,
-            pixel_mean=(0.5, 0.4, 0.3), pixel_std=(0.2, 0.2, 0.2), color_order="RGB", steps=1,
-            recipe={}, suite_version="0", commit="c",
-        )  # fmt: skip
+            arch=arch,
+            arch_args=args,
+            method="test",
+            stages=(Stage("test"),),
+            input_size=64,
+            pixel_mean=(0.5, 0.4, 0.3),
+            pixel_std=(0.2, 0.2, 0.2),
+            color_order="RGB",
+            steps=1,
+            recipe={},
+            suite_version="0",
+            commit="c",
+        )
         path = tmp_path / f"{name}.safetensors"
         write_encoder(path, net.state_dict(), identity)
         return str(path)

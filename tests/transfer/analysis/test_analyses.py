@@ -49,8 +49,14 @@ def test_attention_rows_are_those_of_the_heads(encoder, data, tmp_path):
     assert (totals <= 1 + 1e-5).all()
     after = one.features(normalised(images, one.pixels))["res5"]
     assert torch.equal(plain, after)
-    numbers = analysed("attention", [f"vit={tmp_path / 'vit.safetensors'}"], data, tmp_path / "out",
-                       size=96, points=("0,1",))  # fmt: skip
+    numbers = analysed(
+        "attention",
+        [f"vit={tmp_path / 'vit.safetensors'}"],
+        data,
+        tmp_path / "out",
+        size=96,
+        points=("0,1",),
+    )
     assert [len(layer["distance_px"]) for layer in numbers["vit"]] == [3, 3, 3]
     sheet = Image.open(tmp_path / "out/attention_vit.png")
     assert sheet.size == (2 * 96 + 4, 4 * 96 + 12)
@@ -112,8 +118,9 @@ def test_reconstructions_of_a_run(data, tmp_path):
         run=RunSettings(workers=0, device="cpu", pictures=2),
     )
     train(recipe, data=data, out=tmp_path / "run")
-    numbers = analysed("reconstructions", [str(tmp_path / "run/encoder.safetensors")], data,
-                       tmp_path / "out")  # fmt: skip
+    numbers = analysed(
+        "reconstructions", [str(tmp_path / "run/encoder.safetensors")], data, tmp_path / "out"
+    )
     assert numbers["run"]["method"] == "FCMAE"
     assert numbers["run"]["loss"] > 0
     assert Image.open(tmp_path / "out/reconstructions_run.png").width == 4 * 64 + 12

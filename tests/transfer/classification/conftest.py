@@ -74,10 +74,18 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     net = timm.create_model("resnet26", num_classes=0, **NET)
     identity = EncoderIdentity(
-        arch="resnet26", arch_args=NET, method="spark", input_size=32, pixel_mean=(0.5, 0.4, 0.3),
-        pixel_std=(0.2, 0.25, 0.3), color_order="RGB", steps=7, recipe={"method": "x", "seed": 3},
-        suite_version="test", commit="test",
-    )  # fmt: skip
+        arch="resnet26",
+        arch_args=NET,
+        method="spark",
+        input_size=32,
+        pixel_mean=(0.5, 0.4, 0.3),
+        pixel_std=(0.2, 0.25, 0.3),
+        color_order="RGB",
+        steps=7,
+        recipe={"method": "x", "seed": 3},
+        suite_version="test",
+        commit="test",
+    )
     write_encoder(path, net.state_dict(), identity)
     return path
 

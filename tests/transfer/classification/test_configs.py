@@ -45,9 +45,15 @@ def test_every_setting_has_a_name_of_its_own():
 
 def test_overrides_keep_the_types():
     words = [
-        "base_lr=1e-3", "epochs=0.5", "workers=4", "crop_scale=0.2,1.0", "clip_norm=None",
-        'arch_args={"depths": [1, 1, 1, 1]}', "arch_args.dims=[8, 8, 8, 8]", "ema_decay=0.5",
-    ]  # fmt: skip
+        "base_lr=1e-3",
+        "epochs=0.5",
+        "workers=4",
+        "crop_scale=0.2,1.0",
+        "clip_norm=None",
+        'arch_args={"depths": [1, 1, 1, 1]}',
+        "arch_args.dims=[8, 8, 8, 8]",
+        "ema_decay=0.5",
+    ]
     config = load_config("mae_base.py", words)
     assert config.optimizer.base_lr == 1e-3
     assert (config.schedule.epochs, config.run.workers) == (0.5, 4)

@@ -45,9 +45,15 @@ def drawn(transform, image, seed=3) -> torch.Tensor:
 def test_the_training_transform_is_timms(photo, policy):
     """As MAE's, BEiT's, ConvNeXt's and FCMAE's build_transform call it."""
     official = create_transform(
-        input_size=32, is_training=True, color_jitter=None, auto_augment=policy or None,
-        interpolation="bicubic", re_prob=0.25, re_mode="pixel", re_count=1,
-    )  # fmt: skip
+        input_size=32,
+        is_training=True,
+        color_jitter=None,
+        auto_augment=policy or None,
+        interpolation="bicubic",
+        re_prob=0.25,
+        re_mode="pixel",
+        re_count=1,
+    )
     ours = train_transform(replace(SETTINGS, auto_augment=policy), IMAGENET)
     for seed in range(8):
         assert torch.equal(drawn(ours, photo, seed), drawn(official, photo, seed))
@@ -75,9 +81,13 @@ def test_trivial_augment_stands_where_auto_augment_stood():
     steps = train_transform(replace(SETTINGS, auto_augment="trivial"), IMAGENET).transforms
     names = [type(step).__name__ for step in steps]
     assert names == [
-        "RandomResizedCropAndInterpolation", "RandomHorizontalFlip", "TrivialAugmentWide",
-        "MaybeToTensor", "Normalize", "RandomErasing",
-    ]  # fmt: skip
+        "RandomResizedCropAndInterpolation",
+        "RandomHorizontalFlip",
+        "TrivialAugmentWide",
+        "MaybeToTensor",
+        "Normalize",
+        "RandomErasing",
+    ]
     assert isinstance(steps[2], TrivialAugmentWide)
     assert steps[2].interpolation.value == "bicubic"
 

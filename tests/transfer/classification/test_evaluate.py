@@ -44,14 +44,19 @@ def test_a_class_that_val_lacks_has_no_figure(tree):
     val = open_split(tree, "val")
     classes = (*val.classes, "d", "e", "f", "g")
     found = evaluate(
-        Fabric(accelerator="cpu"), Knows(1, 7), ClassSplit(val.images, val.labels, classes),
-        IMAGENET, SMALL,
-    )  # fmt: skip
+        Fabric(accelerator="cpu"),
+        Knows(1, 7),
+        ClassSplit(val.images, val.labels, classes),
+        IMAGENET,
+        SMALL,
+    )
     assert found.metrics["top1"] == pytest.approx(100 / 3)
     assert set(found.metrics) == {"top1", "top5"}
     assert {name: row["top1"] for name, row in found.per_class.items()} == {
-        "disc": 0.0, "square": 100.0, "stripes": 0.0
-    }  # fmt: skip
+        "disc": 0.0,
+        "square": 100.0,
+        "stripes": 0.0,
+    }
 
 
 def test_an_image_that_cannot_be_read_stops_the_evaluation(tree, tmp_path):
@@ -60,9 +65,12 @@ def test_an_image_that_cannot_be_read_stops_the_evaluation(tree, tmp_path):
     broken.root = tmp_path
     with pytest.raises(ValueError, match="cannot be read"):
         evaluate(
-            Fabric(accelerator="cpu"), Knows(0, 3), ClassSplit(broken, val.labels, val.classes),
-            IMAGENET, SMALL,
-        )  # fmt: skip
+            Fabric(accelerator="cpu"),
+            Knows(0, 3),
+            ClassSplit(broken, val.labels, val.classes),
+            IMAGENET,
+            SMALL,
+        )
 
 
 def test_a_count_that_is_not_the_splits_is_an_error(tree, monkeypatch):

@@ -99,8 +99,10 @@ def test_lamb_is_as_spark_fine_tunes():
     optimizer = build_optimizer(model, settings, 0.1, "resnet18")
     defaults = optimizer.defaults
     assert (defaults["max_grad_norm"], defaults["always_adapt"], defaults["bias_correction"]) == (
-        1e7, True, False,
-    )  # fmt: skip
+        1e7,
+        True,
+        False,
+    )
     assert (defaults["betas"], defaults["eps"], defaults["trust_clip"]) == (
         (0.9, 0.999),
         1e-6,

@@ -62,8 +62,12 @@ def test_features_are_timms_maps_averaged(tree, encoder):
     frozen = frozen_encoder(str(encoder), config)
     found = vectors(frozen, open_split(tree, "val"), config, CPU)
     assert {layer: x.shape for layer, x in found.items()} == {
-        "res2": (15, 32), "res3": (15, 32), "res4": (15, 32), "res5": (15, 32), "all": (15, 128)
-    }  # fmt: skip
+        "res2": (15, 32),
+        "res3": (15, 32),
+        "res4": (15, 32),
+        "res5": (15, 32),
+        "all": (15, 128),
+    }
     assert not any(p.requires_grad for p in frozen.features.encoder.parameters())
     again = vectors(frozen, open_split(tree, "val"), config, CPU)
     assert torch.equal(found["all"], again["all"])

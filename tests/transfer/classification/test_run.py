@@ -43,8 +43,10 @@ def test_ends_in_a_record_and_an_encoder_that_detection_loads(small, tree, encod
     assert set(result.metrics) == {"top1"}  # three classes have no top-5
     assert set(result.per_class) == {"disc", "square", "stripes"}
     assert (result.method, result.dataset.train_images, result.dataset.val_images) == (
-        "spark", 24, 15
-    )  # fmt: skip
+        "spark",
+        24,
+        15,
+    )
     assert result.train["data"]["images"] == 24
     assert result.eval["data"]["images"] == 15
     assert {"crop_pct", "squash"}.isdisjoint(result.train["images"])

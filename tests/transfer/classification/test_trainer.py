@@ -48,9 +48,15 @@ def test_the_loss_is_that_of_the_official_codes(targets, official):
     seed_draws(3, 0, 0, 0)
     if targets.mixes:
         official_mix = Mixup(
-            mixup_alpha=targets.mixup, cutmix_alpha=targets.cutmix, cutmix_minmax=None, prob=1.0,
-            switch_prob=0.5, mode="batch", label_smoothing=0.1, num_classes=CLASSES,
-        )  # fmt: skip
+            mixup_alpha=targets.mixup,
+            cutmix_alpha=targets.cutmix,
+            cutmix_minmax=None,
+            prob=1.0,
+            switch_prob=0.5,
+            mode="batch",
+            label_smoothing=0.1,
+            num_classes=CLASSES,
+        )
         wanted_images, wanted = official_mix(images.clone(), labels)
     logits = wanted_images.mean((2, 3)) @ torch.linspace(-1, 1, 3 * CLASSES).view(3, -1)
     assert loss_of(targets, images, labels) == official(logits, wanted)
@@ -72,8 +78,14 @@ def test_images_come_in_the_order_that_is_asked_for():
 def test_accumulation_computes_the_same_step(small, tree, tmp_path: Path):
     """Without BatchNorm and mixing, only rounding may differ; other images would."""
     net = json.dumps({"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]})
-    words = ["weights=none", "arch=convnextv2_atto", f"arch_args={net}", "mixup=0", "cutmix=0",
-             "base_lr=0.001"]  # fmt: skip
+    words = [
+        "weights=none",
+        "arch=convnextv2_atto",
+        f"arch_args={net}",
+        "mixup=0",
+        "cutmix=0",
+        "base_lr=0.001",
+    ]
     run(small(*words), tree, tmp_path / "whole")
     run(small(*words, "device_batch_size=2"), tree, tmp_path / "parts")
     run(small(*words, "seed=1"), tree, tmp_path / "other")

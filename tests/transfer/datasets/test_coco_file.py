@@ -17,8 +17,15 @@ def content(images=3, annotations=7):
     """Images with ids not in order, annotations in turn; the last image is wide."""
     return {
         "annotations": [
-            {"id": i, "image_id": 10 * (i % images), "category_id": 5, "bbox": [1, 1, 8, 8],
-             "segmentation": SQUARE, "iscrowd": int(i == 1), "note": "ü"}
+            {
+                "id": i,
+                "image_id": 10 * (i % images),
+                "category_id": 5,
+                "bbox": [1, 1, 8, 8],
+                "segmentation": SQUARE,
+                "iscrowd": int(i == 1),
+                "note": "ü",
+            }
             for i in range(annotations)
         ],
         "images": [
@@ -26,7 +33,7 @@ def content(images=3, annotations=7):
             for i in reversed(range(images))
         ],
         "categories": [{"id": 7, "name": "b"}, {"id": 5, "name": "a"}],
-    }  # fmt: skip
+    }
 
 
 def write(path, made):
@@ -59,9 +66,13 @@ def test_images_without_a_usable_object_are_not_trained_on(tmp_path):
 
 def test_kinds_of_masks():
     for mask, kind in (
-        (None, Mask.NONE), ([], Mask.NONE), (SQUARE, Mask.POLYGONS), ([[1, 2, 3, 4]], Mask.BROKEN),
-        ([[1, 2, 3, 4], *SQUARE], Mask.POLYGONS), ({"counts": "1"}, Mask.RUN_LENGTHS),
-    ):  # fmt: skip
+        (None, Mask.NONE),
+        ([], Mask.NONE),
+        (SQUARE, Mask.POLYGONS),
+        ([[1, 2, 3, 4]], Mask.BROKEN),
+        ([[1, 2, 3, 4], *SQUARE], Mask.POLYGONS),
+        ({"counts": "1"}, Mask.RUN_LENGTHS),
+    ):
         assert mask_kind({"segmentation": mask}) == kind
 
 

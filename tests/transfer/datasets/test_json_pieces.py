@@ -42,9 +42,18 @@ def test_a_byte_order_mark_is_skipped(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "byte"),
-    [("", 0), ("[1]", 0), ('{"a": [1, 2', 11), ('{"a": [1 2]}', 9), ('{"a": x}', 6),
-     ('{"a": [1]} 3', 11), ('{"a": [{"b": 1},]}', 16), ("{1: 2}", 2), ('{"a": "b', 6)],
-)  # fmt: skip
+    [
+        ("", 0),
+        ("[1]", 0),
+        ('{"a": [1, 2', 11),
+        ('{"a": [1 2]}', 9),
+        ('{"a": x}', 6),
+        ('{"a": [1]} 3', 11),
+        ('{"a": [{"b": 1},]}', 16),
+        ("{1: 2}", 2),
+        ('{"a": "b', 6),
+    ],
+)
 def test_what_is_not_json_is_refused_with_its_place(tmp_path, monkeypatch, text, byte):
     monkeypatch.setattr(json_pieces, "CHUNK_BYTES", 4)
     path = tmp_path / "file.json"

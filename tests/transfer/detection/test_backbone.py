@@ -30,8 +30,9 @@ VIT = ("beit_base_patch16_224", {"embed_dim": 32, "depth": 2, "num_heads": 2, "i
 def test_the_wrapper_returns_timms_maps_bit_for_bit(arch: str) -> None:
     torch.manual_seed(0)
     backbone = TimmBackbone(TimmFeatures(arch, NETS[arch], norm_outputs=False)).eval()
-    reference = timm.create_model(arch, features_only=True, out_indices=(-4, -3, -2, -1),
-                                  **NETS[arch]).eval()  # fmt: skip
+    reference = timm.create_model(
+        arch, features_only=True, out_indices=(-4, -3, -2, -1), **NETS[arch]
+    ).eval()
     own = backbone.features.encoder.state_dict()
     renamed = {n: own[_timm_name(n, own)] for n in reference.state_dict()}
     reference.load_state_dict(renamed)
@@ -87,10 +88,18 @@ def test_yacs_users_feed_the_pixels_that_the_weights_want(tmp_path: Path) -> Non
     arch, args = "resnet18", NETS["resnet18"]
     state = timm.create_model(arch, num_classes=0, **args).state_dict()
     identity = EncoderIdentity(
-        arch=arch, arch_args=args, method="spark", input_size=64, pixel_mean=(0.5, 0.5, 0.5),
-        pixel_std=(0.25, 0.25, 0.25), color_order="BGR", steps=1, recipe={}, suite_version="0",
+        arch=arch,
+        arch_args=args,
+        method="spark",
+        input_size=64,
+        pixel_mean=(0.5, 0.5, 0.5),
+        pixel_std=(0.25, 0.25, 0.25),
+        color_order="BGR",
+        steps=1,
+        recipe={},
+        suite_version="0",
         commit="0",
-    )  # fmt: skip
+    )
     cfg = get_cfg()
     add_timm_config(cfg)
     assert cfg.INPUT.FORMAT == "RGB"
@@ -102,8 +111,11 @@ def test_yacs_users_feed_the_pixels_that_the_weights_want(tmp_path: Path) -> Non
     told = r"PIXEL_MEAN=\[127\.5, .*PIXEL_STD=\[63\.75, .*INPUT\.FORMAT=BGR"
     with pytest.raises(ValueError, match=told):
         build_backbone(cfg)
-    write_encoder(path, state, replace(identity, pixel_mean=IMAGENET.mean,
-                                       pixel_std=IMAGENET.std, color_order="RGB"))  # fmt: skip
+    write_encoder(
+        path,
+        state,
+        replace(identity, pixel_mean=IMAGENET.mean, pixel_std=IMAGENET.std, color_order="RGB"),
+    )
     assert build_backbone(cfg).output_shape()["res5"].channels == 32
 
 

@@ -72,9 +72,13 @@ def test_soft_nms_survives_the_cascade(cascade: str) -> None:
     found = {}
     for soft in ("None", SOFT):
         config = load(
-            "convnext_base_3x", *SMALL, f"model.cascade={cascade}", f"model.soft_nms={soft}",
-            "model.score_threshold=0.0", "model.masks=false",
-        )  # fmt: skip
+            "convnext_base_3x",
+            *SMALL,
+            f"model.cascade={cascade}",
+            f"model.soft_nms={soft}",
+            "model.score_threshold=0.0",
+            "model.masks=false",
+        )
         heads = build_detector(config, num_classes=2).model.eval().roi_heads
         maps = {f"p{i}": torch.ones(1, 16, 256 // 2**i, 256 // 2**i) for i in (2, 3, 4, 5)}
         proposals = Instances((256, 256))

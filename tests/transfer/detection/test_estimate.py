@@ -13,8 +13,12 @@ from transfer.detection.config import load_config
 from transfer.detection.estimate import Counts, count, counting_size
 
 CONFIGS = Path(__file__).parents[3] / "configs/detection"
-CASCADE = ("model.cascade=true", "model.box_convs=[256, 256, 256, 256]", "model.box_fcs=[1024]",
-           "model.box_norm=SyncBN")  # fmt: skip
+CASCADE = (
+    "model.cascade=true",
+    "model.box_convs=[256, 256, 256, 256]",
+    "model.box_fcs=[1024]",
+    "model.box_norm=SyncBN",
+)
 CLASSES = 80
 
 # Parameters (M) and multiply-adds (G, "FLOPs" there) of an image of 1280 x 800 as published:

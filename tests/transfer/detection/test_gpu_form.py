@@ -28,7 +28,8 @@ NETS = {
 def detector(net: str):
     torch.manual_seed(0)
     arch, arch_args = NETS[net]
-    features = TimmFeatures(arch, arch_args, pyramid="auto", pyramid_channels=16, image_size=128)
+    size = 128 if net in ("vit", "beit") else None
+    features = TimmFeatures(arch, arch_args, pyramid="auto", pyramid_channels=16, image_size=size)
     return mask_rcnn(features, num_classes=5, channels=16, **PIXELS)
 
 

@@ -55,15 +55,23 @@ def test_two_processes_share_what_one_accumulates(monkeypatch: pytest.MonkeyPatc
 def test_augmentation_does_not_depend_on_workers(coco_data: dict[str, str]) -> None:
     split = read_split("train", coco_data["data.train_json"], coco_data["data.train_images"])
     mapper = DatasetMapper(
-        is_train=True, augmentations=[T.RandomFlip(), T.RandomBrightness(0.5, 1.5)],
-        image_format="RGB", use_instance_mask=True, instance_mask_format="bitmask",
-    )  # fmt: skip
+        is_train=True,
+        augmentations=[T.RandomFlip(), T.RandomBrightness(0.5, 1.5)],
+        image_format="RGB",
+        use_instance_mask=True,
+        instance_mask_format="bitmask",
+    )
 
     def pixels(workers: int, start: int, count: int) -> list[torch.Tensor]:
         loader = train_loader(
-            split.records, mapper, micro_batch=2, accumulate=1, seed=5, start_step=start,
+            split.records,
+            mapper,
+            micro_batch=2,
+            accumulate=1,
+            seed=5,
+            start_step=start,
             workers=workers,
-        )  # fmt: skip
+        )
         np.random.seed(workers)  # noqa: NPY002 - what others draw must not matter
         return [image["image"] for batch in islice(iter(loader), count) for image in batch]
 

@@ -28,8 +28,14 @@ def mask(box: list[int]) -> dict[str, Any]:
 
 
 def thing(image: int, category: int, box: list[int], **more: Any) -> dict[str, Any]:
-    return {"image_id": image, "category_id": category, "bbox": box, "area": box[2] * box[3],
-            "segmentation": mask(box), **more}  # fmt: skip
+    return {
+        "image_id": image,
+        "category_id": category,
+        "bbox": box,
+        "area": box[2] * box[3],
+        "segmentation": mask(box),
+        **more,
+    }
 
 
 @pytest.fixture

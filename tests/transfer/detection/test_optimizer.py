@@ -73,8 +73,9 @@ def test_the_schedule_is_detectron2s() -> None:
     settings = {"steps": 100, "milestones": [60, 80], "gamma": 0.1, "warmup_steps": 10}
     theirs = WarmupParamScheduler(
         MultiStepParamScheduler([1, 0.1, 0.01], milestones=[60, 80], num_updates=100),
-        warmup_factor=0.001, warmup_length=10 / 100,
-    )  # fmt: skip
+        warmup_factor=0.001,
+        warmup_length=10 / 100,
+    )
     for step in range(100):
         ours = lr_factor(step, warmup_factor=0.001, **settings)
         assert ours == pytest.approx(theirs(step / 100), rel=1e-6), step

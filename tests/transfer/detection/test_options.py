@@ -44,9 +44,16 @@ def test_a_state_before_precise_bn_is_not_recorded_as_the_trained_detector(
 
 def test_a_cascade_trains_on_boxes_alone(tiny: Tiny) -> None:
     result = run(
-        tiny("out", "model.cascade=true", "model.masks=false", "model.box_norm=SyncBN",
-             "model.box_convs=[16]", "schedule.steps=1", "train.accumulation_steps=2")
-    )  # fmt: skip
+        tiny(
+            "out",
+            "model.cascade=true",
+            "model.masks=false",
+            "model.box_norm=SyncBN",
+            "model.box_convs=[16]",
+            "schedule.steps=1",
+            "train.accumulation_steps=2",
+        )
+    )
     assert result is not None
     assert set(result.metrics) == {"AP_box", "AP50_box", "AP75_box", "APs_box"}
     assert result.notes[0].startswith("SyncBN ran as BatchNorm")

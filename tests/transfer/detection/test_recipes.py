@@ -32,10 +32,14 @@ TINY = {
 }
 # millions of parameters, classifier not counted: recipes of ConvNeXt V2 (table 6), MAE (table 4)
 PUBLISHED_M = {
-    "convnext_base_3x": 89, "convnext_large_3x": 198, "convnextv2_base_3x": 89,
-    "convnextv2_large_3x": 198, "convnextv2_huge_3x": 659, "vit_base_100ep": 86,
+    "convnext_base_3x": 89,
+    "convnext_large_3x": 198,
+    "convnextv2_base_3x": 89,
+    "convnextv2_large_3x": 198,
+    "convnextv2_huge_3x": 659,
+    "vit_base_100ep": 86,
     "vit_large_100ep": 307,
-}  # fmt: skip
+}
 
 
 def load(name: str, *more: str) -> DictConfig:
@@ -48,10 +52,18 @@ def test_the_first_step_runs_at_reduced_size(name: str) -> None:
     arch = load(name).arch or "convnextv2_"
     tiny, args = next(v for k, v in TINY.items() if k in arch)
     config = load(
-        name, f"arch={tiny}", f"arch_args={args}", "model.channels=16", "model.roi_batch=8",
-        "model.rpn_batch=16", "model.pre_nms_topk=[20, 20]", "model.post_nms_topk=[10, 10]",
-        "model.mask_convs=[8, 8]", "model.box_fcs=[16]", "freeze=none",
-    )  # fmt: skip
+        name,
+        f"arch={tiny}",
+        f"arch_args={args}",
+        "model.channels=16",
+        "model.roi_batch=8",
+        "model.rpn_batch=16",
+        "model.pre_nms_topk=[20, 20]",
+        "model.post_nms_topk=[10, 10]",
+        "model.mask_convs=[8, 8]",
+        "model.box_fcs=[16]",
+        "freeze=none",
+    )
     config.model.square_pad = 96 if config.model.square_pad else 0
     if config.model.box_convs:
         config.model.box_convs = [8, 8]
@@ -131,8 +143,10 @@ def test_encoders_have_the_published_size(name: str, millions: float) -> None:
 def test_settings_follow_their_sources() -> None:
     spark = load("spark_resnet50_1x")
     assert (spark.optimizer.lr, spark.optimizer.weight_decay, spark.layer_decay) == (
-        2.5e-4, 1e-4, 0.6,
-    )  # fmt: skip
+        2.5e-4,
+        1e-4,
+        0.6,
+    )
     assert (spark.schedule.steps, list(spark.schedule.milestones)) == (90_000, [60_000, 80_000])
     assert (spark.schedule.gamma, spark.train.precision) == (0.25, "fp32")
     assert list(spark.input.train[0].short_edge_length)[::13] == [480, 896]

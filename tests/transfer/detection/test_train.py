@@ -133,13 +133,13 @@ def test_evaluating_a_finished_run_leaves_its_record_as_it_is(tiny: Tiny) -> Non
     (path,) = out.glob("evals/*.json")
     found = read_result(path)
     assert found.metrics == figures
-    assert set(after) == {
-        f"evals/{path.name}", f"evals/{path.stem}/coco_instances_results.json"
-    }  # fmt: skip
+    assert set(after) == {f"evals/{path.name}", f"evals/{path.stem}/coco_instances_results.json"}
     assert found.eval["score_threshold"] == 0.5
     assert (found.train, found.train_hash, found.cost) == (
-        result.train, result.train_hash, result.cost
-    )  # fmt: skip  # trained as it was, not as the command line says now
+        result.train,
+        result.train_hash,
+        result.cost,
+    )  # trained as it was, not as the command line says now
     assert found.eval_hash != result.eval_hash
     with pytest.raises(ConfigError, match=r"another network .*anchor_sizes"):
         eval_only(tiny("out", "model.anchor_sizes=[8, 16, 32, 64, 96]"))
@@ -312,7 +312,7 @@ def test_an_evaluation_needs_no_training_data(tiny: Tiny) -> None:
     "override", ["optimizer.lr=-1", "train.batch_size=3", "optimizer.weight_decay=-1"]
 )
 def test_a_refusal_leaves_nothing_behind(tiny: Tiny, override: str) -> None:
-    with pytest.raises(ValueError, match=r"Invalid|cannot be split"):
+    with pytest.raises(ValueError, match=r"must be|cannot be split"):
         run(tiny("a/out", override, "train.accumulation_steps=2"))
     assert not Path(tiny("a").output_dir).exists()
 
@@ -362,9 +362,16 @@ def test_a_batch_that_cannot_be_divided_is_refused(tiny: Tiny) -> None:
 
 def test_averaged_weights_accumulation_and_bfloat16_run(tiny: Tiny) -> None:
     result = run(
-        tiny("out", "train.ema_decay=0.9", "train.accumulation_steps=2", "train.precision=bf16",
-             "freeze=backbone", "schedule.steps=2", "test.pictures=0")
-    )  # fmt: skip
+        tiny(
+            "out",
+            "train.ema_decay=0.9",
+            "train.accumulation_steps=2",
+            "train.precision=bf16",
+            "freeze=backbone",
+            "schedule.steps=2",
+            "test.pictures=0",
+        )
+    )
     assert result is not None
     state = read_state(Path(tiny().output_dir) / "state.pt", "detection")
     final = checkpoint.load(Path(tiny().output_dir) / "model_final.pth")

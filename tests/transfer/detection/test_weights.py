@@ -21,10 +21,18 @@ from transfer.weights import features_for
 ARCH = "convnextv2_atto"
 ARGS = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}
 IDENTITY = EncoderIdentity(
-    arch=ARCH, arch_args=ARGS, method="fcmae", input_size=64, pixel_mean=(0.5, 0.4, 0.3),
-    pixel_std=(0.2, 0.3, 0.4), color_order="BGR", steps=10, recipe={}, suite_version="0",
+    arch=ARCH,
+    arch_args=ARGS,
+    method="fcmae",
+    input_size=64,
+    pixel_mean=(0.5, 0.4, 0.3),
+    pixel_std=(0.2, 0.3, 0.4),
+    color_order="BGR",
+    steps=10,
+    recipe={},
+    suite_version="0",
     commit="0",
-)  # fmt: skip
+)
 
 Tiny = Callable[..., DictConfig]
 
@@ -117,8 +125,7 @@ def test_assumed_pixels_are_a_warning(tiny: Tiny, tmp_path: Path, caplog: Any) -
     net = timm.create_model("vit_base_patch16_224", num_classes=5, **args)
     path = tmp_path / "deit_base_patch16_224-b5f2ef4d.pth"  # a release: its training is known
     torch.save(net.state_dict(), path)
-    config = tiny("out", f"weights={path}", "arch=vit_base_patch16_224",
-                  f"arch_args={args}")  # fmt: skip
+    config = tiny("out", f"weights={path}", "arch=vit_base_patch16_224", f"arch_args={args}")
     with caplog.at_level("WARNING"):
         build_detector(config, num_classes=2)
     assert "use mean and std 0.5; set pixels=" in caplog.text

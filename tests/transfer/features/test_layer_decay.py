@@ -21,9 +21,13 @@ OURS = [  # official name -> ours
     (r"backbone\.norm0", "backbone.norms.res2"),
     (r"backbone\.(cls_token|patch_embed|blocks)", r"backbone.encoder.\1"),
     (r"backbone\.fpn1\.0", "backbone.pyramid.res2.0"),
-]  # fmt: skip
-RULE = [("spark_", "resnet_official"), ("_layer_wise_", "convnext_layer_wise"),
-        ("_stage_wise_", "convnext_stage_wise"), ("beit_", "vit")]  # fmt: skip
+]
+RULE = [
+    ("spark_", "resnet_official"),
+    ("_layer_wise_", "convnext_layer_wise"),
+    ("_stage_wise_", "convnext_stage_wise"),
+    ("beit_", "vit"),
+]
 
 
 def _ours(name: str) -> str:

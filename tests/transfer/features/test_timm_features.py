@@ -159,7 +159,9 @@ def test_a_short_window_is_padded_and_cut():
     small, large = torch.randn(1, 3, 80, 112), torch.zeros(1, 3, 96, 144)
     assert features(small)["res2"].shape == (1, 48, 5, 7)
     large[..., :80, :112] = small
-    torch.testing.assert_close(features(small)["res2"][..., :3, :6], features(large)["res2"][..., :3, :6])  # fmt: skip  # noqa: E501
+    torch.testing.assert_close(
+        features(small)["res2"][..., :3, :6], features(large)["res2"][..., :3, :6]
+    )
 
 
 def test_tables_get_gradients_at_other_sizes():

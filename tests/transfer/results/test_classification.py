@@ -8,9 +8,15 @@ MADE = {"dataset": "imagenet_1k", "backbone": "resnet50"}
 
 def fine_tuned(method, top1, *, px=224, sha="1", **more):
     return record(
-        method, top1, task="classification", metrics={"top1": top1, "top5": top1 + 9},
-        evaluation={"input_size": px, "crop_pct": 0.95}, sha=sha, **MADE, **more,
-    )  # fmt: skip
+        method,
+        top1,
+        task="classification",
+        metrics={"top1": top1, "top5": top1 + 9},
+        evaluation={"input_size": px, "crop_pct": 0.95},
+        sha=sha,
+        **MADE,
+        **more,
+    )
 
 
 def test_accuracy_has_two_columns_and_a_difference_from_scratch():
@@ -24,8 +30,11 @@ def test_accuracy_has_two_columns_and_a_difference_from_scratch():
 def test_another_size_of_test_images_is_another_column():
     table = build_table([fine_tuned("spark", 80.0), fine_tuned("spark", 82.0, px=384)])
     assert [column.title for column in table.columns] == [
-        "top1 (224 px)", "top5 (224 px)", "top1 (384 px)", "top5 (384 px)"
-    ]  # fmt: skip
+        "top1 (224 px)",
+        "top5 (224 px)",
+        "top1 (384 px)",
+        "top5 (384 px)",
+    ]
 
 
 def test_scratch_may_have_its_own_learning_rate():
@@ -42,9 +51,14 @@ def test_scratch_may_have_its_own_learning_rate():
 def test_a_probe_stands_in_the_row_of_its_encoder():
     """Beside the fine-tuning from the same weights, in columns of its own."""
     probe = record(
-        "spark", 60.0, task="probe", metrics={"linear_top1": 60.0, "knn_top1": 50.0},
-        evaluation={"input_size": 224}, sha="1", **MADE,
-    )  # fmt: skip
+        "spark",
+        60.0,
+        task="probe",
+        metrics={"linear_top1": 60.0, "knn_top1": 50.0},
+        evaluation={"input_size": 224},
+        sha="1",
+        **MADE,
+    )
     table = build_table([fine_tuned("spark", 80.0), probe])
     (row,) = table.rows
     assert {column.metric for column in row.cells} == {"top1", "top5", "linear_top1", "knn_top1"}

@@ -27,8 +27,9 @@ def test_two_encoders_never_share_a_cell():
     table = build_table([pretrained(50.0, sha="a"), pretrained(52.0, sha="b")])
     assert [(cell.mean, cell.n) for cell in cells_of(table, "fcmae")] == [(50.0, 1), (52.0, 1)]
     assert {row.label for row in table.rows} == {
-        "convnextv2_base [weights aaaaaaaa]", "convnextv2_base [weights bbbbbbbb]"
-    }  # fmt: skip
+        "convnextv2_base [weights aaaaaaaa]",
+        "convnextv2_base [weights bbbbbbbb]",
+    }
 
 
 def test_declared_seeds_of_one_pretraining_share_a_cell():
@@ -114,8 +115,9 @@ def test_evaluations_have_columns_of_their_own():
     views = {"tta": {"ratios": [0.5, 1.0]}}
     table = build_table([pretrained(50.0), pretrained(51.0, evaluation=views)])
     assert [(c.title, r.cells[c].mean) for r in table.rows for c in table.columns[::2]] == [
-        ("AP_box (single-scale)", 50.0), ("AP_box (multi-scale)", 51.0)
-    ]  # fmt: skip
+        ("AP_box (single-scale)", 50.0),
+        ("AP_box (multi-scale)", 51.0),
+    ]
     assert len(table.rows) == 1
     assert any("2 evaluations, differing in tta" in note for note in table.notes)
 
@@ -140,8 +142,10 @@ def full():
 def test_every_baseline_has_its_difference(full):
     (cell,) = cells_of(full, "fcmae")
     assert {kind: d.verdict for kind, d in cell.differences.items()} == {
-        "scratch": "better", "control": "better", "supervised": "within noise"
-    }  # fmt: skip
+        "scratch": "better",
+        "control": "better",
+        "supervised": "within noise",
+    }
     assert all(d.paired and d.seeds_needed for d in cell.differences.values())
     assert cell.delta == cell.differences["scratch"].points
     assert not cells_of(full, "supervised")[0].differences.keys() - {"scratch"}
@@ -203,13 +207,19 @@ def test_controls_of_one_file_share_a_row_and_those_of_two_never_do():
     stage = Stage("fcmae", data="IN1K", labels=False)  # whose seed is not known
     runs = [
         record(
-            "fcmae", value, seed=seed, sha=sha,
+            "fcmae",
+            value,
+            seed=seed,
+            sha=sha,
             stages=(stage, Stage("shuffled", seed=seed, started_from=file * 64)),
         )
         for value, seed, sha, file in [
-            (40.0, 0, "1", "a"), (42.0, 1, "4", "a"), (50.0, 0, "3", "b"), (52.0, 1, "2", "b")
+            (40.0, 0, "1", "a"),
+            (42.0, 1, "4", "a"),
+            (50.0, 0, "3", "b"),
+            (52.0, 1, "2", "b"),
         ]
-    ]  # fmt: skip
+    ]
     cells = cells_of(build_table(runs), "fcmae+shuffled")
     assert sorted((cell.mean, cell.n) for cell in cells) == [(41.0, 2), (51.0, 2)]
     assert not any("pretrainings" in note for cell in cells for note in cell.notes)

@@ -45,8 +45,10 @@ def test_only_a_shipped_config_is_an_origin(tmp_path):
     own = Protocols({"lr": 2}, {"tta": None})
     path = Path(__file__).parents[3] / "configs/detection/spark_resnet50_1x.py"
     assert origin(path, shipped, own, "detection") == {
-        "name": "spark_resnet50_1x", "train": {"lr": [1, 2]}, "eval": {}
-    }  # fmt: skip
+        "name": "spark_resnet50_1x",
+        "train": {"lr": [1, 2]},
+        "eval": {},
+    }
     assert origin(tmp_path / "mine.py", shipped, own, "detection") is None
     assert origin(None, shipped, own, "detection") is None
 

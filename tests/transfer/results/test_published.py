@@ -23,7 +23,7 @@ NAMES = {"coco_2017": "coco_2017", "ade20k": "ADE20K"}  # as the shipped configs
 @cache
 def protocols(task, config, multiscale):
     """The protocols of a shipped config, with its images, or None without the framework."""
-    images = DATASETS["coco_2017" if task == "detection" else "ade20k"][1]
+    images = DATASETS["coco_2017" if task == "detection" else "ade20k"].images
     lists = [{"images": count, "digest": "0", "classes": []} for count in images]
     path = ROOT / "configs" / task / f"{config}.py"
     if task == "detection":
@@ -46,10 +46,15 @@ def protocols(task, config, multiscale):
     return protocols_of(cfg, *lists)
 
 
+def class_names(count):
+    return [f"class {i}" for i in range(count)]
+
+
 def synthetic(match, value, **changes):
     """A record as the run of the figure's config would write it."""
     stages = read_stages(match["stages"])
-    counts = DATASETS[match["dataset"]][1]
+    known = DATASETS[match["dataset"]]
+    counts = known.images
     origin, made = None, Protocols({"images": counts}, {"input_size": _pixels(match)})
     if "config" in match:
         views = match["evaluation"] == "multi-scale"
@@ -67,9 +72,11 @@ def synthetic(match, value, **changes):
         "metrics": dict.fromkeys(TASKS[match["task"]].metrics, value),
         "dataset": Dataset(
             name=NAMES.get(match["dataset"], match["dataset"]),
-            train_images=counts[0], val_images=counts[1], classes=[],
+            train_images=counts[0],
+            val_images=counts[1],
+            classes=class_names(known.classes),
         ),
-    }  # fmt: skip
+    }
     fields |= changes
     if isinstance(fields["config"], dict):
         fields["config"] = Origin(**fields["config"])
@@ -104,9 +111,10 @@ def test_a_figure_stands_beside_the_run_of_its_config(number):
 def of(method, metric, source):
     """The first figure of a method, metric and source."""
     return next(
-        f for f in PUBLISHED
+        f
+        for f in PUBLISHED
         if "match" in f and (f["method"], f["metric"]) == (method, metric) and source in f["source"]
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -140,14 +148,16 @@ def test_another_lineage_is_named_or_is_no_counterpart(figure):
 
 
 def test_few_images_are_named_and_other_data_is_not_compared(figure):
-    def on(name, train):
-        return Dataset(name=name, train_images=train, val_images=5000, classes=[])
+    def on(name, train, classes=80):
+        names = class_names(classes)
+        return Dataset(name=name, train_images=train, val_images=5000, classes=names)
 
     match = figure["match"]
     assert differs(synthetic(match, 3.0, dataset=on("coco_2017", 11_726)), figure) == [
         ("images (11,726 and 5,000)",)
     ]
     assert differs(synthetic(match, 3.0, dataset=on("nuclei", 117_266)), figure) == []
+    assert differs(synthetic(match, 3.0, dataset=on("coco_2017", 117_266, 3)), figure) == []
 
 
 def test_one_scale_is_not_compared_with_several():

@@ -117,9 +117,16 @@ def test_the_page_holds_all_that_it_promises(report, tmp_path):
     text, _ = report(*seeds(tmp_path))
     sections = re.findall(r'<section id="(\w+)"', text)
     assert sections == [
-        "results", "gains", "scaling", "classes", "curves", "predictions", "reconstructions",
-        "runs", "repeat",
-    ]  # fmt: skip
+        "results",
+        "gains",
+        "scaling",
+        "classes",
+        "curves",
+        "predictions",
+        "reconstructions",
+        "runs",
+        "repeat",
+    ]
     for heading in ("Pretraining loss", "Loss of the transfer runs", "Metrics during training"):
         assert f"<h3>{heading}</h3>" in text
     assert "16 <small>device hours" in text  # 8 runs of half an hour on 4 devices
@@ -211,9 +218,14 @@ def test_a_browser_shows_the_table_and_runs_no_name(report):
         """,
     )
     assert found == {
-        "sorted": "descending", "first": "SparK", "left": "Scratch", "told": "1 of 2 shown",
-        "hidden": "2", "enlarged": "true", "closed": "0",
-    }  # fmt: skip
+        "sorted": "descending",
+        "first": "SparK",
+        "left": "Scratch",
+        "told": "1 of 2 shown",
+        "hidden": "2",
+        "enlarged": "true",
+        "closed": "0",
+    }
 
 
 @needs_browser

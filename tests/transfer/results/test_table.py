@@ -114,11 +114,25 @@ def test_csv_keeps_every_digit():
 
 
 HOSTILE = (
-    "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "&lt;b&gt;", "a|b", "a\\|b",
-    "two\nlines\n\n| a | b |", "[x](javascript:alert(1))", "\\[x](y)", "![x](http://x/y.png)",
-    "=cmd|' /C calc'!A0", "+1", "-1+1", "@SUM(A1)", " \t=1", "[2cm]", "*", "a & b % $x$ #1 {~^}_",
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "&lt;b&gt;",
+    "a|b",
+    "a\\|b",
+    "two\nlines\n\n| a | b |",
+    "[x](javascript:alert(1))",
+    "\\[x](y)",
+    "![x](http://x/y.png)",
+    "=cmd|' /C calc'!A0",
+    "+1",
+    "-1+1",
+    "@SUM(A1)",
+    " \t=1",
+    "[2cm]",
+    "*",
+    "a & b % $x$ #1 {~^}_",
     "\\input{file} \\\\ x",
-)  # fmt: skip
+)
 
 
 def hostile_table(name):
@@ -129,9 +143,14 @@ def hostile_table(name):
 def hostile_record(name):
     stages = (Stage("fcmae", data=name),)
     return record(
-        "fcmae", 1.5, stages=stages, backbone=name, dataset=name, backbone_args={name: name},
+        "fcmae",
+        1.5,
+        stages=stages,
+        backbone=name,
+        dataset=name,
+        backbone_args={name: name},
         notes=[name],
-    )  # fmt: skip
+    )
 
 
 def shown(text):
@@ -164,9 +183,11 @@ def test_a_hostile_name_is_text_in_html(name):
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_is_text_in_markdown(name):
-    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(
-        to_markdown(hostile_table(name))
-    )  # fmt: skip
+    tokens = (
+        MarkdownIt("commonmark", {"html": True})
+        .enable("table")
+        .parse(to_markdown(hostile_table(name)))
+    )
     inline = [token for token in tokens if token.type == "inline"]
     kinds = {token.type for token in tokens} | {c.type for t in inline for c in t.children}
     assert not any(kind.startswith(("html", "link", "image", "heading")) for kind in kinds)
@@ -228,9 +249,48 @@ def test_the_page_of_hostile_records_has_no_markup_of_theirs(tmp_path):
     write_report(runs, tmp_path / "out", tmp_path / "published.json")
     page = (tmp_path / "out" / "report.html").read_text()
     assert Page(page).elements <= {
-        "html", "head", "body", "meta", "title", "style", "header", "main", "nav", "section", "h1",
-        "h2", "h3", "p", "a", "div", "dl", "dt", "dd", "small", "input", "label", "table", "thead",
-        "tbody", "tr", "th", "td", "button", "ul", "li", "code", "footer", "script", "fieldset",
-        "legend", "output", "details", "summary", "span", "i", "dialog", "form",
-    }  # fmt: skip
+        "html",
+        "head",
+        "body",
+        "meta",
+        "title",
+        "style",
+        "header",
+        "main",
+        "nav",
+        "section",
+        "h1",
+        "h2",
+        "h3",
+        "p",
+        "a",
+        "div",
+        "dl",
+        "dt",
+        "dd",
+        "small",
+        "input",
+        "label",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "button",
+        "ul",
+        "li",
+        "code",
+        "footer",
+        "script",
+        "fieldset",
+        "legend",
+        "output",
+        "details",
+        "summary",
+        "span",
+        "i",
+        "dialog",
+        "form",
+    }
     assert page.count("<script") == 1

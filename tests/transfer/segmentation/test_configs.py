@@ -111,7 +111,7 @@ def test_a_config_takes_a_step_at_reduced_size(name):
     cfg.lr = 0.01  # a step that float32 can see
     cfg.update(
         {
-            "image_size": 64,
+            "image_size": 64 if family in ("beit", "vit") else None,
             "crop_size": (64, 64),
             "data_root": "/data",
             "head_channels": 8,

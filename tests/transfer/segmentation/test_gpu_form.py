@@ -9,17 +9,17 @@ pytest.importorskip("mmseg")
 import torch
 
 from tests.gpu_form import CUDA, MixedDevicesError, StandIn, stand_in_gpu
-from tools.benchmarks.segmentation import our_segmentor
+from tools.benchmarks.segmentation import our_segmentor, sizes
 from transfer.segmentation.estimate import random_batch
 
-OPTIONS = ["crop_size=(64, 64)", "image_size=64", "data_root=unused", "drop_path_rate=0.0"]
 CONFIGS = ["resnet50", "convnextv2_tiny", "beit_base_pt"]
 
 
 def segmentor(name):
     """As its config has it, without the heads' dropout, which CUDA draws in another way."""
     torch.manual_seed(0)
-    model, _ = our_segmentor(f"configs/segmentation/{name}_upernet_512.py", OPTIONS)
+    options = [*sizes(name.partition("_")[0], 64), "drop_path_rate=0.0"]
+    model, _ = our_segmentor(f"configs/segmentation/{name}_upernet_512.py", options)
     for part in model.modules():
         if isinstance(part, torch.nn.Dropout2d):
             part.p = 0.0

@@ -112,8 +112,11 @@ FINETUNE = FineTune("configs/classification/shapes_objects.py", FCMAE)
 def test_a_fine_tuned_encoder_is_a_stage_between_pretraining_and_cell(tmp_path):
     steps = plan(Suite((Cell(SEGMENTATION, FINETUNE),), shapes=SHAPES), tmp_path)
     assert [step.name.split("/")[0] for step in steps] == [
-        "shapes", "pretrain", "finetune", "segmentation",
-    ]  # fmt: skip
+        "shapes",
+        "pretrain",
+        "finetune",
+        "segmentation",
+    ]
     stage, cell = steps[2:]
     assert stage.name == "finetune/shapes_objects-from-shapes_fcmae_convnextv2"
     assert stage.needs == ("shapes", steps[1].name)

@@ -133,10 +133,19 @@ def encoder(**changes) -> Callable[[Path], None]:
     """An encoder file of ours with a header that asks for more than an architecture."""
 
     def write(path: Path) -> None:
-        fields = {"arch": "resnet18", "arch_args": {"layers": [1, 2, 1, 1]}, "method": "x",
-                  "input_size": 64, "pixel_mean": (0.5,) * 3, "pixel_std": (0.5,) * 3,
-                  "color_order": "RGB", "steps": 1, "recipe": {}, "suite_version": "0",
-                  "commit": "0"}  # fmt: skip
+        fields = {
+            "arch": "resnet18",
+            "arch_args": {"layers": [1, 2, 1, 1]},
+            "method": "x",
+            "input_size": 64,
+            "pixel_mean": (0.5,) * 3,
+            "pixel_std": (0.5,) * 3,
+            "color_order": "RGB",
+            "steps": 1,
+            "recipe": {},
+            "suite_version": "0",
+            "commit": "0",
+        }
         write_encoder(path, {"a": torch.ones(1)}, EncoderIdentity(**{**fields, **changes}))
 
     return write
@@ -200,7 +209,7 @@ RUNNING: dict[str, tuple[Callable[[Path], None], str]] = {
     "pickle partial": (pickled(lambda _: Call(__import__("functools").partial, print)), "partial"),
     "zip torch.load": (zipped(lambda _: Call(torch.load, "/dev/null")), "load"),
     "pickle numpy load": (pickled(lambda _: Call(np.load, "/dev/null")), "load"),
-}  # fmt: skip
+}
 
 # broken, misleading, or made to fill memory
 BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -213,46 +222,75 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "archive of archives": (nested, "archive"),
     "two pickles in one archive": (two_pickles, "archive"),
     "compressed archive": (
-        archive({"a/data.pkl": b"\x80\x02}." + b" " * 9999}, zipfile.ZIP_DEFLATED), "compressed"),
+        archive({"a/data.pkl": b"\x80\x02}." + b" " * 9999}, zipfile.ZIP_DEFLATED),
+        "compressed",
+    ),
     "archive without a pickle": (archive({"a/b.txt": b"x"}), "archive"),
     "header of 10 GB": (header(b"{}", 10 * 2**30), "header says"),
     "header without end": (header(b'{"a":' * 2000), "header|read"),
     "header of no table": (header(b"[1, 2]"), "neither|table"),
     "offsets beyond the file": (
-        header(json.dumps({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}})
-               .encode()), "read"),
+        header(
+            json.dumps(
+                {"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
+            ).encode()
+        ),
+        "read",
+    ),
     "offsets over each other": (
-        header(json.dumps({n: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
-                           for n in "ab"}).encode() + b"\0" * 8, None), "read"),
+        header(
+            json.dumps(
+                {n: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for n in "ab"}
+            ).encode()
+            + b"\0" * 8,
+            None,
+        ),
+        "read",
+    ),
     "unknown dtype": (
-        header(json.dumps({"a": {"dtype": "PY", "shape": [1], "data_offsets": [0, 4]}}).encode()
-               + b"\0\0\0\0"), "read"),
+        header(
+            json.dumps({"a": {"dtype": "PY", "shape": [1], "data_offsets": [0, 4]}}).encode()
+            + b"\0\0\0\0"
+        ),
+        "read",
+    ),
     "storage shorter than its tensor": (out_of_bounds, "read|truncated"),
     "one number a terabyte of times": (
-        changed(lambda s: s.update({"conv1.weight": torch.ones(1).expand(2**40)})), "fill memory"),
+        changed(lambda s: s.update({"conv1.weight": torch.ones(1).expand(2**40)})),
+        "fill memory",
+    ),
     "array of objects": (pickled(lambda f: np.array([touch(f)], object)), "dtype 'O"),
     "array of text": (pickled(lambda _: np.array(["a"])), "dtype"),
     "a dict in itself": (itself, "state dict"),
     "nested 300 deep": (deep, "nested|read|recursion"),
     "ten to the fortieth entries": (laughs, "state dict"),
     "sparse tensor": (
-        changed(lambda s: s.update({"conv1.weight": s["conv1.weight"].to_sparse()})), "sparse"),
-    "NaN": (changed(lambda s: s["layer1.0.bn1.bias"].fill_(float("nan"))),
-            r"NaN.*layer1\.0\.bn1\.bias"),
+        changed(lambda s: s.update({"conv1.weight": s["conv1.weight"].to_sparse()})),
+        "sparse",
+    ),
+    "NaN": (
+        changed(lambda s: s["layer1.0.bn1.bias"].fill_(float("nan"))),
+        r"NaN.*layer1\.0\.bn1\.bias",
+    ),
     "infinite": (changed(lambda s: s["conv1.weight"][0].fill_(float("inf"))), r"NaN.*conv1"),
-    "whole numbers": (changed(lambda s: s.update({"conv1.weight": s["conv1.weight"].char()})),
-                      r"conv1\.weight.*int8"),
+    "whole numbers": (
+        changed(lambda s: s.update({"conv1.weight": s["conv1.weight"].char()})),
+        r"conv1\.weight.*int8",
+    ),
     "complex numbers": (
-        changed(lambda s: s.update({"conv1.weight": s["conv1.weight"] + 0j})), r"conv1.*complex"),
+        changed(lambda s: s.update({"conv1.weight": s["conv1.weight"] + 0j})),
+        r"conv1.*complex",
+    ),
     "eight-bit floats": (
         changed(lambda s: s.update({"conv1.weight": s["conv1.weight"].to(torch.float8_e4m3fn)})),
-        r"conv1.*float8"),
+        r"conv1.*float8",
+    ),
     "another shape": (changed(lambda s: s.update({"bn1.weight": torch.ones(3)})), r"bn1\.weight"),
     "header asks the network": (encoder(arch="hf-hub:someone/model"), "architecture"),
     "header asks for a file": (encoder(arch_args={"checkpoint_path": "x.pth"}), "checkpoint_path"),
     "header is no JSON": (bad_metadata, "lacks|identity"),
     "header with markup": (markup, "method must be a short name"),
-}  # fmt: skip
+}
 
 
 def odd_paths(folder: Path) -> dict[str, tuple[Path, str]]:

@@ -137,10 +137,15 @@ def spark_full(encoder: dict[str, Tensor]) -> dict[str, Any]:
         "config": {"mask_ratio": 0.6, "hierarchy": 4},
     }
     return {
-        "args": "Namespace(...)", "input_size": 224, "arch": "resnet50", "epoch": 1599,
-        "performance_desc": "", "module": module, "is_pretrain": True,
+        "args": "Namespace(...)",
+        "input_size": 224,
+        "arch": "resnet50",
+        "epoch": 1599,
+        "performance_desc": "",
+        "module": module,
+        "is_pretrain": True,
         "optimizer": {"state": {0: {"exp_avg": torch.randn(3)}}, "param_groups": [{"lr": 1e-3}]},
-    }  # fmt: skip
+    }
 
 
 def beit_pretrained(net: nn.Module, tables: str) -> OrderedDict[str, Tensor]:
@@ -156,9 +161,13 @@ def beit_pretrained(net: nn.Module, tables: str) -> OrderedDict[str, Tensor]:
 
 def mm_vit(name: str) -> str:
     for theirs, ours in [
-        ("patch_embed.projection", "patch_embed.proj"), ("ffn.layers.0.0", "mlp.fc1"),
-        ("ffn.layers.1", "mlp.fc2"), ("layers.", "blocks."), ("ln1", "norm1"), ("ln2", "norm2"),
-    ]:  # fmt: skip
+        ("patch_embed.projection", "patch_embed.proj"),
+        ("ffn.layers.0.0", "mlp.fc1"),
+        ("ffn.layers.1", "mlp.fc2"),
+        ("layers.", "blocks."),
+        ("ln1", "norm1"),
+        ("ln2", "norm2"),
+    ]:
         name = name.replace(ours, theirs)
     return "ln1" + name.removeprefix("norm") if name.startswith("norm.") else name
 
@@ -214,8 +223,10 @@ def _moco(state: dict[str, Tensor], head: str) -> dict[str, Any]:
 
 def _sequence(**more: Any) -> dict[str, Any]:
     """An MMSegmentation checkpoint around a backbone's state."""
-    heads = {"decode_head.conv_seg.weight": torch.randn(4, 4, 1, 1),
-             "auxiliary_head.conv_seg.weight": torch.randn(4, 4, 1, 1)}  # fmt: skip
+    heads = {
+        "decode_head.conv_seg.weight": torch.randn(4, 4, 1, 1),
+        "auxiliary_head.conv_seg.weight": torch.randn(4, 4, 1, 1),
+    }
     return {"meta": {"mmengine_version": "0.10.7"}, "state_dict": {**more, **heads}}
 
 
@@ -241,13 +252,20 @@ def layouts() -> dict[str, Callable[[], Layout]]:
         return Layout("beitv2" if form == "v2" else "beit", net, {"model": state})
 
     shared = {"use_shared_rel_pos_bias": True, "use_rel_pos_bias": False, "global_pool": "token"}
-    absolute = {"use_abs_pos_emb": True, "use_rel_pos_bias": False, "init_values": None,
-                "global_pool": "token", "embed_dim": 64, "num_heads": 1}  # fmt: skip
+    absolute = {
+        "use_abs_pos_emb": True,
+        "use_rel_pos_bias": False,
+        "init_values": None,
+        "global_pool": "token",
+        "embed_dim": 64,
+        "num_heads": 1,
+    }
 
     def dinov2(registers: bool) -> Layout:
         arch = "vit_base_patch14_reg4_dinov2" if registers else "vit_base_patch14_dinov2"
-        net = random_net(arch, {"embed_dim": 64, "depth": 2, "num_heads": 1, "img_size": 56},
-                         num_classes=0)  # fmt: skip
+        net = random_net(
+            arch, {"embed_dim": 64, "depth": 2, "num_heads": 1, "img_size": 56}, num_classes=0
+        )
         return Layout("dinov2", net, dinov2_state(net, registers))
 
     def mmseg_vit(rule: Callable[[str], str], net: nn.Module) -> Layout:

@@ -27,10 +27,19 @@ def written(folder: Path, arch: str, args: dict) -> Path:
     """Write an encoder file of random values."""
     state = random_net(arch, args, num_classes=0).state_dict()
     identity = EncoderIdentity(
-        arch=arch, arch_args=args, method="spark", stages=(STAGE,), input_size=64,
-        pixel_mean=(0.1, 0.2, 0.3), pixel_std=(0.4, 0.5, 0.6), color_order="BGR", steps=7,
-        recipe={"seed": 3}, suite_version="0", commit="c",
-    )  # fmt: skip
+        arch=arch,
+        arch_args=args,
+        method="spark",
+        stages=(STAGE,),
+        input_size=64,
+        pixel_mean=(0.1, 0.2, 0.3),
+        pixel_std=(0.4, 0.5, 0.6),
+        color_order="BGR",
+        steps=7,
+        recipe={"seed": 3},
+        suite_version="0",
+        commit="c",
+    )
     path = folder / "encoder.safetensors"
     write_encoder(path, state, identity)
     return path

@@ -23,9 +23,19 @@ from transfer.weights.convert import read_weights
 
 
 def identity(arch: str, args: dict, **changes) -> EncoderIdentity:
-    fields = {"arch": arch, "arch_args": args, "method": "test", "input_size": 64,
-              "pixel_mean": (0.1, 0.2, 0.3), "pixel_std": (0.4, 0.5, 0.6), "color_order": "BGR",
-              "steps": 7, "recipe": {"lr": 1}, "suite_version": "0", "commit": "c"}  # fmt: skip
+    fields = {
+        "arch": arch,
+        "arch_args": args,
+        "method": "test",
+        "input_size": 64,
+        "pixel_mean": (0.1, 0.2, 0.3),
+        "pixel_std": (0.4, 0.5, 0.6),
+        "color_order": "BGR",
+        "steps": 7,
+        "recipe": {"lr": 1},
+        "suite_version": "0",
+        "commit": "c",
+    }
     return EncoderIdentity(**{**fields, **changes})
 
 
@@ -209,8 +219,11 @@ def test_patch_embedding_is_resized(tmp_path):
 
 
 def test_half_precision_becomes_single(tmp_path):
-    path = _write(tmp_path, *RESNET, lambda s: s.update({k: v.half() for k, v in s.items()
-                                                         if v.is_floating_point()}))  # fmt: skip
+    path = _write(
+        tmp_path,
+        *RESNET,
+        lambda s: s.update({k: v.half() for k, v in s.items() if v.is_floating_point()}),
+    )
     features, _, _ = features_for(path)
     assert features.encoder.conv1.weight.dtype == torch.float32
 

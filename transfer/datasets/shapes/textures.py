@@ -156,8 +156,13 @@ def shaded(u: Array, v: Array, period: float) -> Array:  # noqa: ARG001
 Surface = Callable[[Array, Array, float], Array]
 
 BACKGROUNDS = {
-    "sky": sky, "water": water, "grass": grass, "sand": sand, "bricks": bricks, "wood": wood,
-}  # fmt: skip
+    "sky": sky,
+    "water": water,
+    "grass": grass,
+    "sand": sand,
+    "bricks": bricks,
+    "wood": wood,
+}
 
 SURFACES: dict[str, Surface] = {"striped": striped, "checked": checked, "spotted": spotted}
 CLUTTER_SURFACES: dict[str, Surface] = {"plain": plain, "shaded": shaded}

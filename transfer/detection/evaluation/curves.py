@@ -37,9 +37,10 @@ def draw_curves(ground_truth: dict[str, Any], detections: list[dict[str, Any]], 
         for k in best:
             row[1].plot(RECALLS, table[0, :, k], label=names[k], linewidth=1)
         row[0].set_title(f"{TASKS[task]}: mean over {len(names)} classes")
-        row[1].set_title(f"{TASKS[task]}: classes at IoU 0.5" + (
-            f" (the best {MOST_CLASSES})" if len(names) > MOST_CLASSES else ""
-        ))  # fmt: skip
+        row[1].set_title(
+            f"{TASKS[task]}: classes at IoU 0.5"
+            + (f" (the best {MOST_CLASSES})" if len(names) > MOST_CLASSES else "")
+        )
         for axis in row:
             axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
             axis.grid(alpha=0.3)

@@ -67,9 +67,12 @@ class CocoEvaluator(COCOEvaluator):
         if img_ids is not None:
             truth, detections = _only(truth, detections, set(img_ids))
         self.metrics = coco_metrics(
-            truth, detections, tasks=self._tasks, engine=self.engine,
+            truth,
+            detections,
+            tasks=self._tasks,
+            engine=self.engine,
             max_detections=self.max_detections,
-        )  # fmt: skip
+        )
         return {
             task: {
                 name.removesuffix(f"_{TASKS[task]}"): value

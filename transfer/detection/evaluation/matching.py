@@ -38,9 +38,10 @@ def match(
     hits, wrong = [], []
     for d in order:
         same = [
-            t for t in range(len(truths))
+            t
+            for t in range(len(truths))
             if truths[t]["category_id"] == detections[d]["category_id"] and overlaps[d, t] >= iou
-        ]  # fmt: skip
+        ]
         open_ = [t for t in same if t in free]
         if open_:
             best = max(open_, key=lambda t: overlaps[d, t])

@@ -45,7 +45,14 @@ def _beit(raw: Raw) -> str | None:
 
 
 BEITV2 = Source("beitv2", "BEiT v2, pretrained or fine-tuned", "beitv2", _beitv2, to_timm)
-BEIT = Source("beit", "BEiT, pretrained or fine-tuned", "beit", _beit, to_timm,
-              pixel_mean=(0.5, 0.5, 0.5), pixel_std=(0.5, 0.5, 0.5),
-              other_pixels="checkpoints pretrained on ImageNet-1k use ImageNet's mean and std "
-              "(unilm beit/README.md, --imagenet_default_mean_and_std)")  # fmt: skip
+BEIT = Source(
+    "beit",
+    "BEiT, pretrained or fine-tuned",
+    "beit",
+    _beit,
+    to_timm,
+    pixel_mean=(0.5, 0.5, 0.5),
+    pixel_std=(0.5, 0.5, 0.5),
+    other_pixels="checkpoints pretrained on ImageNet-1k use ImageNet's mean and std "
+    "(unilm beit/README.md, --imagenet_default_mean_and_std)",
+)

@@ -78,7 +78,13 @@ def _supervised(raw: Raw) -> str | None:
     return f"official {version} names with a classifier or final norm: trained on labels"
 
 
-FCMAE = Source("fcmae", "FCMAE: released, or self-trained with MinkowskiEngine", "fcmae",
-               _fcmae, to_timm)  # fmt: skip
-CONVNEXT = Source("convnext", "ConvNeXt and ConvNeXt V2 trained or fine-tuned on labels",
-                  "supervised", _supervised, to_timm)  # fmt: skip
+FCMAE = Source(
+    "fcmae", "FCMAE: released, or self-trained with MinkowskiEngine", "fcmae", _fcmae, to_timm
+)
+CONVNEXT = Source(
+    "convnext",
+    "ConvNeXt and ConvNeXt V2 trained or fine-tuned on labels",
+    "supervised",
+    _supervised,
+    to_timm,
+)

@@ -90,5 +90,10 @@ def _recognise(raw: Raw) -> str | None:
     return None
 
 
-OPENMMLAB = Source("openmmlab", "MMSegmentation, MMDetection and MMPretrain checkpoints",
-                   "openmmlab", _recognise, to_timm)  # fmt: skip
+OPENMMLAB = Source(
+    "openmmlab",
+    "MMSegmentation, MMDetection and MMPretrain checkpoints",
+    "openmmlab",
+    _recognise,
+    to_timm,
+)

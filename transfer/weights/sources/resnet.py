@@ -37,5 +37,6 @@ def _supervised(raw: Raw) -> str | None:
 
 MOCOV3 = Source("mocov3_resnet", "MoCo v3 ResNet-50", "mocov3", _mocov3, to_timm)
 DINO = Source("dino_resnet", "DINO ResNet-50", "dino", _dino, to_timm)
-SUPERVISED = Source("resnet", "ResNet trained on labels (timm, torchvision)", "supervised",
-                    _supervised, to_timm)  # fmt: skip
+SUPERVISED = Source(
+    "resnet", "ResNet trained on labels (timm, torchvision)", "supervised", _supervised, to_timm
+)

@@ -37,5 +37,6 @@ def _recognise(raw: Raw) -> str | None:
     return None
 
 
-SPARK = Source("spark", "SparK: full, or encoder in timm or official style", "spark",
-               _recognise, to_timm)  # fmt: skip
+SPARK = Source(
+    "spark", "SparK: full, or encoder in timm or official style", "spark", _recognise, to_timm
+)
