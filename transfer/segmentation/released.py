@@ -76,8 +76,19 @@ DIFFERENCES = {  # layout -> what is computed in another way
     "mmseg_convnext": (*ALWAYS, FP16),
     "mmseg_resnet": ALWAYS,
 }
-NET = ("arch", "arch_args", "weights", "fresh", "unused", "image_size", "relative_position",
-       "layer_scale", "head_channels", "aux_channels", "pixels")  # fmt: skip
+NET = (
+    "arch",
+    "arch_args",
+    "weights",
+    "fresh",
+    "unused",
+    "image_size",
+    "relative_position",
+    "layer_scale",
+    "head_channels",
+    "aux_channels",
+    "pixels",
+)
 
 
 def config_of(released: Segmentor) -> Path:
