@@ -182,6 +182,11 @@ def take_pixels(model: Any, released: Segmentor) -> None:
         set_pixels(model.data_preprocessor, released.pixels)
 
 
+def protocol_of(cfg: Config) -> dict[str, Any]:
+    """Return the protocol of an evaluation, as JSON values."""
+    return json.loads(json.dumps(evaluation_protocol(cfg, fill_in(cfg))))
+
+
 def evaluate_released(
     released: Segmentor, cfg: Config, work_dir: Path, launcher: str = "auto"
 ) -> dict[str, Any]:
@@ -213,7 +218,7 @@ def evaluate_released(
         "metrics": {name: metrics[name] for name in ("mIoU", "mAcc", "aAcc")},
         "per_class": runner.per_class,
         "evaluator": EVALUATOR,
-        "protocol": evaluation_protocol(cfg, filled),
+        "protocol": protocol_of(cfg),
         "environment": describe_environment(device_of(runner)).model_dump(),
     }
     if is_main_process():
