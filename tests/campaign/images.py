@@ -44,10 +44,6 @@ def dangling(place: Place) -> None:
     (folder(place) / "gone.jpg").symlink_to("nowhere.jpg")
 
 
-def loop(place: Place) -> None:
-    (folder(place) / "again").symlink_to(".")
-
-
 def fifo(place: Place) -> None:
     os.mkfifo(folder(place) / "pipe.jpg")
 
@@ -87,11 +83,6 @@ def member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(info, io.BytesIO(content))
 
 
-def huge(place: Place) -> None:
-    """A PNG of 400 megapixels in a few kilobytes."""
-    Image.new("1", (20000, 20000)).save(folder(place) / "huge.png")
-
-
 FOLDERS: dict[str, tuple[Callable[[Place], None], str]] = {
     "empty": (empty, "no image"),
     "no-image": (no_image, "no image"),
@@ -121,7 +112,6 @@ SHARDS: dict[str, tuple[str, Callable[[tarfile.TarFile], None] | bytes, str]] = 
         r"0\.jpg",
     ),
 }
-CHECKED = {**FOLDERS, "loop": (loop, "again|link")}
 
 
 def cases() -> Iterator[Case]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tests.campaign.case import Case
-from tests.campaign.world import DETECTION, PRETRAIN, SEGMENTATION
+from tests.campaign.world import DETECTION, FINETUNING, PRETRAIN, PROBING, SEGMENTATION
 
 # an option of tools/pretrain.py -> what the error says
 PRETRAINING = {
@@ -199,6 +199,42 @@ SEGMENTING = {
     "max_iters": "not of the form key=value",
 }
 
+FINETUNING_OPTIONS = {
+    "base_lr=0": "base_lr",
+    "base_lr=-1": "base_lr",
+    "layer_decay=2": "layer_decay",
+    "weight_decay=-1": "weight_decay",
+    "epochs=0": "epochs",
+    "warmup_epochs=-1": "warmup_epochs",
+    "drop_path_rate=1": "drop_path_rate",
+    "batch_size=0": "batch_size",
+    "batch_size=x": "batch_size",
+    "mixup=-1": "mixup",
+    "label_smoothing=2": "label_smoothing",
+    "input_size=0": "input_size",
+    "precision=fp64": "precision",
+    "precision=fp16": "(?i)fp16",
+    "device=tpu": "device",
+    "seed=-1": "seed",
+    "log_steps=0": "log_steps",
+    "checkpoint_steps=0": "checkpoint_steps",
+    "arch=resnet5": "resnet5",
+    "bach_size=4": "did you mean",
+    "batch_size": "key=value",
+    "weights={o}/nothing": "nothing",
+    "weights={w}/images/0.jpg": "0.jpg",
+    "--data {o}/nothing": "nothing",
+    "--data ''": "empty",
+    "--out {w}/images": "images.*not empty",
+}
+PROBING_OPTIONS = {
+    "--data {o}/nothing": "nothing",
+    "--data {w}/images": "images",
+    "arch=resnet5": "resnet5",
+    "bach_size=4": "did you mean|no setting|not a setting",
+    "batch_size=0": "batch_size",
+}
+
 
 def cases() -> Iterator[Case]:
     """Yield a case for each option."""
@@ -206,6 +242,8 @@ def cases() -> Iterator[Case]:
         ("pretrain", "pretrain", PRETRAIN, PRETRAINING),
         ("train_net", "detection", DETECTION, DETECTING),
         ("train_seg", "segmentation", SEGMENTATION, SEGMENTING),
+        ("finetune", "finetune", FINETUNING, FINETUNING_OPTIONS),
+        ("probe", "probe", PROBING, PROBING_OPTIONS),
     ):
         for number, (option, expect) in enumerate(options.items()):
             name = "".join(c if c.isalnum() or c in "._" else "_" for c in option)[:50].strip("_")

@@ -31,6 +31,8 @@ MODULES = (
     "transfer.segmentation.pictures",
     "transfer.results.report",
     "transfer.suites.steps",
+    "transfer.classification.run",
+    "transfer.classification.probe",
     "transfer.weights",
 )
 # The words of sound runs, in terms of {w}, {o} and {r} (see Case)
@@ -54,6 +56,11 @@ SEGMENTATION = (
     "'scale=(256, 64)' head_channels=8 aux_channels=8 batch_size=4 max_iters=2 warmup_iters=1 "
     "checkpoint_steps=1 log_steps=1"
 )
+FINETUNING = (
+    "{r}/configs/classification/custom.py --data {w}/classes --out {o}/out weights=none "
+    f"arch=convnextv2_atto 'arch_args={NET}' input_size=64 batch_size=4 device=cpu"
+)
+PROBING = "none --data {w}/classes --out {o}/out arch=convnextv2_atto"
 
 
 def import_everything() -> None:
@@ -76,6 +83,11 @@ def make_world(world: Path) -> Path:
     for seed, split in enumerate(("train", "val")):
         draw_split(world / "coco" / split, 4, seed)
         write_scenes(world / "scenes", 4, seed)
+    for i, (split, name) in enumerate((s, c) for s in ("train", "val") for c in ("cat", "dog")):
+        (world / "classes" / split / name).mkdir(parents=True)
+        for j in range(4):
+            pixels = rng.integers(0, 255, (72, 80, 3), np.uint8)
+            Image.fromarray(pixels).save(world / "classes" / split / name / f"{i}_{j}.jpg")
     place = Place(world, world)
     for name, tool, words in (
         ("pretraining", "pretrain", PRETRAIN),
