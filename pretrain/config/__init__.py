@@ -1,6 +1,7 @@
 """Every setting of a pretraining run, its source beside it.
 
 recipe.py       the frozen dataclasses
+ranges.py       their checks
 read.py         recipes from files and JSON; former names
 tokenizer.py    the settings of BEiT's tokenizer
 origins.py      the comment beside each setting, read from source

@@ -9,6 +9,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, Literal
 
+from pretrain.config.ranges import above_zero, at_least, require
 from pretrain.config.tokenizer import TokenizerSettings
 
 FREE = ("run",)  # settings that a resumed run may change
@@ -31,8 +32,8 @@ class SparkSettings:
     sparse: Literal["auto", "patches", "dense"] = "auto"
 
     def __post_init__(self) -> None:
-        _require(0 < self.mask_ratio < 1, f"mask_ratio={self.mask_ratio} is not between 0 and 1")
-        _at_least(self, 1, "decoder_width")
+        require(0 < self.mask_ratio < 1, f"mask_ratio={self.mask_ratio} is not between 0 and 1")
+        at_least(self, 1, "decoder_width")
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class FcmaeSettings:
     sparse: Literal["auto", "patches", "dense"] = "auto"
 
     def __post_init__(self) -> None:
-        _require(0 < self.mask_ratio < 1, f"mask_ratio={self.mask_ratio} is not between 0 and 1")
-        _at_least(self, 1, "decoder_width", "decoder_depth")
+        require(0 < self.mask_ratio < 1, f"mask_ratio={self.mask_ratio} is not between 0 and 1")
+        at_least(self, 1, "decoder_width", "decoder_depth")
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class BeitSettings:
     tokenizer_training: TokenizerSettings = field(default_factory=TokenizerSettings)
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             0 < self.smallest_block <= self.masked_patches < 196,
             "need 0 < smallest_block <= masked_patches < 196 patches of 14 x 14, got "
             f"{self.smallest_block} and {self.masked_patches}",
@@ -84,16 +85,16 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         low, high = self.crop_scale
-        _require(0 < low <= high <= 1, f"crop_scale={self.crop_scale} is not within (0, 1]")
+        require(0 < low <= high <= 1, f"crop_scale={self.crop_scale} is not within (0, 1]")
         low, high = self.crop_ratio
-        _require(
+        require(
             0 < low <= high < math.inf, f"crop_ratio={self.crop_ratio} is not above 0, low to high"
         )
-        _require(0 <= self.flip <= 1, f"flip={self.flip} is not a probability")
-        _require(0 <= self.color_jitter < 1, f"color_jitter={self.color_jitter} is not in [0, 1)")
+        require(0 <= self.flip <= 1, f"flip={self.flip} is not a probability")
+        require(0 <= self.color_jitter < 1, f"color_jitter={self.color_jitter} is not in [0, 1)")
         for name in ("pixel_mean", "pixel_std"):
             values = getattr(self, name)
-            _require(
+            require(
                 all(0 <= v <= 1 for v in values) and (name == "pixel_mean" or min(values) > 0),
                 f"{name}={values} is not in [0, 1] units: divide values of 0 to 255 by 255",
             )
@@ -120,10 +121,10 @@ class Optimizer:
     always_decay: tuple[str, ...] = ()  # parts of names, whatever their dimensions; ours
 
     def __post_init__(self) -> None:
-        _above_zero(self, "base_lr", "eps", "clip_norm")
-        _at_least(self, 0, "lr_batch_size", "weight_decay", "weight_decay_end")
-        _require(self.base_lr <= MOST_LR, f"base_lr={self.base_lr} must be at most {MOST_LR}")
-        _require(all(0 <= b < 1 for b in self.betas), f"betas={self.betas} are not in [0, 1)")
+        above_zero(self, "base_lr", "eps", "clip_norm")
+        at_least(self, 0, "lr_batch_size", "weight_decay", "weight_decay_end")
+        require(self.base_lr <= MOST_LR, f"base_lr={self.base_lr} must be at most {MOST_LR}")
+        require(all(0 <= b < 1 for b in self.betas), f"betas={self.betas} are not in [0, 1)")
 
     def peak_lr(self, batch_size: int) -> float:
         """Return the learning rate after the warm-up, for `batch_size` images per step."""
@@ -151,11 +152,11 @@ class Schedule:
     last_step: Literal["drop", "fill"] = "drop"  # FCMAE's and BEiT's code; SparK: fill
 
     def __post_init__(self) -> None:
-        _above_zero(self, "epochs", "steps")
-        _at_least(self, 0, "warmup_epochs", "warmup_steps", "warmup_start", "final")
+        above_zero(self, "epochs", "steps")
+        at_least(self, 0, "warmup_epochs", "warmup_steps", "warmup_start", "final")
         for name in ("warmup_start", "final"):
             share = getattr(self, name)
-            _require(share <= 1, f"{name}={share} must be at most 1: it is a share of the peak")
+            require(share <= 1, f"{name}={share} must be at most 1: it is a share of the peak")
 
 
 @dataclass(frozen=True)
@@ -175,9 +176,9 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         steps = ("log_steps", "checkpoint_steps", "keep_states", "encoder_epochs")
-        _at_least(self, 1, "device_batch_size", "pictures", *steps)
+        at_least(self, 1, "device_batch_size", "pictures", *steps)
         if self.workers != "auto":
-            _at_least(self, 0, "workers")
+            at_least(self, 0, "workers")
 
 
 MethodSettings = SparkSettings | FcmaeSettings | BeitSettings
@@ -203,9 +204,9 @@ class Recipe:
     seed: int = 0  # of weights, data order, crops and masks; ours
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "image_size", "batch_size")
-        _at_least(self, 0, "seed", "drop_path_rate")
-        _require(self.drop_path_rate < 1, f"drop_path_rate={self.drop_path_rate} must be below 1")
+        at_least(self, 1, "image_size", "batch_size")
+        at_least(self, 0, "seed", "drop_path_rate")
+        require(self.drop_path_rate < 1, f"drop_path_rate={self.drop_path_rate} must be below 1")
 
     def peak_lr(self) -> float:
         """Return the learning rate after the warm-up, by the recipe's batch-size rule."""
@@ -225,23 +226,3 @@ def flat_settings(recipe: Any) -> dict[str, Any]:
         if item.name == "method":
             values = {"method": value.name, **values}
     return values
-
-
-def _above_zero(settings: Any, *names: str) -> None:
-    """Raise ValueError for a number that is not above 0; None switches a setting off."""
-    for name in names:
-        value = getattr(settings, name)
-        good = value is None or 0 < value < math.inf
-        _require(good, f"{name}={value} must be above 0")
-
-
-def _at_least(settings: Any, least: int, *names: str) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        good = value is None or least <= value < math.inf
-        _require(good, f"{name}={value} must be at least {least}")
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)

@@ -11,11 +11,13 @@ import runpy
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from pretrain.config import Schedule
+from pretrain.config.ranges import above_zero, at_least, choices, require, shares
+from pretrain.config.recipe import flat_settings
 from pretrain.run.options import coerce_like, did_you_mean, parse_key_value
 
 Config = TypeVar("Config")
@@ -243,15 +245,6 @@ def _changed(config: Any, key: str, value: Any) -> Any:
     return replace(config, **{key: tuple(new) if isinstance(old, tuple) else new})
 
 
-def flat_settings(config: Any) -> dict[str, Any]:
-    """Return every setting by its name: `{"epochs": 100, ...}`; all differ."""
-    values: dict[str, Any] = {}
-    for item in fields(config):
-        value = getattr(config, item.name)
-        values |= flat_settings(value) if is_dataclass(value) else {item.name: value}
-    return values
-
-
 def _find(path: Path | str) -> Path:
     given = Path(path)
     for file in (given, CONFIG_FOLDER / given.name):
@@ -260,39 +253,3 @@ def _find(path: Path | str) -> Path:
     shipped = sorted(p.stem for p in CONFIG_FOLDER.glob("*.py"))
     near = did_you_mean(given.stem, shipped, count=3)
     raise ConfigError(f"no config at {path}{near or '; the shipped ones: ' + ', '.join(shipped)}")
-
-
-def choices(settings: Any) -> None:
-    """Raise ValueError for a value that is not among those of its Literal type."""
-    for name, kind in get_type_hints(type(settings)).items():
-        allowed, value = get_args(kind), getattr(settings, name)
-        if get_origin(kind) is Literal and value not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-
-
-def above_zero(settings: Any, *names: str) -> None:
-    """Raise ValueError for a number that is not above 0; None switches a setting off."""
-    for name in names:
-        value = getattr(settings, name)
-        require(value is None or 0 < value < math.inf, f"{name}={value} must be above 0")
-
-
-def at_least(settings: Any, least: int, *names: str) -> None:
-    """Raise ValueError for a number below `least`; None switches a setting off."""
-    for name in names:
-        value = getattr(settings, name)
-        good = value is None or least <= value < math.inf
-        require(good, f"{name}={value} must be at least {least}")
-
-
-def shares(settings: Any, *names: str) -> None:
-    """Raise ValueError for a number outside of [0, 1]."""
-    for name in names:
-        value = getattr(settings, name)
-        require(0 <= value <= 1, f"{name}={value} is not in [0, 1]")
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise ValueError with `message` unless `condition` holds."""
-    if not condition:
-        raise ValueError(message)

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from transfer.classification.config import Input, at_least, checked, choices, override, require
+from pretrain.config.ranges import at_least, choices, require
+from transfer.classification.config import Input, checked, override
 
 
 @dataclass(frozen=True)
