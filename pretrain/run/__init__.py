@@ -11,6 +11,7 @@ loop.py          the training loop: accumulate, clip, update, average, log, save
 trainee.py       what a trainer gives to the loop
 update.py        the gradients' norm, the optimizer's fused form
 log.py           log.jsonl, log.txt, TensorBoard, progress
+timing.py        how long a step takes, for estimates
 clock.py         seconds of training, and those spent waiting for data
 from_first.py    tensors that the first process read, on all of them
 stop.py          signals, numbers that are not finite, exit statuses

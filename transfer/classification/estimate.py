@@ -1,19 +1,14 @@
 """What a run will be and cost, before it starts: nothing is written."""
 
-import statistics
-import time
 from pathlib import Path
-
-import torch
 
 from pretrain.run.loop import Loop
 from pretrain.run.processes import launch
 from pretrain.run.provenance import peak_memory_mib
+from pretrain.run.timing import median_step_seconds
 from transfer.classification.config import FineTuning
 from transfer.classification.prepare import prepare
 from transfer.classification.trainer import ClassifierTraining
-
-PROBE_STEPS, WARMUP_STEPS = 8, 3
 
 
 def dry_run(config: FineTuning, data: Path, out: Path, file: Path | None = None) -> list[str]:
@@ -23,7 +18,7 @@ def dry_run(config: FineTuning, data: Path, out: Path, file: Path | None = None)
     training = ClassifierTraining(made)
     loop = Loop(fabric, training, training.settings(), out, resume=False)
     length, model = training.length, made.built.model
-    step_s = statistics.median(_step_seconds(loop, min(PROBE_STEPS, length.steps)))
+    step_s = median_step_seconds(loop)
     parameters = sum(p.numel() for p in model.parameters())
     val = f"{len(made.val):,}" if made.val_split is not None else "no"
     return [
@@ -37,17 +32,3 @@ def dry_run(config: FineTuning, data: Path, out: Path, file: Path | None = None)
         f"step, peak memory {peak_memory_mib(fabric.device):,.0f} MiB",
         f"training would take {length.steps * step_s / 3600:.2f} hours without evaluation",
     ]
-
-
-def _step_seconds(loop: Loop, steps: int) -> list[float]:
-    """Return the seconds of steps after the first few, the waiting for data included."""
-    batches = loop.trainee.batches(0)
-    loop.model.train()
-    seconds = []
-    for step in range(steps):
-        started = time.perf_counter()
-        loop.train_step(step, batches)
-        if loop.fabric.device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-    return seconds[WARMUP_STEPS:] or seconds

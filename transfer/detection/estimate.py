@@ -1,7 +1,5 @@
 """What a run will be and cost, before it starts: nothing is written."""
 
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pretrain.run.loop import Loop
 from pretrain.run.provenance import peak_memory_mib
+from pretrain.run.timing import median_step_seconds
 from transfer.detection.optimizer import lr_factor
 from transfer.detection.prepare import Run, prepare
 from transfer.detection.processes import start_processes
 from transfer.detection.trainer import DetectorTraining
-
-PROBE_STEPS, WARMUP_STEPS = 8, 3
-
 
 BARS = " ▁▂▃▄▅▆▇█"
 
@@ -39,7 +35,7 @@ def dry_run(config: DictConfig) -> list[str]:
     loop = Loop(fabric, training, training.settings(), setup.out, resume=False)
     schedule, batch = training.schedule, config.train.batch_size
     images = len(setup.train.records.trainable())
-    step_s = statistics.median(_step_seconds(loop, min(PROBE_STEPS, schedule["steps"])))
+    step_s = median_step_seconds(loop)
     encoder = sum(p.numel() for p in setup.detector.features.encoder.parameters())
     counts = _counts(setup)
     epochs = schedule["steps"] * batch / images
@@ -57,20 +53,6 @@ def dry_run(config: DictConfig) -> list[str]:
         f"memory {peak_memory_mib(setup.device):,.0f} MiB",
         f"training would take {schedule['steps'] * step_s / 3600:.2f} hours without evaluation",
     ]
-
-
-def _step_seconds(loop: Loop, steps: int) -> list[float]:
-    """Return the seconds of steps after the first few, the waiting for data included."""
-    batches = loop.trainee.batches(0)
-    loop.model.train()
-    seconds = []
-    for step in range(steps):
-        started = time.perf_counter()
-        loop.train_step(step, batches)
-        if loop.fabric.device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-    return seconds[WARMUP_STEPS:] or seconds
 
 
 @dataclass(frozen=True)
