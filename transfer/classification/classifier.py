@@ -10,7 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from transfer.classification.config import ConfigError, FineTuning
-from transfer.features.plain_vit import PLAIN_VITS, TABLE
+from transfer.features import plain_vit
 from transfer.features.timm_features import build_encoder, dense_arch_args
 from transfer.weights import IMAGENET, LoadReport, PixelStats, Weights, load_encoder, read_weights
 from transfer.weights.identity import require_same_architecture
@@ -36,14 +36,14 @@ class Classifier(nn.Module):
         self.arch, self.arch_args = arch, dense_arch_args(arch_args)
         with torch.device("meta"):
             kind = type(build_encoder(arch, self.arch_args))
-        if issubclass(kind, PLAIN_VITS):
+        if issubclass(kind, plain_vit.PLAIN_VITS):
             self.arch_args["img_size"] = config.images.input_size
         if issubclass(kind, VisionTransformer):
             self.arch_args["global_pool"] = "avg" if config.pool == "mean" else "token"
         drop = {"drop_path_rate": config.drop_path_rate} if config.drop_path_rate else {}
         self.encoder: Any = build_encoder(arch, self.arch_args, **drop)
         self.encoder.reset_classifier(classes)
-        self.plain = isinstance(self.encoder, PLAIN_VITS)
+        self.plain = isinstance(self.encoder, plain_vit.PLAIN_VITS)
         self.removed: frozenset[str] = frozenset()
         self.added: frozenset[str] = frozenset()
         self.head = head_of(self.encoder)
@@ -57,14 +57,12 @@ class Classifier(nn.Module):
     @property
     def stored_grid(self) -> tuple[int, int]:
         """Patches (h, w) at which a plain ViT's position parameters are stored."""
-        h, w = self.encoder.patch_embed.grid_size
-        return int(h), int(w)
+        return plain_vit.stored_grid(self.encoder)
 
     @property
     def has_relative_position(self) -> bool:
         """Whether the blocks have relative position tables, as in BEiT."""
-        blocks: Any = self.encoder.blocks if self.plain else []
-        return any(getattr(block.attn, TABLE, None) is not None for block in blocks)
+        return plain_vit.has_relative_position(self.encoder)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, 3, s, s) to (B, classes), float32 under autocast as well."""

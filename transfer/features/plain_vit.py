@@ -195,3 +195,15 @@ def _join(x: Tensor, cut: tuple[int, int], grid: tuple[int, int], window: int) -
     x = x.reshape(-1, rows, columns, window, window, x.shape[2]).transpose(2, 3)
     x = x.reshape(-1, rows * window, columns * window, x.shape[5])
     return x[:, :h, :w].flatten(1, 2)
+
+
+def stored_grid(vit: Any) -> tuple[int, int]:
+    """Return the patches (h, w) at which a plain ViT's position parameters are stored."""
+    h, w = vit.patch_embed.grid_size
+    return int(h), int(w)
+
+
+def has_relative_position(encoder: Any) -> bool:
+    """Return whether the encoder is a plain ViT with relative position tables, as BEiT."""
+    blocks: Any = encoder.blocks if isinstance(encoder, PLAIN_VITS) else []
+    return any(getattr(block.attn, TABLE, None) is not None for block in blocks)

@@ -228,14 +228,12 @@ class TimmFeatures(nn.Module):
     @property
     def stored_grid(self) -> tuple[int, int]:
         """Patches (h, w) at which a plain ViT's position parameters are stored."""
-        h, w = self.encoder.patch_embed.grid_size
-        return int(h), int(w)
+        return plain_vit.stored_grid(self.encoder)
 
     @property
     def has_relative_position(self) -> bool:
         """Whether the blocks have relative position tables, as in BEiT."""
-        blocks: Any = self.encoder.blocks if self.plain else []
-        return any(getattr(block.attn, plain_vit.TABLE, None) is not None for block in blocks)
+        return plain_vit.has_relative_position(self.encoder)
 
     def train(self, mode: bool = True) -> "TimmFeatures":
         """Set the mode as nn.Module.train does; a frozen encoder stays in evaluation mode."""
