@@ -9,6 +9,7 @@ evaluate.py      top-1 and top-5 accuracy
 protocol.py      what a number depends on: the protocols of training and evaluation
 record.py        what the record says, and the lineage of the encoder file
 trained.py       the trained classifier on disk
+released.py      a classifier as its authors released it: their test, a record
 prepare.py       everything a run needs, checked and built
 run.py           check, build, train, evaluate, record, encoder file
 estimate.py      --dry-run: parameters, hours
