@@ -19,6 +19,7 @@ from transfer.results.report.curves import points
 from transfer.results.report.figures import signed
 from transfer.results.report.gains import class_gains, gains
 from transfer.results.report.page import series_of
+from transfer.results.report.picture import draw_gains
 from transfer.results.report.runs import Run, read_log
 from transfer.results.report.scaling import LABELS, LENGTH, SIZE, lines, scaling_sections
 from transfer.results.table import build_table
@@ -168,6 +169,19 @@ def test_a_dial_of_pretraining_and_labels_becomes_two_lines():
         LENGTH.heading,
         LABELS.heading,
     ]
+
+
+def test_the_picture_of_gains_has_a_row_of_panels_for_each_dial(tmp_path):
+    def height(records: list[Result]) -> int:
+        draw_gains(build_table(records), tmp_path / "gains.png")
+        with Image.open(tmp_path / "gains.png") as picture:
+            return picture.height
+
+    both_seeds = [r for seed in (0, 1) for r in dial(250, 300, seed, 1.0)]
+    longer = [r for seed in (0, 1) for r in dial(1001, 300, seed, 2.0)[:1]]
+    assert height(both_seeds + longer) > height(both_seeds) + 200
+    with pytest.raises(ValueError, match="no run has another from scratch beside it"):
+        draw_gains(build_table([record("spark", 1.0)]), tmp_path / "none.png")
 
 
 def test_gains_have_their_intervals_on_one_axis(tmp_path):

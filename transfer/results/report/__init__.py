@@ -7,6 +7,7 @@ scaling.py       gains against the encoder's size, pretraining's length, the num
 curves.py        losses and metrics over training
 costs.py         cost, place and time of each run; commands that repeat it
 figures.py       curves as SVG that follows the page's colours
+picture.py       gains as one PNG, for a README
 template.html    the page; style.css its looks; page.js sorting, filtering, hiding, enlarging
 """
 
