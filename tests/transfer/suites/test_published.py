@@ -54,6 +54,13 @@ def test_a_run_of_another_config_does_not_stand_there(steps):
     assert all(line.ours is None for line in lines)
 
 
+def test_a_figure_whose_settings_are_not_shipped_has_no_cell(steps):
+    figures = figures_of(["ConvNeXt V2 paper (arXiv 2301.00808) Table 14"])
+    lines = lines_of(figures, steps, [])
+    assert {line.remark for line in lines} == {"the suite has no cell for it"}
+    assert not all("config" in line.figure["match"] for line in lines)
+
+
 def test_a_source_without_figures_is_refused():
     with pytest.raises(ValueError, match="has no figure of 'Table 99'"):
         figures_of(["Table 99"])
