@@ -10,7 +10,7 @@ PRETRAININGS = (
     Pretrain("configs/pretrain/shapes_fcmae_convnextv2.py"),
     Pretrain("configs/pretrain/shapes_beit_vit.py"),
 )
-ACCURACY = ("steps=120", "warmup_steps=10")  # of 300: the whole demo is to take ten minutes
+ACCURACY = ("steps=100", "warmup_steps=10")  # of 300: the whole demo is to take ten minutes
 # task -> options of its pretrained cells, and of those from scratch
 TASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "configs/detection/shapes_mask_rcnn.py": ((), ()),

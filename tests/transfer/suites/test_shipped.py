@@ -86,6 +86,16 @@ def test_the_proxy_trains_on_a_tenth_of_the_labels(tmp_path):
     assert [step.settings["config"]["train_share"] for step in steps] == [0.1, 0.1]
 
 
+def test_any_encoder_is_probed_beside_a_random_one(tmp_path):
+    given = [f"weights={encoder_at(tmp_path)}", f"labelled={tmp_path}"]
+    suite = load_suite(SUITES / "own_encoder.py", given)
+    assert suite.labelled_data == str(tmp_path)
+    probes = [step for step in plan(suite, tmp_path / "out") if step.cell.task == "probe"]
+    assert [step.command[1] == "none" for step in probes].count(True) == 1
+    assert {step.settings["config"]["arch"] for step in probes} == {"convnextv2_atto"}
+    assert all(step.settings["config"]["arch_args"] == {"depths": [1, 1, 1, 1]} for step in probes)
+
+
 def test_a_network_without_a_config_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no config is shipped for regnety_002, only for resnet"):
         load_suite(
