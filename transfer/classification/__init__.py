@@ -11,6 +11,7 @@ record.py        what the record says, and the lineage of the encoder file
 trained.py       the trained classifier on disk
 prepare.py       everything a run needs, checked and built
 run.py           check, build, train, evaluate, record, encoder file
+trial.py         the end of a run on two validation images, before its first step
 estimate.py      --dry-run: parameters, hours
 probe_config.py  every setting of a probe
 frozen.py        the features of a frozen encoder, computed once

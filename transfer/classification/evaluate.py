@@ -1,6 +1,7 @@
 """Top-1 and top-5 accuracy, every image counted once whatever the number of processes."""
 
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from pretrain.run.processes import data_workers
 from transfer.classification.config import FineTuning
 from transfer.classification.data import (
+    Batch,
     EvaluationSamples,
     evaluation_loader,
     evaluation_transform,
@@ -41,29 +43,6 @@ def evaluate(
     counted other images than the split has.
     """
     started = time.perf_counter()
-    hits = count_hits(fabric, model, split, pixels, config)
-    counts = torch.bincount(torch.from_numpy(split.labels), minlength=len(split.classes))
-    if not torch.equal(hits[-1], counts):
-        raise RuntimeError(f"{int(hits[-1].sum())} images were counted, of {len(split)}")
-    seconds = time.perf_counter() - started
-    rows = {f"top{k}": hits[i].tolist() for i, k in enumerate(TOP) if k == 1 or k < len(counts)}
-    return Accuracy(
-        {name: 100 * sum(row) / len(split) for name, row in rows.items()},
-        {
-            label: {name: 100 * row[c] / int(counts[c]) for name, row in rows.items()}
-            for c, label in enumerate(split.classes)
-            if counts[c]
-        },
-        len(split) / seconds,
-    )
-
-
-@torch.no_grad()
-def count_hits(
-    fabric: Fabric, model: nn.Module, split: ClassSplit, pixels: PixelStats, config: FineTuning
-) -> Tensor:
-    """Return (3, classes) int64 over all processes: hits among the first 1 and 5, and images."""
-    model.eval()
     run, device = config.run, fabric.device
     samples = EvaluationSamples(split, evaluation_transform(config.images, pixels))
     loader = evaluation_loader(
@@ -74,14 +53,43 @@ def count_hits(
         data_workers(run.workers, device),
         device.type == "cuda",
     )
-    hits = torch.zeros(len(TOP) + 1, len(split.classes), dtype=torch.int64, device=device)
-    for batch in loader:
+    hits = count_hits(model, loader, len(split.classes), device)
+    if fabric.world_size > 1:
+        torch.distributed.all_reduce(hits)
+    hits = hits.cpu()
+    counts = torch.bincount(torch.from_numpy(split.labels), minlength=len(split.classes))
+    if not torch.equal(hits[-1], counts):
+        raise RuntimeError(f"{int(hits[-1].sum())} images were counted, of {len(split)}")
+    return accuracy_of(hits, split.classes, time.perf_counter() - started)
+
+
+@torch.no_grad()
+def count_hits(
+    model: nn.Module, batches: Iterable[Batch], classes: int, device: torch.device
+) -> Tensor:
+    """Return (3, classes) int64 of this process: hits among the first 1 and 5, and images."""
+    model.eval()
+    hits = torch.zeros(len(TOP) + 1, classes, dtype=torch.int64, device=device)
+    for batch in batches:
         labels = batch.labels.to(device, non_blocking=True)
         logits = model(batch.images.to(device, non_blocking=True))
         hits += hits_of(logits, labels)
-    if fabric.world_size > 1:
-        torch.distributed.all_reduce(hits)
-    return hits.cpu()
+    return hits
+
+
+def accuracy_of(hits: Tensor, classes: Sequence[str], seconds: float) -> Accuracy:
+    """Return the figures of counts on the CPU, as of `count_hits`, that took `seconds`."""
+    counts, total = hits[-1].tolist(), int(hits[-1].sum())
+    rows = {f"top{k}": hits[i].tolist() for i, k in enumerate(TOP) if k == 1 or k < len(counts)}
+    return Accuracy(
+        {name: 100 * sum(row) / total for name, row in rows.items()},
+        {
+            label: {name: 100 * row[c] / counts[c] for name, row in rows.items()}
+            for c, label in enumerate(classes)
+            if counts[c]
+        },
+        total / seconds,
+    )
 
 
 def hits_of(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """Published figures beside the suite's own: exact counterparts, and near ones with what differs.
 
-Each figure of configs/published.json has a `match` (the task, dataset, shipped config, timm
-architecture, lineage, metric and evaluation that it belongs to; `differs` where the shipped config
-is known not to be the source's), or `unmatched`, the reason why no run can stand beside it.
+Each figure of configs/published.json has a `match` (the task, dataset, shipped config if there is
+one, timm architecture, lineage, metric and evaluation that it belongs to; `differs` where the
+shipped config is known not to be the source's), or `unmatched`, the reason why no run can stand
+beside it.
 """
 
 import re
@@ -18,6 +19,7 @@ from transfer.results.groups import describe_evaluation
 from transfer.results.record import Result
 
 Figure = Mapping[str, Any]
+NO_CONFIG = "settings (those of the source are not shipped)"
 
 
 class Known(NamedTuple):
@@ -120,7 +122,7 @@ def differences(record: Result, match: Mapping[str, Any]) -> tuple[str, ...]:
     if record.backbone_args:
         found.append("arguments of the backbone")
     if "config" not in match:
-        return tuple(found)
+        return (*found, NO_CONFIG)
     if record.config is None or record.config.name != match["config"]:
         made_from = record.config.name if record.config else "one of your own"
         return (*found, f"config ({made_from}, not {match['config']})")

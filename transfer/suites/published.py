@@ -72,7 +72,7 @@ def _line(
         differing = sorted({text for record in ours for text in differences(record, match)})
         return Line(figure, value, f"differs in {', '.join(differing)}" if differing else "")
     method = "+".join(stage["method"] for stage in match["stages"])
-    wanted = Expected(match["task"], match["config"], match["arch"], method)
+    wanted = Expected(match["task"], match.get("config", ""), match["arch"], method)
     cells = [place for made, place in expected if made == wanted]
     if not cells:
         return Line(figure, None, "the suite has no cell for it")

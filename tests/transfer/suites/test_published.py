@@ -51,6 +51,24 @@ def test_a_run_of_another_config_does_not_stand_there():
     assert all(line.ours is None for line in lines)
 
 
+def test_a_figure_whose_settings_are_not_shipped_has_no_cell():
+    figures = figures_of(["ConvNeXt V2 paper (arXiv 2301.00808) Table 14"])
+    lines = lines_of(figures, CELLS, [])
+    assert {line.remark for line in lines} == {"the suite has no cell for it"}
+    assert not all("config" in line.figure["match"] for line in lines)
+
+
+def test_an_accuracy_has_its_place_beside_the_published_one():
+    tuned = Cell("configs/classification/fcmae_convnextv2_base.py", CELLS[0].weights)
+    probed = Cell("probe", CELLS[0].weights)
+    figures = figures_of(["ConvNeXt V2 paper (arXiv 2301.00808) Table 14"])
+    (line,) = (
+        line for line in lines_of(figures, (probed, tuned), []) if line.remark.startswith("not run")
+    )
+    assert line.figure["match"]["arch"] == "convnextv2_base"
+    assert "classification/fcmae_convnextv2_base/fcmae_convnextv2_base" in line.remark
+
+
 def test_a_source_without_figures_is_refused():
     with pytest.raises(ValueError, match="has no figure of 'Table 99'"):
         figures_of(["Table 99"])
