@@ -110,6 +110,32 @@ def test_arguments_of_a_backbone_are_a_note():
     assert "| FCMAE    | convnextv2_base*  |" in to_markdown(table)
 
 
+def test_labels_seen_before_the_transfer_have_a_column():
+    none = Stage("fcmae", data="IN1K", labels=False)
+    tuned = Stage("supervised", data="IN1K", labels=True)
+    lineages = [(none,), (none, tuned), (tuned,), (Stage("mae"),), ()]
+    table = build_table([record("scratch", 40.0, stages=stages) for stages in lineages])
+    labels = {row.method: row.labels for row in table.rows}
+    assert labels == {
+        "scratch": "no",
+        "fcmae": "no",
+        "fcmae+supervised": "IN1K",
+        "supervised": "IN1K",
+        "mae": "unknown",
+    }
+    head, _, *lines = to_markdown(table).splitlines()
+    assert [cell.strip() for cell in head.split("|")[1:4]] == [
+        "Method",
+        "Backbone",
+        "Labels before transfer",
+    ]
+    assert [line.split("|")[3].strip() for line in lines[:5]] == [r.labels for r in table.rows]
+    rows = list(csv.DictReader(to_csv(table).splitlines()))
+    assert {row["method"]: row["labels"] for row in rows} == labels
+    plain = build_table([record("scratch", 40.0), record("x", 41.0, stages=(none,))])
+    assert "Labels" not in to_markdown(plain)
+
+
 def test_csv_keeps_every_digit():
     assert str(100 / 3) in to_csv(build_table([record("fcmae", 100 / 3)]))
 
