@@ -14,6 +14,7 @@ from transfer.classification.data import (
     evaluation_loader,
     evaluation_transform,
 )
+from transfer.classification.predictions import Predictions
 from transfer.datasets.class_split import ClassSplit
 from transfer.weights import PixelStats
 
@@ -30,6 +31,7 @@ class Accuracy:
     metrics: dict[str, float]
     per_class: dict[str, dict[str, float]]
     images_per_second: float
+    predictions: Predictions
 
 
 def evaluate(
@@ -41,7 +43,7 @@ def evaluate(
     counted other images than the split has.
     """
     started = time.perf_counter()
-    hits = count_hits(fabric, model, split, pixels, config)
+    hits, predictions = count_hits(fabric, model, split, pixels, config)
     counts = torch.bincount(torch.from_numpy(split.labels), minlength=len(split.classes))
     if not torch.equal(hits[-1], counts):
         raise RuntimeError(f"{int(hits[-1].sum())} images were counted, of {len(split)}")
@@ -55,14 +57,18 @@ def evaluate(
             if counts[c]
         },
         len(split) / seconds,
+        predictions,
     )
 
 
 @torch.no_grad()
 def count_hits(
     fabric: Fabric, model: nn.Module, split: ClassSplit, pixels: PixelStats, config: FineTuning
-) -> Tensor:
-    """Return (3, classes) int64 over all processes: hits among the first 1 and 5, and images."""
+) -> tuple[Tensor, Predictions]:
+    """Return (3, classes) int64 over all processes, hits among the first 1 and 5 and images.
+
+    With them comes what was predicted for every image.
+    """
     model.eval()
     run, device = config.run, fabric.device
     samples = EvaluationSamples(split, evaluation_transform(config.images, pixels))
@@ -75,13 +81,19 @@ def count_hits(
         device.type == "cuda",
     )
     hits = torch.zeros(len(TOP) + 1, len(split.classes), dtype=torch.int64, device=device)
+    shares: list[Tensor] = []  # of this process: (2, B), predicted classes and confidences
     for batch in loader:
         labels = batch.labels.to(device, non_blocking=True)
         logits = model(batch.images.to(device, non_blocking=True))
         hits += hits_of(logits, labels)
+        shares.append(torch.stack(logits.double().softmax(dim=1).max(dim=1)[::-1]))
+    said = torch.zeros(2, len(split), dtype=torch.float64, device=device)
+    if shares:
+        said[:, fabric.global_rank :: fabric.world_size] = torch.cat(shares, dim=1)
     if fabric.world_size > 1:
         torch.distributed.all_reduce(hits)
-    return hits.cpu()
+        torch.distributed.all_reduce(said)
+    return hits.cpu(), Predictions(said[0].long().cpu(), said[1].float().cpu())
 
 
 def hits_of(logits: Tensor, labels: Tensor) -> Tensor:
