@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from pretrain.files.read import WeightsError
+from pretrain.files.read import WeightsError, sha256_of
 from pretrain.files.write import atomic_write
 from pretrain.run.processes import available_cores, is_first_process, launch
 from transfer.classification.classifier import Built, Classifier
@@ -26,8 +26,13 @@ from transfer.results.protocol import protocol_hash
 from transfer.results.record import Dataset, Result, describe_environment, fields_of, write_result
 from transfer.results.released import before_the_task, training_of_release
 from transfer.weights import PixelStats, load_encoder, transfer_arch_args
-from transfer.weights.classifiers import ReleasedClassifier, synsets
-from transfer.weights.releases import PublishedTop
+from transfer.weights.classifiers import ReleasedClassifier, read_classifier, synsets
+from transfer.weights.releases import (
+    PublishedTop,
+    classifiers,
+    release_of,
+    require_expected_hash,
+)
 
 REPORT = "released.json"
 IMAGENET = "imagenet_1k"
@@ -88,6 +93,21 @@ def released_config(
             raise ConfigError(f"{word}: the network is the file's; leave the option out")
         config = override(config, word)
     return checked(config)
+
+
+def read_released(
+    path: Path, options: Sequence[str] = ()
+) -> tuple[ReleasedClassifier, PublishedTop | None]:
+    """Read a file, and what is published of it; weights_source=NAME of `options` is its layout.
+
+    Raises WeightsError where the file is broken, no classifier, or not the one of its name.
+    """
+    sha256 = sha256_of(path)
+    release = release_of(path, sha256)
+    require_expected_hash(release, path, sha256)
+    stated = [o.partition("=")[2] for o in options if o.startswith("weights_source=")]
+    source = stated[-1] if stated else release.source if release else None
+    return read_classifier(path, source), classifiers().get(release.name) if release else None
 
 
 def build_released(file: ReleasedClassifier, config: FineTuning, classes: Sequence[str]) -> Built:

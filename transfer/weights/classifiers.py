@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pretrain.files.read import WeightsError, safe_read
 from transfer.weights.convert import Weights, read_weights
+from transfer.weights.releases import find, releases
 from transfer.weights.sources.base import CLASSIFIER, Raw
 from transfer.weights.unwrap import unwrap
 
@@ -115,3 +116,23 @@ def _last_layer(raw: Raw, encoder: Weights) -> tuple[Tensor, Tensor]:
             f"it has {', '.join(sorted(last)) or 'none'}"
         )
     return last[f"{stem}.weight"].float(), last[f"{stem}.bias"].float()
+
+
+def find_classifier(name_or_path: str) -> Path | None:
+    """Return the file of a classifier by a name of configs/weights.json or its path; else None.
+
+    The file of a name is fetched where it is not here; raises as `find` does.
+    """
+    if name_or_path in releases():
+        return find(name_or_path)[0]
+    path = Path(name_or_path)
+    return path if path.is_file() and is_classifier(path) else None
+
+
+def is_classifier(path: Path) -> bool:
+    """Return whether a file's tensors end in the last layer of a classifier, not in another head.
+
+    Raises WeightsError where the file is broken.
+    """
+    raw = unwrap(safe_read(path), str(path))
+    return raw.has(r"(head|head\.fc|fc)\.weight$")

@@ -63,6 +63,7 @@ class ReleasedSegmentor:
     named_in: str
     note: str = ""
     mirrors: tuple[str, ...] = ()
+    started_from: str | None = None  # the release whose lineage the encoder had before
 
 
 @dataclass(frozen=True)
