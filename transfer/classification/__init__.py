@@ -13,9 +13,10 @@ record.py        what the record says, and the lineage of the encoder file
 trained.py       the trained classifier on disk
 prepare.py       everything a run needs, checked and built
 run.py           check, build, train, evaluate, record, encoder file
+trial.py         the end of a run on two validation images, before its first step
 estimate.py      --dry-run: parameters, hours
 probe_config.py  every setting of a probe
 frozen.py        the features of a frozen encoder, computed once
 probe.py         linear probe and k-NN of them
-knn_probe.py     a k-NN of an encoder file alone, for tools/pretrain.py --probe-every
+knn_probe.py     a k-NN of an encoder file alone, while it is pretrained (--probe-every)
 """

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pretrain.files.encoder_file import write_encoder
 from pretrain.run.folder import ENCODER, PREDICTIONS_PICTURE, RECORD, RunFolder
+from pretrain.run.from_first import do_in_first
 from pretrain.run.lock import locked
 from pretrain.run.loop import Loop
 from pretrain.run.processes import is_first_process, launch
@@ -21,6 +22,7 @@ from transfer.classification.protocol import identity_of, protocols
 from transfer.classification.record import identity_after, made_from, measured, training_of
 from transfer.classification.trained import NAME, Trained, read_trained, write_trained
 from transfer.classification.trainer import ClassifierTraining
+from transfer.classification.trial import try_end
 from transfer.results.protocol import differing, protocol_hash
 from transfer.results.record import (
     Result,
@@ -60,6 +62,8 @@ def run(
         folder.require_same_run(identity)
         training = ClassifierTraining(made)
         loop = Loop(fabric, training, training.settings(), out, resume)
+        if not loop.done:
+            do_in_first(fabric, lambda: try_end(made, loop))
         if fabric.is_global_zero:
             folder.begin(identity)
         fabric.barrier()

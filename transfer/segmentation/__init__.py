@@ -20,6 +20,7 @@ launch.py        torchrun or srun -> processes
 safe_files.py    MMEngine reads tensors only
 iou.py           mIoU, mAcc, aAcc, IoU per class
 run.py           the run from config to record
+trial.py         the end of a run on two evaluation images, before its first step
 estimate.py      --dry-run: parameters, FLOPs, hours
 pictures.py      predictions beside the ground truth
 native.py        MMSegmentation's own net reads our exported weights

@@ -251,6 +251,8 @@ class Planner:
         """Return the tool's word for weights, what they are, needed steps, and problems."""
         if weights is None:
             return "none", None, (), []
+        if isinstance(weights, Control) and weights.of is None:
+            return f"control:{weights.kind}", weights.kind, (), []
         if isinstance(weights, Control):
             word, known, needs, problems = self._weights(weights.of)
             return f"control:{weights.kind}:{word}", {weights.kind: known}, needs, problems

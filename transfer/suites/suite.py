@@ -53,10 +53,18 @@ class Released:
 
 @dataclass(frozen=True)
 class Control:
-    """What weights are held against: their values shuffled within each tensor."""
+    """What weights are held against: their values shuffled within each tensor, or random ones.
 
-    of: Pretrain | FineTune | Released | Path
-    kind: Literal["shuffled"] = "shuffled"
+    Random weights are of nothing (`of` None) and only make sense frozen: the cell's options say so,
+    and its `like` or `arch` names the network.
+    """
+
+    of: Pretrain | FineTune | Released | Path | None = None
+    kind: Literal["shuffled", "random"] = "shuffled"
+
+    def __post_init__(self) -> None:
+        if (self.of is None) != (self.kind == "random"):
+            raise ValueError("a control is Control(WEIGHTS), or Control(kind='random') of nothing")
 
 
 Stage = Pretrain | FineTune  # what a command makes; it ends in an encoder file

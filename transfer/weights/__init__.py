@@ -2,7 +2,8 @@
 
 Follow a file through the package:
 
-    releases.py      the official releases by name
+    releases.py      the official releases by name: found or fetched, held to their hashes
+    download.py      a file from one of several addresses, whole or not at all
     unwrap.py        the containers around a state dict
     sources/         one file per family of layouts -> timm names
     architecture.py  tensors -> the timm architecture

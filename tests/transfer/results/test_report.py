@@ -18,7 +18,10 @@ from transfer.results.report import write_report
 from transfer.results.report.curves import points
 from transfer.results.report.figures import signed
 from transfer.results.report.gains import class_gains, gains
+from transfer.results.report.page import series_of
+from transfer.results.report.picture import draw_gains
 from transfer.results.report.runs import Run, read_log
+from transfer.results.report.scaling import LABELS, LENGTH, SIZE, lines, scaling_sections
 from transfer.results.table import build_table
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -136,6 +139,49 @@ def test_the_page_holds_all_that_it_promises(report, tmp_path):
     assert "resnet50_1x" in text
     assert "schedule.steps: 90000 → 9" in text
     assert text.count("<pre><code>python tools/train_net.py &#39;weights=a b.pth&#39; seed=1") == 4
+
+
+def dial(steps: int, labels: int, seed: int, gain: float) -> list[Result]:
+    """A pretrained run, and one from scratch with as many labels."""
+    base = record("scratch", 1.0)
+    data = base.dataset.model_copy(update={"train_images": labels})
+    same = {"dataset": data, "seed": seed, "protocol": {"data": {"images": labels}}}
+    stages = [Stage("spark", labels=False, steps=steps)]
+    value = 20 + labels / 100 + seed / 10
+    return [
+        record("spark", value + gain, stages=stages, sha=str(steps % 10), **same),
+        record("scratch", value, **same),
+    ]
+
+
+def test_a_dial_of_pretraining_and_labels_becomes_two_lines():
+    at = {(250, 300): 0.5, (1001, 300): 1.5, (4002, 300): 2.5, (4002, 100): 4.0}
+    records = [r for seed in (0, 1) for (s, n), gain in at.items() for r in dial(s, n, seed, gain)]
+    table = build_table(records)
+    column = table.columns[0]
+    (length,), (labels,) = lines(table, column, LENGTH), lines(table, column, LABELS)
+    assert lines(table, column, SIZE) == []
+    assert length.x == [250, 1001, 4002]
+    assert [d.points for d in length.differences] == pytest.approx([0.5, 1.5, 2.5])
+    assert labels.x == [100, 300]
+    assert [d.points for d in labels.differences] == pytest.approx([4.0, 2.5])
+    assert [s.heading for s in scaling_sections(table, series_of(table))] == [
+        LENGTH.heading,
+        LABELS.heading,
+    ]
+
+
+def test_the_picture_of_gains_has_a_row_of_panels_for_each_dial(tmp_path):
+    def height(records: list[Result]) -> int:
+        draw_gains(build_table(records), tmp_path / "gains.png")
+        with Image.open(tmp_path / "gains.png") as picture:
+            return picture.height
+
+    both_seeds = [r for seed in (0, 1) for r in dial(250, 300, seed, 1.0)]
+    longer = [r for seed in (0, 1) for r in dial(1001, 300, seed, 2.0)[:1]]
+    assert height(both_seeds + longer) > height(both_seeds) + 200
+    with pytest.raises(ValueError, match="no run has another from scratch beside it"):
+        draw_gains(build_table([record("spark", 1.0)]), tmp_path / "none.png")
 
 
 def test_gains_have_their_intervals_on_one_axis(tmp_path):

@@ -77,8 +77,13 @@ def test_a_file_of_ones_own_gets_the_configs_of_its_network(tmp_path):
     suite = load_suite(SUITES / "own_encoder.py", [f"weights={encoder_at(tmp_path)}"])
     assert {cell.arch for cell in suite.cells} == {"convnextv2_atto"}
     assert all(cell.arch_args == {"depths": [1, 1, 1, 1]} for cell in suite.cells)
+
+
+def test_the_proxy_trains_on_a_tenth_of_the_labels(tmp_path):
     proxy = load_suite(SUITES / "proxy.py", [f"weights={encoder_at(tmp_path)}"])
     assert [cell.options[:2] for cell in proxy.cells] == [("freeze=backbone", "budget=quarter")] * 2
+    steps = plan(proxy, tmp_path / "out")
+    assert [step.settings["config"]["train_share"] for step in steps] == [0.1, 0.1]
 
 
 def test_a_network_without_a_config_is_refused(tmp_path):

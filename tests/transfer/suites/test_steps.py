@@ -106,6 +106,20 @@ def test_a_control_takes_the_shuffled_values_of_its_weights(tmp_path):
     assert "shuffled-shapes_fcmae" in steps[-1].name
 
 
+def test_a_frozen_random_encoder_is_a_cell_with_the_network_of_a_pretraining(tmp_path):
+    frozen = ("freeze=backbone", "layer_decay=1.0")
+    cell = Cell(SEGMENTATION, Control(kind="random"), frozen, like=FCMAE)
+    step = plan(Suite((cell,), shapes=SHAPES), tmp_path)[-1]
+    assert step.needs == ("shapes",)
+    assert "/random-shapes_fcmae_convnextv2,freeze=backbone" in step.name
+    assert "weights=control:random" in step.command
+    assert "arch=convnextv2_atto" in step.command
+    with pytest.raises(ValueError, match="random"):
+        Control(FCMAE, "random")
+    with pytest.raises(ValueError, match="a control is"):
+        Control()
+
+
 FINETUNE = FineTune("configs/classification/shapes_objects.py", FCMAE)
 
 

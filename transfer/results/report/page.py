@@ -22,6 +22,7 @@ from transfer.results.report.runs import (
     read_run,
     rows_by_run,
 )
+from transfer.results.report.scaling import scaling_sections
 from transfer.results.table import build_table
 from transfer.tasks import TASKS
 
@@ -86,7 +87,7 @@ def render(
         source_of=source_of,
         gains=gains.gains(made),
         classes=gains.class_gains(made),
-        scaling=gains.scaling_figures(made, series),
+        scaling=scaling_sections(made, series),
         losses=curves.loss_figures(runs, series),
         metrics=curves.metric_figures(runs, series),
         pretraining=curves.pretraining_figures(runs, series),
