@@ -19,5 +19,5 @@ estimate.py      --dry-run: parameters, hours
 probe_config.py  every setting of a probe
 frozen.py        the features of a frozen encoder, computed once
 probe.py         linear probe and k-NN of them
-knn_probe.py     a k-NN of an encoder file alone, for tools/pretrain.py --probe-every
+knn_probe.py     a k-NN of an encoder file alone, while it is pretrained (--probe-every)
 """

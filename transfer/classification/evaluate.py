@@ -55,27 +55,29 @@ def evaluate(
         data_workers(run.workers, device),
         device.type == "cuda",
     )
-    hits, mine = count_hits(model, loader, len(split.classes), device)
-    said = torch.zeros(2, len(split), dtype=torch.float64, device=device)
-    said[:, fabric.global_rank :: fabric.world_size] = mine
+    hits, own = count_hits(model, loader, len(split.classes), device)
+    said = own.new_zeros(2, len(split))
+    said[:, fabric.global_rank :: fabric.world_size] = own
     if fabric.world_size > 1:
         torch.distributed.all_reduce(hits)
         torch.distributed.all_reduce(said)
-    hits = hits.cpu()
-    counts = torch.bincount(torch.from_numpy(split.labels), minlength=len(split.classes))
+    hits, counts = (
+        hits.cpu(),
+        torch.bincount(torch.from_numpy(split.labels), minlength=len(split.classes)),
+    )
     if not torch.equal(hits[-1], counts):
         raise RuntimeError(f"{int(hits[-1].sum())} images were counted, of {len(split)}")
-    return accuracy_of(hits, said, split.classes, time.perf_counter() - started)
+    return accuracy_of(hits, said.cpu(), split.classes, time.perf_counter() - started)
 
 
 @torch.no_grad()
 def count_hits(
     model: nn.Module, batches: Iterable[Batch], classes: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return what this process counted, and what it predicted.
+    """Return counts and predictions of this process.
 
-    (3, classes) int64: hits among the first 1 and 5, and images; (2, N) float64: predicted class
-    and confidence of each image.
+    Counts are (3, classes) int64: hits among the first 1 and 5, and images. Predictions are (2, n)
+    float64: the class of the largest logit of each image, and its softmax.
     """
     model.eval()
     hits = torch.zeros(len(TOP) + 1, classes, dtype=torch.int64, device=device)
@@ -84,13 +86,13 @@ def count_hits(
         labels = batch.labels.to(device, non_blocking=True)
         logits = model(batch.images.to(device, non_blocking=True))
         hits += hits_of(logits, labels)
-        said.append(torch.stack(logits.double().softmax(dim=1).max(dim=1)[::-1]))
+        confidences, classes_said = logits.double().softmax(dim=1).max(dim=1)
+        said.append(torch.stack([classes_said.double(), confidences]))
     return hits, torch.cat(said, dim=1)
 
 
 def accuracy_of(hits: Tensor, said: Tensor, classes: Sequence[str], seconds: float) -> Accuracy:
-    """Return the figures of all images' counts and predictions, as of `count_hits`."""
-    hits, said = hits.cpu(), said.cpu()
+    """Return the figures of what `count_hits` returned, on the CPU, that took `seconds`."""
     counts, total = hits[-1].tolist(), int(hits[-1].sum())
     rows = {f"top{k}": hits[i].tolist() for i, k in enumerate(TOP) if k == 1 or k < len(counts)}
     return Accuracy(

@@ -8,6 +8,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -39,7 +40,8 @@ def draw(split: ClassSplit, found: Predictions, out: Path, count: int = 12) -> P
     below = rows * (IMAGE_INCHES + CAPTION_INCHES) + 0.4
     figure = Figure(figsize=(COLUMNS * IMAGE_INCHES, above + below), layout="constrained")
     FigureCanvasAgg(figure)
-    top, bottom = figure.subfigures(2, 1, height_ratios=[above, below])
+    parts: Any = figure.subfigures(2, 1, height_ratios=[above, below])
+    top, bottom = parts
     _draw_confusions(top, found.confusion(labels, len(split.classes)), split.classes)
     _draw_mistakes(bottom, split, found, wrong, rows)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -84,15 +86,15 @@ def _draw_matrix(figure: SubFigure, axis: Axes, confusion: Tensor, names: Sequen
 def _draw_pairs(axis: Axes, confusion: Tensor, names: Sequence[str]) -> None:
     """Draw bars of the pairs of classes that are confused most, in images."""
     pairs = most_confused(confusion, MOST_PAIRS)
-    axis.barh(range(len(pairs)), [pair.count for pair in pairs], color=BLUE)
+    axis.barh(range(len(pairs)), [pair.images for pair in pairs], color=BLUE)
     labels = [f"{short(names[p.truth])} → {short(names[p.taken_for])}" for p in pairs]
     axis.set_yticks(range(len(pairs)), labels=labels, **PLAIN)
     axis.invert_yaxis()
     axis.spines[["top", "right"]].set_visible(False)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set(xlabel="images", title="true class → predicted class, most confused first")
     for place, pair in enumerate(pairs):
-        axis.text(pair.count, place, f" {pair.count} of {pair.of}", va="center")
+        axis.text(pair.images, place, f" {pair.images} of {pair.of}", va="center")
 
 
 def _draw_mistakes(

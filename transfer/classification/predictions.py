@@ -41,7 +41,7 @@ class Confused(NamedTuple):
 
     truth: int
     taken_for: int
-    count: int
+    images: int
     of: int
 
 
@@ -52,8 +52,8 @@ def most_confused(confusion: Tensor, most: int) -> list[Confused]:
     found = []
     for place in off.flatten().argsort(descending=True, stable=True)[:most].tolist():
         truth, taken_for = divmod(place, len(off))
-        if count := int(off[truth, taken_for]):
-            found.append(Confused(truth, taken_for, count, int(of[truth])))
+        if images := int(off[truth, taken_for]):
+            found.append(Confused(truth, taken_for, images, int(of[truth])))
     return found
 
 
