@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from pretrain.run.folder import RUN, RunFolder
 from transfer.segmentation.config import protocol
-from transfer.segmentation.data import find_pairs, folder_pairs, names_digest
+from transfer.segmentation.data import folder_pairs, names_digest, pairs_of
 from transfer.weights.controls import file_of, sha256_of_weights
 from transfer.weights.identity import transfer_arch_args
 from transfer.weights.releases import place_of
@@ -78,12 +78,11 @@ def architecture_of(former: Mapping[str, Any]) -> dict[str, Any]:
 
 def _settings(cfg: Config, filled: Config) -> dict[str, Any]:
     train, _ = folder_pairs(filled)
-    pairs = find_pairs(train.images, train.labels, train.image_suffix, train.label_suffix)
     return {
         "protocol": protocol(cfg),
         "seed": cfg["seed"],
         "accumulation_steps": cfg["accumulation_steps"],
-        "training_images": names_digest(pairs, train.images),
+        "training_images": names_digest(pairs_of(train), train.images),
     }
 
 
