@@ -84,7 +84,9 @@ def test_the_table_is_written_when_steps_failed(tool, tmp_path, capsys):
     assert "40.0" in table
     assert "- bad: failed\n- after: todo" in table
     assert "1 of 3 records" in said.out
-    assert (tool.out / "report.html").is_file()
+    page = (tool.out / "report.html").read_text()
+    assert page.count("the suite has no cell for it") == table.count("the suite has no cell for it")
+    assert "the suite has no cell for it" in page
 
 
 def test_the_published_table_stands_in_a_table_without_records(tool):

@@ -11,6 +11,7 @@ pictures.py      confusions and the surest mistakes as a PNG
 protocol.py      what a number depends on: the protocols of training and evaluation
 record.py        what the record says, and the lineage of the encoder file
 trained.py       the trained classifier on disk
+released.py      a classifier as its authors released it: their test, a record
 prepare.py       everything a run needs, checked and built
 run.py           check, build, train, evaluate, record, encoder file
 trial.py         the end of a run on two validation images, before its first step

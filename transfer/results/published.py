@@ -53,6 +53,20 @@ class Match:
         return self.ours - float(self.figure["value"])
 
 
+@dataclass(frozen=True)
+class Line:
+    """A row of a published table: its figure, ours where there is one, and what is to be said."""
+
+    figure: Figure
+    ours: float | None
+    remark: str
+
+    @property
+    def points(self) -> float | None:
+        """Return our figure minus the published one; None where nothing has run."""
+        return None if self.ours is None else self.ours - float(self.figure["value"])
+
+
 def matches(table: Table, published: Sequence[Figure]) -> list[Match]:
     """Return every figure that belongs beside a run of the table, exact ones first."""
     by_key: dict[tuple[str, str, str], list[Figure]] = {}
@@ -155,6 +169,26 @@ def beside_published(found: Sequence[Match]) -> str:
     header = ["Method", "Backbone", "Metric", "Ours", "Published", "Δ", "Differs in"]
     header += ["Published setting", "Source"]
     return tabulate(lines, header, tablefmt="github", disable_numparse=True) if lines else ""
+
+
+def lines_to_markdown(lines: Sequence[Line]) -> str:
+    """Return a published table with ours beside it: a line a figure."""
+    rows = [
+        [
+            METHODS.get(str(line.figure["method"]), str(line.figure["method"])),
+            line.figure["backbone"],
+            line.figure["metric"],
+            f"{line.figure['value']:.1f}",
+            "" if line.ours is None else f"{line.ours:.1f}",
+            "" if line.points is None else f"{line.points:+.1f}",
+            _one_line(line.remark),
+            _one_line(line.figure["schedule"]),
+            _one_line(line.figure["source"]),
+        ]
+        for line in lines
+    ]
+    header = ["Method", "Backbone", "Metric", "Published", "Ours", "Δ", "", "Setting", "Source"]
+    return tabulate(rows, header, tablefmt="github", disable_numparse=True)
 
 
 def _one_line(text: str) -> str:

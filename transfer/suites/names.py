@@ -24,7 +24,8 @@ def stage_name(stage: Stage) -> str:
 def cell_name(kind: str, cell: Cell, seed: int) -> str:
     """Return the name of a cell's step for one seed; `kind` is the task's name."""
     label = cell.name or _labelled(weights_label(cell), cell.options)
-    return f"{kind}/{Path(cell.task).stem}/{_safe(label)}/seed{seed}"
+    place = kind if cell.task == kind else f"{kind}/{Path(cell.task).stem}"
+    return f"{place}/{_safe(label)}/seed{seed}"
 
 
 def weights_label(cell: Cell) -> str:

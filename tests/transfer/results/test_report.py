@@ -13,6 +13,7 @@ from PIL import Image
 
 from pretrain.files.lineage import Stage
 from tests.transfer.results.test_table import record
+from transfer.results.published import Line
 from transfer.results.record import Cost, Origin, Result, write_evaluation, write_result
 from transfer.results.report import write_report
 from transfer.results.report.curves import points
@@ -139,6 +140,30 @@ def test_the_page_holds_all_that_it_promises(report, tmp_path):
     assert "resnet50_1x" in text
     assert "schedule.steps: 90000 → 9" in text
     assert text.count("<pre><code>python tools/train_net.py &#39;weights=a b.pth&#39; seed=1") == 4
+
+
+def test_the_published_table_of_a_suite_stands_in_the_page(tmp_path):
+    figure = {"method": "fcmae", "backbone": "ConvNeXt V2-B", "metric": "AP_box", "value": 52.9}
+    figure |= {"schedule": "3x", "source": "Table 6"}
+    lines = [Line(figure, 52.5, HOSTILE), Line({**figure, "value": 51.0}, None, "not run")]
+    runs = [write_run(tmp_path / "run", record("spark", 42.0))]
+    (tmp_path / "published.json").write_text("[]")
+    write_report(runs, tmp_path / "out", tmp_path / "published.json", lines=lines)
+    text = (tmp_path / "out" / "report.html").read_text()
+    (shown,) = re.findall(r'<section id="suite".*?</section>', text, re.S)
+    cells = [re.sub("<.*?>", "", cell) for cell in re.findall(r"<td.*?</td>", shown, re.S)]
+    assert cells[:5] == ["ConvNeXt V2-B", "AP_box", "52.9", "52.5", "-0.4"]
+    assert cells[8:14] == ["ConvNeXt V2-B", "AP_box", "51.0", "", "", "not run"]
+    assert HOSTILE not in text
+    assert text.count('href="#suite"') == 1
+
+
+def test_labels_seen_before_the_transfer_are_shown(report):
+    once, twice = Stage("fcmae", data="IN1K", labels=False), Stage("supervised", "IN22K", True)
+    text, _ = report(record("x", 41.0, stages=(once,)), record("x", 43.0, stages=(once, twice)))
+    assert re.findall(r'data-label="Labels before transfer">(.*?)<', text) == ["no", "IN22K"]
+    text, _ = report(record("x", 41.0, stages=(once,)))
+    assert "Labels before transfer" not in text
 
 
 def dial(steps: int, labels: int, seed: int, gain: float) -> list[Result]:
