@@ -17,14 +17,18 @@ LABELS = "Labels before transfer"  # a column where any row's weights have seen 
 def to_markdown(table: Table) -> str:
     """Return a Markdown table, one decimal, with its notes and the differences of several seeds."""
     notes = "".join(f"\n- {_markdown_text(note)}" for note in table.notes)
-    grid = _grid(table, _markdown_text)
-    text = tabulate(*grid, tablefmt="github", disable_numparse=True) + "\n" + notes + "\n"
+    text = grid_to_markdown(table) + notes + "\n"
     lines, header = differences_of(table)
     if lines:
         escaped = [[_markdown_text(cell) for cell in line] for line in lines]
         text += "\n## Differences\n\n"
         text += tabulate(escaped, header, tablefmt="github", disable_numparse=True) + "\n"
     return text
+
+
+def grid_to_markdown(table: Table) -> str:
+    """Return the Markdown table alone, without notes and differences."""
+    return tabulate(*_grid(table, _markdown_text), tablefmt="github", disable_numparse=True) + "\n"
 
 
 def differences_of(table: Table) -> tuple[list[list[str]], list[str]]:

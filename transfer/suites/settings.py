@@ -104,7 +104,9 @@ def finetune_settings(config: Path, options: tuple[str, ...]) -> Settings:
     from transfer.classification.config import load_config
     from transfer.results.protocol import without
 
-    return without(load_config(config, options).to_json(), NOT_OF_FINETUNING)
+    settings = without(load_config(config, options).to_json(), NOT_OF_FINETUNING)
+    bicubic = settings["images"]["interpolation"] == "bicubic"  # steps older than the setting
+    return without(settings, ["images.interpolation"]) if bicubic else settings
 
 
 # what a stage is made from, and how it is watched

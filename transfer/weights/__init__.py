@@ -12,6 +12,7 @@ Follow a file through the package:
     identity.py      architecture, pixel statistics, colour order
     controls.py      shuffled weights and random encoders, to compare trained ones with
     load.py          into TimmFeatures, every tensor accounted for, with a report
+    classifiers.py   whole released classifiers: encoder and last layer
     segmentors.py    whole released segmentors: encoder, pyramid, heads
     export.py        timm names -> Detectron2's and MMSegmentation's
     prove.py         both sides built, the features compared (reference.py: a second way)

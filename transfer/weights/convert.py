@@ -64,12 +64,14 @@ def read_weights(
     arch: str | None = None,
     arch_args: dict[str, Any] | None = None,
     stages: Lineage | None = None,
+    part: str | None = None,
 ) -> Weights:
     """Read a file of any known layout; `source` and `arch` override what would be recognised.
 
     `path` may be a name of configs/weights.json, whose file is fetched if it is not here. arch_args
     alone are added to what the tensors tell ({"num_heads": 3}). `stages` is how the weights were
-    trained; for an encoder file, instead of what its header says.
+    trained; for an encoder file, instead of what its header says. `part` names the entry that holds
+    them, where it is not the first known one.
 
     Raises FileNotFoundError, or WeightsError where the file is broken or unsafe, its layout is not
     recognised, or a tensor is missing, unknown or of another shape than its architecture's.
@@ -83,7 +85,7 @@ def read_weights(
         if arch is not None and arch != weights.identity.arch:
             raise WeightsError(f"{path} says that its arch is {weights.identity.arch}, not {arch}")
         return weights
-    raw = unwrap(safe_read(path), str(path))
+    raw = unwrap(safe_read(path), str(path), part)
     chosen, reason = recognise(raw, source)
     try:
         renamed = chosen.convert(raw)

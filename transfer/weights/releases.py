@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 MANIFEST = CONFIGS / "weights.json"
 SEGMENTORS = CONFIGS / "released_segmentors.json"
+CLASSIFIERS = CONFIGS / "released_classifiers.json"
 # where released files are looked for, and put
 FOLDER = Path(os.environ.get("MIM_TRANSFER_WEIGHTS") or "weights")
 OFFLINE = "HF_HUB_OFFLINE"  # Hugging Face's setting, and timm's: nothing is ever fetched
@@ -62,6 +63,21 @@ class ReleasedSegmentor:
     named_in: str
     note: str = ""
     mirrors: tuple[str, ...] = ()
+    started_from: str | None = None  # the release whose lineage the encoder had before
+
+
+@dataclass(frozen=True)
+class PublishedTop:
+    """The published accuracies on ImageNet-1K, in percent, of a release that is a classifier.
+
+    crop_pct and interpolation are those of the test where it is not the family's.
+    """
+
+    name: str  # of the release
+    published: dict[str, float]
+    named_in: str
+    crop_pct: float | None = None
+    interpolation: str | None = None
 
 
 AnyRelease = TypeVar("AnyRelease", Release, ReleasedSegmentor)
@@ -186,6 +202,12 @@ def _hold(release: AnyRelease, path: Path) -> None:
             f"{path}: its SHA-256 is {sha256}, at its first use it was {first[0]} ({record}): get "
             f"the file again from {release.url}, or remove {record} if the new file is right"
         )
+
+
+@cache
+def classifiers(path: Path = CLASSIFIERS) -> dict[str, PublishedTop]:
+    """Return the releases that are classifiers, with their figures, by name."""
+    return {row["name"]: PublishedTop(**row) for row in json.loads(path.read_text())["classifiers"]}
 
 
 def release_of(path: Path, sha256: str) -> Release | None:

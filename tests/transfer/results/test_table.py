@@ -9,7 +9,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from pretrain.files.lineage import Stage, method_of, stages_of_method
-from transfer.results.formats import CSV_HEADER
+from transfer.results.files import BEGIN, END, put_into
+from transfer.results.formats import CSV_HEADER, grid_to_markdown
 from transfer.results.protocol import protocol_hash
 from transfer.results.record import Cost, Dataset, Environment, Result, write_result
 from transfer.results.report import write_report
@@ -321,3 +322,18 @@ def test_the_page_of_hostile_records_has_no_markup_of_theirs(tmp_path):
         "form",
     }
     assert page.count("<script") == 1
+
+
+def test_a_page_shows_the_table_between_its_marks(tmp_path):
+    table = build_table([record("scratch", 40.0), record("spark", 41.0)])
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    put_into(page, table)
+    once = page.read_text()
+    assert once == f"before\n{BEGIN}\n\n{grid_to_markdown(table)}\n{END}\nafter\n"
+    put_into(page, table)
+    assert page.read_text() == once
+    page.write_text("no marks")
+    with pytest.raises(ValueError, match=r"page.md needs a line <!-- table: begin -->"):
+        put_into(page, table)
+    assert page.read_text() == "no marks"
