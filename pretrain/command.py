@@ -24,7 +24,7 @@ USAGE = """Pretrain an encoder on a folder, list or shards of images.
 python tools/pretrain.py configs/pretrain/NAME.py --data DIR --out DIR [--setting value ...]
     --resume      continue the run in --out; a finished one is left alone, none is begun
     --init FILE   start from the weights of an encoder file or a training state, and nothing else
-    --explain     print every setting with its value and where it comes from
+    --explain     print every setting with its value, what is allowed and where it comes from
 Several devices: torchrun --nproc-per-node N tools/pretrain.py ..."""
 
 PATHS = ("data", "out", "init")  # options
