@@ -78,7 +78,7 @@ def count_hits(
 
 
 def accuracy_of(hits: Tensor, classes: Sequence[str], seconds: float) -> Accuracy:
-    """Return the figures of counts on the CPU, (3, classes) as `count_hits`, that took `seconds`."""
+    """Return the figures of counts on the CPU, (3, classes); `seconds` is how long they took."""
     counts, total = hits[-1].tolist(), int(hits[-1].sum())
     rows = {f"top{k}": hits[i].tolist() for i, k in enumerate(TOP) if k == 1 or k < len(counts)}
     return Accuracy(
