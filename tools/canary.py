@@ -1,17 +1,21 @@
-"""Evaluate every released segmentor whose weights are at hand; measured beside published.
+"""Evaluate every released model whose weights and data are at hand; measured beside published.
 
-    python tools/canary.py --data ADEChallengeData2016 [--only NAME ...] [--out DIR]
+    python tools/canary.py --data ADEChallengeData2016 [--imagenet DIR] [--only NAME ...]
+        [--out DIR]
 
-The names are those of configs/released_segmentors.json, the files lie in weights/. A missing file
-is named with its address. OUT/NAME/released.json is taken as it is where it is the same evaluation
-of the same file, so that an interrupted table goes on. Exits 1 if a figure differs from the
-published one by more than its rounding.
+The names are those of configs/released_segmentors.json and released_classifiers.json, the files lie
+in weights/; nothing is fetched. A missing file is named with its address. OUT/NAME/released.json
+is taken as it is where it is the same evaluation of the same file, so that an interrupted table
+goes on; the records beside it are those of any run (tools/make_table.py OUT). Exits 1 if a figure
+differs from the published one by more than its rounding.
 """
 
 import json
 import sys
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,16 +24,19 @@ from rich.console import Console
 from rich.table import Table
 
 from pretrain.files.read import WeightsError, sha256_of
+from pretrain.run.options import did_you_mean
 from pretrain.run.stop import exit_status
 from transfer.weights.releases import (
     FOLDER,
     ReleasedSegmentor,
-    find_segmentor,
+    classifiers,
+    releases,
     require_expected_hash,
     segmentors,
 )
 
-HERE = "weights not here"
+HERE, NO_DATA = "weights not here", "data not here"
+SEVERAL = "mIoU, multi-scale"
 
 
 @dataclass(frozen=True)
@@ -38,99 +45,170 @@ class Arguments:
 
     data: Path
     """Folder of ADE20K: data_root of the configs."""
+    imagenet: Path | None = None
+    """Folder of ImageNet-1K: its val/CLASS/IMAGE, or another form of labelled images."""
     only: tuple[str, ...] = ()
     """Names to evaluate; default: all."""
+    single_scale: bool = False
+    """Leave out the multi-scale tests, which look at every image at several sizes."""
     out: Path = Path("outputs/canary")
-    """Where each model's released.json goes."""
+    """Where each model's released.json and result.json go."""
     weights: Path = FOLDER
     """Where the released files lie."""
     cfg_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")] = ()
-    """Of every config, e.g. workers=8."""
+    """Of every segmentor's config, e.g. workers=8."""
+    classifier_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")] = ()
+    """Of every classifier's settings, e.g. test_batch_size=64."""
     config: Path | None = None
-    """The config to test by, instead of the one that each file chooses."""
+    """The config to test segmentors by, instead of the one that each file chooses."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A published figure in percent, the file and the data that it is of, and how to measure it."""
+
+    name: str
+    metric: str
+    published: float
+    path: Path
+    url: str | None
+    data: Path | None
+    measure: Callable[[], float]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A model, its published and measured mIoU in percent (None: not measured), and a verdict."""
+    """An entry's figure as measured (None: not measured), and a verdict."""
 
-    name: str
-    published: float
+    entry: Entry
     measured: float | None
     verdict: str
 
     @property
     def failed(self) -> bool:
         """Whether the figure is another one, or the file could not be used."""
-        return self.verdict not in ("equal", HERE)
+        return self.verdict not in ("equal", HERE, NO_DATA)
 
 
 def main(arguments: Arguments) -> int:
     """Print the table and where missing files are; return 1 if a figure differs."""
     warnings.filterwarnings("ignore", module=r"(mmcv|mmseg|mmengine)\.")
-    known = segmentors()
+    entries = [*segmentor_entries(arguments), *classifier_entries(arguments)]
+    known = {entry.name for entry in entries}
     for name in arguments.only:
         if name not in known:
-            find_segmentor(name)  # says which names are near
-    chosen = [r for r in known.values() if not arguments.only or r.name in arguments.only]
-    rows = [row_of(release, arguments) for release in chosen]
+            raise FileNotFoundError(
+                f"{name} is no release of a table{did_you_mean(name, known, count=3)}"
+            )
+    rows = [row_of(e) for e in entries if not arguments.only or e.name in arguments.only]
     console = Console(width=120)
     console.print(_table(rows))
-    for release in chosen:
-        path = arguments.weights / release.file
-        if not path.is_file():
-            console.print(f"{release.name}: get {release.url}, put it at {path}", soft_wrap=True)
+    for row in {row.entry.name: row for row in rows if row.verdict == HERE}.values():
+        entry = row.entry
+        console.print(f"{entry.name}: get {entry.url}, put it at {entry.path}", soft_wrap=True)
     return 1 if any(row.failed for row in rows) else 0
 
 
-def row_of(release: ReleasedSegmentor, arguments: Arguments) -> Row:
-    """Return the row of one model; a file that cannot be used is its verdict."""
-    published = release.published["mIoU"]
-    if not (arguments.weights / release.file).is_file():
-        return Row(release.name, published, None, HERE)
+def segmentor_entries(arguments: Arguments) -> Iterator[Entry]:
+    """Yield the figures of the segmentors, at one scale and at several."""
+    for release in segmentors().values():
+        path = arguments.weights / release.file
+        place = (path, release.url, arguments.data)
+        one, several = (
+            partial(measure_segmentor, release, arguments, tta=t) for t in (False, True)
+        )
+        yield Entry(release.name, "mIoU", release.published["mIoU"], *place, one)
+        if "mIoU_ms" in release.published and not arguments.single_scale:
+            yield Entry(release.name, SEVERAL, release.published["mIoU_ms"], *place, several)
+
+
+def classifier_entries(arguments: Arguments) -> Iterator[Entry]:
+    """Yield the top-1 accuracies of the classifiers."""
+    for name, row in classifiers().items():
+        release = releases()[name]
+        place = (arguments.weights / release.file, release.url, arguments.imagenet)
+        measure = partial(measure_classifier, name, arguments)
+        yield Entry(name, "top1", row.published["top1"], *place, measure)
+
+
+def row_of(entry: Entry) -> Row:
+    """Return the row of one figure; a file that cannot be used is its verdict."""
+    if not entry.path.is_file():
+        return Row(entry, None, HERE)
+    if entry.data is None or not entry.data.is_dir():
+        return Row(entry, None, NO_DATA)
     try:
-        found = measure(release, arguments)
+        measured = entry.measure()
     except WeightsError as error:
-        return Row(release.name, published, None, f"refused: {error}")
-    measured = found["metrics"]["mIoU"]
-    return Row(release.name, published, measured, verdict(published, measured))
+        return Row(entry, None, f"refused: {error}")
+    return Row(entry, measured, verdict(entry.published, measured))
 
 
-def measure(release: ReleasedSegmentor, arguments: Arguments) -> dict[str, Any]:
-    """Return the report of one model, of an earlier start where it is the same evaluation.
-
-    Raises WeightsError where the file cannot be used, ValueError where the report is another's.
-    """
+def measure_segmentor(release: ReleasedSegmentor, arguments: Arguments, tta: bool) -> float:
+    """Return the mIoU of a segmentor. Raises as `former` and the evaluation do."""
     from transfer.segmentation import released
     from transfer.weights.segmentors import read_segmentor
 
-    path, folder = arguments.weights / release.file, arguments.out / release.name
+    path = arguments.weights / release.file
+    folder = arguments.out / (f"{release.name}-multi-scale" if tta else release.name)
     sha256 = sha256_of(path)
     require_expected_hash(release, path, sha256)
     segmentor = read_segmentor(path)
     options = [f"data_root={arguments.data}", *arguments.cfg_options]
+    options += ["tta.on=True"] if tta else []
     cfg = released.released_config(segmentor, arguments.config, options)
-    report = folder / released.REPORT
+    found = former(folder / released.REPORT, sha256, lambda: released.protocol_of(cfg))
+    found = found or released.evaluate_released(segmentor, cfg, folder, release=release)
+    return found["metrics"]["mIoU"]
+
+
+def measure_classifier(name: str, arguments: Arguments) -> float:
+    """Return the top-1 accuracy of a classifier. Raises as `former` and the evaluation do."""
+    from transfer.classification import released
+
+    path, folder = arguments.weights / releases()[name].file, arguments.out / name
+    data = arguments.imagenet or Path()
+    file, published = released.read_released(path)
+    config = released.released_config(file, published, arguments.classifier_options)
+
+    def protocol() -> dict[str, Any]:
+        return released.protocol_of(config, released.open_validation(file, data)[0])
+
+    found = former(folder / released.REPORT, file.encoder.sha256, protocol)
+    found = found or released.evaluate_released(file, config, data, folder, published)
+    return found["metrics"]["top1"]
+
+
+def former(
+    report: Path, sha256: str, protocol: Callable[[], dict[str, Any]]
+) -> dict[str, Any] | None:
+    """Return the report of an earlier start; None if there is none.
+
+    Raises ValueError where it is of another file or test.
+    """
     if not report.is_file():
-        return released.evaluate_released(segmentor, cfg, folder)
-    former = json.loads(report.read_text())
-    if former["sha256"] != sha256 or former["protocol"] != released.protocol_of(cfg):
+        return None
+    found = json.loads(report.read_text())
+    if found["sha256"] != sha256 or found["protocol"] != protocol():
         raise ValueError(f"{report} is of another file or test: remove it, or give another --out")
-    return former
+    return found
 
 
 def verdict(published: float, measured: float) -> str:
     """Compare at the digits that are published: 53.6 and 53.64 are equal."""
     digits = len(str(published).partition(".")[2])
     difference = measured - published
-    return "equal" if round(measured, digits) == published else f"differs by {difference:+.2f}"
+    if round(measured, digits) == published:
+        return "equal"
+    return f"differs by {difference:+.{max(digits, 2)}f}"
 
 
 def _table(rows: list[Row]) -> Table:
-    table = Table("model", "published mIoU", "measured", "verdict")
+    table = Table("model", "metric", "published", "measured", "verdict")
     for row in rows:
         measured = "" if row.measured is None else f"{row.measured:.2f}"
-        table.add_row(row.name, str(row.published), measured, row.verdict)
+        entry = row.entry
+        table.add_row(entry.name, entry.metric, str(entry.published), measured, row.verdict)
     return table
 
 

@@ -1,13 +1,14 @@
-"""Evaluate a segmentor as its authors released it, before anything is trained.
+"""Evaluate a segmentor or a classifier as its authors released it, before anything is trained.
 
-    python tools/evaluate_released.py NAME|FILE --data ADEChallengeData2016 [--work-dir DIR]
-        [--config configs/segmentation/NAME.py] [--cfg-options tta.on=True ...]
+    python tools/evaluate_released.py NAME|FILE --data ADEChallengeData2016|IMAGENET
+        [--work-dir DIR] [--config configs/segmentation/NAME.py] [--cfg-options tta.on=True ...]
 
 FILE is a UPerNet checkpoint of microsoft/unilm's BEiT, facebookresearch/ConvNeXt, or
-MMSegmentation's BEiT, MAE, ConvNeXt or ResNet; NAME, one of configs/released_segmentors.json, is
-looked for in weights/. The file chooses the config whose test its authors used; --config names
+MMSegmentation's BEiT, MAE, ConvNeXt or ResNet, or a classifier of SparK, FCMAE, ConvNeXt, BEiT, MAE
+or timm. NAME, one of configs/released_segmentors.json or a classifier of configs/weights.json, is
+looked for in weights/, and fetched. The file chooses the test that its authors used; --config names
 another. Figures, protocol and what is computed in another way than the authors' code end in
-DIR/released.json. Several devices: torchrun --nproc-per-node N.
+DIR/released.json, the record in DIR/result.json. Several devices: torchrun --nproc-per-node N.
 """
 
 import sys
@@ -43,6 +44,12 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Evaluate and print the figures."""
     log_to_stdout()
+    from transfer.weights.classifiers import find_classifier
+
+    classifier = find_classifier(arguments.released)
+    if classifier is not None:
+        evaluate_classifier(classifier, arguments)
+        return
     warnings.filterwarnings("ignore", module=r"(mmcv|mmseg|mmengine)\.")
     from transfer.weights.releases import find_segmentor, require_expected_hash
     from transfer.weights.segmentors import read_segmentor
@@ -55,12 +62,28 @@ def main(arguments: Arguments) -> None:
     options = [f"data_root={arguments.data}", *arguments.cfg_options]
     cfg = released.released_config(file, arguments.config, options)
     work_dir = arguments.work_dir or Path("outputs/released") / path.stem
-    found = released.evaluate_released(file, cfg, work_dir, arguments.launcher)
+    show(released.evaluate_released(file, cfg, work_dir, arguments.launcher, release), release)
+
+
+def evaluate_classifier(path: Path, arguments: Arguments) -> None:
+    """Evaluate a classifier and print the figures. Raises ValueError for --config."""
+    if arguments.config is not None:
+        raise ValueError("--config is of segmentors: a classifier's test has --cfg-options alone")
+    from transfer.classification import released
+
+    file, published = released.read_released(path, arguments.cfg_options)
+    config = released.released_config(file, published, arguments.cfg_options)
+    work_dir = arguments.work_dir or Path("outputs/released") / path.stem
+    show(released.evaluate_released(file, config, arguments.data, work_dir, published), published)
+
+
+def show(found: dict[str, Any], published: Any) -> None:
+    """Print the report, and the published figures where there are any."""
     if is_first_process():
         print(told(found))
-        if release is not None:
-            figures = "  ".join(f"{name} {value}" for name, value in release.published.items())
-            print(f"published: {figures} ({release.named_in})")
+        if published is not None:
+            figures = "  ".join(f"{name} {value}" for name, value in published.published.items())
+            print(f"published: {figures} ({published.named_in})")
 
 
 def told(found: dict[str, Any]) -> str:

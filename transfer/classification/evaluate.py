@@ -16,6 +16,7 @@ from transfer.classification.data import (
     evaluation_loader,
     evaluation_transform,
 )
+from transfer.classification.predictions import Predictions
 from transfer.datasets.class_split import ClassSplit
 from transfer.weights import PixelStats
 
@@ -32,6 +33,7 @@ class Accuracy:
     metrics: dict[str, float]
     per_class: dict[str, dict[str, float]]
     images_per_second: float
+    predictions: Predictions
 
 
 def evaluate(
@@ -53,32 +55,44 @@ def evaluate(
         data_workers(run.workers, device),
         device.type == "cuda",
     )
-    hits = count_hits(model, loader, len(split.classes), device)
+    hits, own = count_hits(model, loader, len(split.classes), device)
+    said = own.new_zeros(2, len(split))
+    said[:, fabric.global_rank :: fabric.world_size] = own
     if fabric.world_size > 1:
         torch.distributed.all_reduce(hits)
-    hits = hits.cpu()
-    counts = torch.bincount(torch.from_numpy(split.labels), minlength=len(split.classes))
+        torch.distributed.all_reduce(said)
+    hits, counts = (
+        hits.cpu(),
+        torch.bincount(torch.from_numpy(split.labels), minlength=len(split.classes)),
+    )
     if not torch.equal(hits[-1], counts):
         raise RuntimeError(f"{int(hits[-1].sum())} images were counted, of {len(split)}")
-    return accuracy_of(hits, split.classes, time.perf_counter() - started)
+    return accuracy_of(hits, said.cpu(), split.classes, time.perf_counter() - started)
 
 
 @torch.no_grad()
 def count_hits(
     model: nn.Module, batches: Iterable[Batch], classes: int, device: torch.device
-) -> Tensor:
-    """Return (3, classes) int64 of this process: hits among the first 1 and 5, and images."""
+) -> tuple[Tensor, Tensor]:
+    """Return counts and predictions of this process.
+
+    Counts are (3, classes) int64: hits among the first 1 and 5, and images. Predictions are (2, n)
+    float64: the class of the largest logit of each image, and its softmax.
+    """
     model.eval()
     hits = torch.zeros(len(TOP) + 1, classes, dtype=torch.int64, device=device)
+    said = [torch.zeros(2, 0, dtype=torch.float64, device=device)]
     for batch in batches:
         labels = batch.labels.to(device, non_blocking=True)
         logits = model(batch.images.to(device, non_blocking=True))
         hits += hits_of(logits, labels)
-    return hits
+        confidences, classes_said = logits.double().softmax(dim=1).max(dim=1)
+        said.append(torch.stack([classes_said.double(), confidences]))
+    return hits, torch.cat(said, dim=1)
 
 
-def accuracy_of(hits: Tensor, classes: Sequence[str], seconds: float) -> Accuracy:
-    """Return the figures of counts on the CPU, (3, classes); `seconds` is how long they took."""
+def accuracy_of(hits: Tensor, said: Tensor, classes: Sequence[str], seconds: float) -> Accuracy:
+    """Return the figures of what `count_hits` returned, on the CPU, that took `seconds`."""
     counts, total = hits[-1].tolist(), int(hits[-1].sum())
     rows = {f"top{k}": hits[i].tolist() for i, k in enumerate(TOP) if k == 1 or k < len(counts)}
     return Accuracy(
@@ -89,6 +103,7 @@ def accuracy_of(hits: Tensor, classes: Sequence[str], seconds: float) -> Accurac
             if counts[c]
         },
         total / seconds,
+        Predictions(said[0].long(), said[1].float()),
     )
 
 

@@ -35,5 +35,5 @@ def evaluate_few(made: Run, loop: Loop) -> Accuracy:
     )
     batch = collate([samples[i] for i in spread(len(made.val), IMAGES)])
     assert not isinstance(batch, str)
-    hits = count_hits(loop.trained, [batch], len(made.classes), made.fabric.device)
-    return accuracy_of(hits.cpu(), made.classes, time.perf_counter() - started)
+    hits, said = count_hits(loop.trained, [batch], len(made.classes), made.fabric.device)
+    return accuracy_of(hits.cpu(), said.cpu(), made.classes, time.perf_counter() - started)

@@ -199,6 +199,8 @@ def protocol_of(config: DictConfig) -> dict[str, Any]:
     kept["train"] = {k: v for k, v in plain["train"].items() if k not in NOT_PROTOCOL_TRAIN}
     kept["test"] = {k: v for k, v in plain["test"].items() if k not in ("batch_size", "pictures")}
     kept["features"] = {k: v for k, v in plain["features"].items() if k not in NOT_PROTOCOL_TRAIN}
+    if config.data.train_share != 1:
+        kept["train_share"] = config.data.train_share
     return {"framework": "detectron2", **kept}
 
 

@@ -13,6 +13,7 @@ from pretrain.run.schema import (
     Count,
     Decay,
     DropRate,
+    ImageShare,
     LayerDecay,
     LearningRate,
     Positive,
@@ -108,6 +109,7 @@ class SegmentationSettings(Settings):
     classes: list[Any] | Text = Field([])
     pixels: Literal["weights", "imagenet"] = "weights"
     scale_range: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None = None
+    train_share: ImageShare = 1.0
     image_suffix: Text | None = None
     label_suffix: Text = ".png"
     reduce_zero_label: bool
