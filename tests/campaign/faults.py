@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,22 @@ def no_room(size: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-def refused(name: str, call: str) -> Callable[[], None]:
-    """Let the disk be full when the file `name` is put on it ("fsync") or named ("replace")."""
+def refused(name: str, call: str, spared: int = 0) -> Callable[[], None]:
+    """Let the disk be full when the file `name` is put on it ("fsync") or named ("replace").
+
+    The first `spared` times it is not.
+    """
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     fsync, replace = os.fsync, Path.replace
+    calls = count()
 
     def fsync_or_not(handle: int) -> None:
-        if f".{name}." in str(Path(f"/proc/self/fd/{handle}").readlink()):
+        if f".{name}." in str(Path(f"/proc/self/fd/{handle}").readlink()) and next(calls) >= spared:
             raise full
         fsync(handle)
 
     def replace_or_not(path: Path, target: Any) -> Any:
-        if Path(target).name == name:
+        if Path(target).name == name and next(calls) >= spared:
             raise full
         return replace(path, target)
 
@@ -43,61 +48,62 @@ def refused(name: str, call: str) -> Callable[[], None]:
     return befall
 
 
-# what a run writes -> is it written while the run trains, or after it
-PRODUCTS = {
-    "pretraining": {"encoder_latest.safetensors": True, "encoder.safetensors": False},
-    "detection": {"model_final.pth": False, "predictions.png": False, "result.json": False},
-    "segmentation": {"predictions.png": False, "result.json": False},
+AFTER = {  # written after the training
+    "pretraining": ("reconstructions.png", "encoder.safetensors"),
+    "detection": ("model_final.pth", "predictions.png", "result.json"),
+    "segmentation": ("predictions.png", "result.json"),
 }
-PRODUCTS["pretraining"]["reconstructions.png"] = False
-EQUAL = {
+EQUAL = {  # what the same command with --resume must then end in
     "pretraining": "encoder.safetensors",
     "detection": "result.json",
     "segmentation": "result.json",
 }
+LARGE, FULL = "File too large", "No space left on device"
 
 
 def cases() -> Iterator[Case]:
     """Yield a case for each file of each run, and each moment of writing it."""
-    for kind, (tool, words, _) in RUNS.items():
-        fresh = words.replace("--resume ", "").replace(" --resume", "")
-        same = ((f"{{w}}/{kind}/{EQUAL[kind]}", f"{{o}}/out/{EQUAL[kind]}"),)
-        ends: dict[str, Any] = {
-            "statuses": (1,),
-            "may_write": ("out",),
-            "again": words,
-            "same": same,
-        }
-        told = r"{} cannot be written: {}.*What was there is kept.*--resume"
-        large, full = "File too large", "No space left on device"
-        yield Case(
-            f"full-disk-{kind}-state-write",
-            tool,
-            fresh,
-            told.format(r"state\.pt", large),
-            fault=no_room(ROOM[kind]),
-            **ends,
-        )
-        if kind == "pretraining":  # its data processes must not keep it from ending
-            yield Case(
-                "full-disk-pretraining-with-workers",
-                tool,
-                fresh.replace("--workers 0", "--workers 1"),
-                told.format(r"state\.pt", large),
-                fault=no_room(ROOM[kind]),
-                **ends,
-            )
-        written = {"state.pt": True, "run.json": True, **PRODUCTS[kind]}
-        for name, in_training in written.items():
-            for call in ("fsync", "replace") if name == "state.pt" else ("replace",):
-                after = {} if in_training else {"prepare": run_of(kind, lambda _: None)}
-                yield Case(
-                    f"full-disk-{kind}-{name}-{call}",
-                    tool,
-                    fresh if in_training else words,
-                    told.format(name.replace(".", r"\."), full),
-                    fault=refused(name, call),
-                    kept="" if in_training else "out/state.pt",
-                    **after,
-                    **ends,
-                )
+    for kind in RUNS:
+        yield case(kind, "state-write", r"state\.pt", LARGE, no_room(ROOM[kind]))
+        for call in ("fsync", "replace"):
+            yield case(kind, f"state.pt-{call}", r"state\.pt", FULL, refused("state.pt", call))
+        yield case(kind, "run.json-replace", r"run\.json", FULL, refused("run.json", "replace"))
+        for name in AFTER[kind]:
+            fault = refused(name, "replace")
+            yield case(kind, f"{name}-replace", name, FULL, fault, trained=True)
+        if kind != "pretraining":  # these save after each step
+            fault = refused("state.pt", "replace", spared=1)
+            yield case(kind, "second-state-replace", r"state\.pt", FULL, fault)
+    latest = refused("encoder_latest.safetensors", "replace")
+    yield case("pretraining", "latest-replace", r"encoder_latest\.safetensors", FULL, latest)
+    # data processes must not keep a failed run from ending
+    fault = no_room(ROOM["pretraining"])
+    yield case("pretraining", "with-workers", r"state\.pt", LARGE, fault, workers=1)
+
+
+def case(
+    kind: str,
+    name: str,
+    file: str,
+    reason: str,
+    fault: Callable[[], None],
+    *,
+    trained: bool = False,
+    workers: int = 0,
+) -> Case:
+    """Return the case of a fault in a new run, or in one that is trained and not yet evaluated."""
+    tool, words, _ = RUNS[kind]
+    new = words.replace("--resume ", "").replace(" --resume", "")
+    return Case(
+        f"full-disk-{kind}-{name}",
+        tool,
+        words if trained else new.replace("--workers 0", f"--workers {workers}"),
+        f"{file} cannot be written: {reason}.*What was there is kept.*--resume",
+        prepare=run_of(kind, lambda _: None) if trained else None,
+        statuses=(1,),
+        may_write=("out",),
+        fault=fault,
+        kept="out/state.pt" if trained else "",
+        again=words,
+        same=((f"{{w}}/{kind}/{EQUAL[kind]}", f"{{o}}/out/{EQUAL[kind]}"),),
+    )
