@@ -11,6 +11,7 @@ from tests.transfer.segmentation.conftest import CUSTOM, write_scenes
 from tools import canary
 from tools.golden import read_case
 from tools.golden.segmentors import options, write_release
+from transfer.weights.detectors import detectors
 from transfer.weights.releases import segmentors
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -61,7 +62,9 @@ def test_a_broken_file_is_its_rows_verdict(run, words, tmp_path):
 def test_nothing_is_here(run, tmp_path):
     status, out, _ = run(canary, "--data", tmp_path, "--weights", tmp_path)
     assert status == 0
-    assert out.count("weights not here") == len(segmentors()) == out.count(": get https://")
+    known = {**segmentors(), **detectors()}
+    assert out.count("weights not here") == len(known) + len(detectors())  # box and mask
+    assert out.count(": get https://") == len(known)
 
 
 def test_an_unknown_name_is_one_line(run, tmp_path):

@@ -12,6 +12,8 @@ Follow a file through the package:
     controls.py      shuffled weights and random encoders, to compare trained ones with
     load.py          into TimmFeatures, every tensor accounted for, with a report
     segmentors.py    whole released segmentors: encoder, pyramid, heads
+    detectors.py     whole released detectors: encoder, pyramid, RPN, heads
+    detector_names.py  their tensors' names
     export.py        timm names -> Detectron2's and MMSegmentation's
     prove.py         both sides built, the features compared (reference.py: a second way)
 """
