@@ -50,7 +50,7 @@ NOT_PROTOCOL_TRAIN = (
 )
 
 # settings that older records do not have: at these values they are no part of the protocol either
-NOT_PROTOCOL_AT = {
+NOT_PROTOCOL_AT: dict[str, dict[str, Any]] = {
     "features": {"decomposed_position": None, "stride_in_1x1": False},
     "model": {"arithmetic": "detectron2"},
 }
