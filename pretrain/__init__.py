@@ -5,6 +5,7 @@ prepare.py     what a run needs before its first step: first weights, tokenizer
 train.py       the pretraining run
 encoders.py    a timm encoder by name -> its stages, channels and strides
 schedule.py    parameter groups; learning rate and weight decay by step
+probe.py       figures of the encoder every few epochs
 pictures.py    input, masked, prediction pasted in, raw prediction
 
 config/        every setting, its source beside it

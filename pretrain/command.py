@@ -2,10 +2,10 @@
 
 import json
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 from rich.console import Console
@@ -19,15 +19,23 @@ from pretrain.run.folder import ENCODER, RunFolder
 from pretrain.run.processes import log_to_stdout
 from pretrain.run.stop import exit_status
 
+if TYPE_CHECKING:
+    from pretrain.probe import Probe
+
 USAGE = """Pretrain an encoder on a folder, list or shards of images.
 
 python tools/pretrain.py configs/pretrain/NAME.py --data DIR --out DIR [--setting value ...]
     --resume      continue the run in --out; a finished one is left alone, none is begun
     --init FILE   start from the weights of an encoder file or a training state, and nothing else
+    --probe-every N --probe-data DIR
+                  every N epochs the accuracy of a k-NN on the labelled images at DIR, in the log
     --explain     print every setting with its value and where it comes from
 Several devices: torchrun --nproc-per-node N tools/pretrain.py ..."""
 
-PATHS = ("data", "out", "init")  # options
+PATHS = ("data", "out", "init", "probe_data")  # options
+
+# labelled images, recipe -> what a probe measures: an encoder file -> figures by name
+Prober = Callable[[Path, Recipe], Callable[[Path], Mapping[str, float]]]
 
 JSON_DICT = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
@@ -50,6 +58,8 @@ class Command:
     init: Path | None = None  # weights to start from
     check_images: bool = False  # look at every image first, and refuse broken ones
     skip_unreadable: bool = False  # decode every image first, leave out and count the broken ones
+    probe_every: int | None = None  # epochs between probes of the encoder
+    probe_data: Path | None = None  # labelled images to probe it on, as tools/probe.py takes them
     explain: bool = False  # print the settings and stop
 
 
@@ -100,8 +110,11 @@ def refuse_options(arguments: list[str], settings: Collection[str]) -> None:
             raise ValueError(f"{option} is empty: give a path (is a variable unset?)")
 
 
-def run(arguments: list[str]) -> int:
-    """Return 0 when done or nothing is to do. Raises what `train` raises."""
+def run(arguments: list[str], prober: Prober | None = None) -> int:
+    """Return 0 when done or nothing is to do. Raises what `train` raises.
+
+    `prober` makes what --probe-every measures, from --probe-data and the recipe.
+    """
     recipe, command = parse(arguments)
     if command.explain:
         Console().print(explain(command.config, recipe, command.recipe))
@@ -112,6 +125,7 @@ def run(arguments: list[str]) -> int:
         print(f"finished already: {out}")
         return 0
     log_to_stdout()
+    probe = probe_of(command, prober)
     from pretrain.train import train  # after everything that needs no torch
 
     train(
@@ -122,8 +136,25 @@ def run(arguments: list[str]) -> int:
         init=command.init,
         skip_unreadable=command.skip_unreadable,
         check_images=command.check_images,
+        probe=probe,
     )
     return 0
+
+
+def probe_of(command: Command, prober: Prober | None) -> "Probe | None":
+    """Return the probe that a command line asks for; None for none.
+
+    Raises ValueError for half of its options, and what `prober` raises for its data.
+    """
+    if command.probe_every is None and command.probe_data is None:
+        return None
+    if command.probe_every is None or command.probe_data is None or command.probe_every < 1:
+        raise ValueError("a probe needs --probe-every N, at least 1, and --probe-data DIR")
+    if prober is None:
+        raise ValueError("--probe-every: only tools/pretrain.py can probe")
+    from pretrain.probe import Probe  # it needs torch
+
+    return Probe(command.probe_every, prober(command.probe_data, command.recipe))
 
 
 def required(path: Path | None, option: str) -> Path:
@@ -133,6 +164,6 @@ def required(path: Path | None, option: str) -> Path:
     return path
 
 
-def main() -> int:
+def main(prober: Prober | None = None) -> int:
     """Run the command line; return the exit status."""
-    return exit_status(lambda: run(sys.argv[1:]))
+    return exit_status(lambda: run(sys.argv[1:], prober))

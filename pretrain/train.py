@@ -4,6 +4,7 @@ launch -> method -> images -> [tokenizer] -> optimizer -> loop -> pictures, enco
 """
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from pretrain.methods.beit import BEiT
 from pretrain.methods.build import crop_sizes, mask_drawer
 from pretrain.pictures import picture_batch, reconstructions
 from pretrain.prepare import KIND, announce, ensure_tokenizer, method_before_images, new_method
+from pretrain.probe import Probe
 from pretrain.run import folder
 from pretrain.run.batch_norm import has_batch_norm
 from pretrain.run.loop import Loop
@@ -58,6 +60,7 @@ def train(
     init: Path | None = None,
     skip_unreadable: bool = False,
     check_images: bool = False,
+    probe: Probe | None = None,
 ) -> None:
     """Run `recipe` on the images at `data` into the folder `out`.
 
@@ -81,7 +84,7 @@ def train(
             method = new_method(recipe, tokenizer, init)
         if fabric.world_size > 1:
             method = synchronised_over_visible(method, fabric.device)
-        pretraining = Pretraining(fabric, recipe, images, share, method, out)
+        pretraining = Pretraining(fabric, recipe, images, share, method, out, probe)
         loop = Loop(fabric, pretraining, pretraining.settings(), out, resume)
         if fabric.is_global_zero:
             run_folder.begin(recipe.to_json())
@@ -104,9 +107,11 @@ class Pretraining(Trainee):
         share: BatchShare,
         method: Method,
         out: Path,
+        probe: Probe | None = None,
     ) -> None:
         self.fabric, self.recipe, self.images, self.share = fabric, recipe, images, share
-        self.model, self.out = method, out
+        self.model, self.out, self.probe = method, out, probe
+        self.figures: dict[str, float] = {}  # of a probe that no line of the log says yet
         self.length = run_length(recipe, len(images))
         per_epoch = self.length.steps_per_epoch
         self.order = Order(len(images), recipe.batch_size, per_epoch, recipe.seed)
@@ -119,7 +124,8 @@ class Pretraining(Trainee):
     def settings(self) -> LoopSettings:
         """Return what the loop has to know of the recipe."""
         recipe, run = self.recipe, self.recipe.run
-        interim = run.encoder_epochs and run.encoder_epochs * self.length.steps_per_epoch
+        wanted = (run.encoder_epochs, self.probe and self.probe.every)
+        interim = math.gcd(*(epochs for epochs in wanted if epochs))  # 0: none
         return LoopSettings(
             steps=self.length.steps,
             seed=recipe.seed,
@@ -129,7 +135,7 @@ class Pretraining(Trainee):
             compile=run.compile,
             log_steps=run.log_steps,
             checkpoint_steps=run.checkpoint_steps,
-            interim_steps=interim,
+            interim_steps=interim * self.length.steps_per_epoch or None,
             keep_states=run.keep_states,
         )
 
@@ -163,9 +169,11 @@ class Pretraining(Trainee):
         return lr, weight_decay(recipe.optimizer, self.length, step)
 
     def log_values(self, done: int) -> Mapping[str, float]:
-        """Return the epoch and the rates of the last step."""
+        """Return the epoch and the rates of the last step, and new figures of the probe."""
         lr, decay = self.rates(done - 1)
-        return {"epoch": self.order.epoch(done - 1) + 1, "lr": lr, "weight_decay": decay}
+        figures, self.figures = self.figures, {}
+        epoch = self.order.epoch(done - 1) + 1
+        return {"epoch": epoch, "lr": lr, "weight_decay": decay, **figures}
 
     def norm_groups(self) -> Mapping[str, Sequence[nn.Parameter]]:
         """Return the encoder's parameters: its share of the gradient is worth a look."""
@@ -176,11 +184,12 @@ class Pretraining(Trainee):
         return [self.images.name(i) for i in self.order.images_of(step)]
 
     def state(self) -> dict[str, Any]:
-        """Return what a resumed run must agree with."""
+        """Return what a resumed run must agree with, and what the next line of the log says."""
         return {
             "images": self.images_digest,
             "precision": self.precision,
             "batch_norm_images": self.batch_norm_images(),
+            **({"figures": self.figures} if self.figures else {}),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -192,6 +201,7 @@ class Pretraining(Trainee):
                 f"the run was trained in {state['precision']}, here it would go on in "
                 f"{self.precision}: resume it on a device of the same kind"
             )
+        self.figures = state.get("figures", {})
         if state["batch_norm_images"] != self.batch_norm_images():
             logger.warning(
                 "BatchNorm's statistics were over %s images, and are over %s from here on: "
@@ -209,10 +219,15 @@ class Pretraining(Trainee):
         self.write_encoder(self.out / folder.LATEST_ENCODER, done)
 
     def interim(self, done: int, trained: nn.Module) -> None:  # noqa: ARG002
-        """Write the encoder of this epoch, to stay."""
-        if self.fabric.is_global_zero:
-            epoch = done // self.length.steps_per_epoch
+        """Write the encoder of this epoch, to stay, and probe it, as each is due."""
+        if not self.fabric.is_global_zero:
+            return
+        epoch, kept = done // self.length.steps_per_epoch, self.recipe.run.encoder_epochs
+        if kept and epoch % kept == 0:
             self.write_encoder(self.out / folder.EPOCH_ENCODER.format(epoch), done)
+        if self.probe and epoch % self.probe.every == 0:
+            self.figures = self.probe.figures(lambda p: self.write_encoder(p, done), self.out)
+            logger.info("epoch %d: %s", epoch, self.figures)
 
     def write_encoder(self, path: Path, done: int) -> None:
         """Write the encoder file of the weights as they are after `done` steps."""

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from pretrain.config.tokenizer import SIZES
 from pretrain.files.lineage import stages_of_method
+from pretrain.tokenizer.vae import DiscreteVAE, write_tokenizer
 from tests.transfer.results.test_table import record
 from transfer import tasks
 from transfer.datasets.shapes.files import ShapesSettings, make_shapes
@@ -87,8 +89,13 @@ def data(tmp_path_factory) -> Path:
 @pytest.mark.timeout(900)
 def test_commands_on_own_images_run_in_their_order(data, tmp_path):
     coco, labels = data / "coco", data / "ADEChallengeData2016"
+    tokenizer = tmp_path / "tokenizer.safetensors"
+    write_tokenizer(tokenizer, DiscreteVAE(SIZES["small"].sizes), {})
     given = {
         "IMAGES": data / "unlabelled",
+        "TOKENIZER": tokenizer,
+        "LABELLED": labels / "images" / "training",
+        "LABELS": labels / "annotations" / "training",
         "CLASSES": data,  # its objects, cut out
         "TRAIN.json": coco / "annotations" / "instances_train2017.json",
         "VAL.json": coco / "annotations" / "instances_val2017.json",

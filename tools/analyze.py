@@ -4,12 +4,15 @@
     python tools/analyze.py attention ENCODER... --data DIR --out DIR [--points 0.3,0.5 ...]
     python tools/analyze.py reconstructions RUN... --data DIR --out DIR
     python tools/analyze.py shift BEFORE AFTER... --data DIR --out DIR
+    python tools/analyze.py codes TOKENIZER... --data DIR --labels DIR --out DIR
 
     collapse         ConvNeXt V2's feature collapse by layer, dead and saturated channels,
                      effective rank, several encoders in one plot; a sheet of activations of each
     attention        where a ViT looks from chosen points, and how far by layer
     reconstructions  what the method of a pretraining run reconstructs, and its loss on the images
     shift            how far each layer moved: linear CKA and relative distance of the weights
+    codes            what a tokenizer's codes tell of the label maps of --labels, in nats, against
+                     the mean colour of a patch; TOKENIZER is [LABEL=]FILE
 
 ENCODER is [LABEL=]WHAT: a weights file, control:shuffled:FILE, random:FILE (random weights in the
 architecture of FILE), or the folder of a detection or segmentation run. The images are spread
@@ -27,7 +30,8 @@ import tyro
 
 from pretrain.run.stop import exit_status
 
-IMAGES = {"collapse": 64, "attention": 4, "reconstructions": 64, "shift": 64}
+IMAGES = {"collapse": 64, "attention": 4, "reconstructions": 64, "shift": 64, "codes": 300}
+TOKENIZER_SIZE = 128
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Arguments:
     """The command line."""
 
     kind: Annotated[
-        Literal["collapse", "attention", "reconstructions", "shift"], tyro.conf.Positional
+        Literal["collapse", "attention", "reconstructions", "shift", "codes"], tyro.conf.Positional
     ]
     """What to look into."""
     encoders: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -45,9 +49,11 @@ class Arguments:
     out: Path
     """Folder of the pictures and numbers."""
     images: int | None = None
-    """How many of --data; default: 64, for attention 4."""
+    """How many of --data; default: 64, for attention 4, for codes 300."""
     size: int | None = None
-    """Pixels along a side; default: that of the first encoder."""
+    """Pixels along a side; default: that of the first encoder, for codes 128."""
+    labels: Path | None = None
+    """For codes: folder of label maps named as the images."""
     points: tuple[str, ...] = ()
     """For attention: Y,X as shares of the sides, e.g. 0.3,0.5."""
 
@@ -70,6 +76,7 @@ def places(points: Sequence[str]) -> list[tuple[float, float]]:
 def numbers(arguments: Arguments) -> dict[str, Any]:
     """Write the pictures; return the numbers by label."""
     from transfer.analysis.attention import POINTS, attention
+    from transfer.analysis.codes import codes
     from transfer.analysis.collapse import collapse
     from transfer.analysis.encoders import open_encoders
     from transfer.analysis.images import read_squares
@@ -82,6 +89,11 @@ def numbers(arguments: Arguments) -> dict[str, Any]:
     count, out = arguments.images or IMAGES[arguments.kind], arguments.out
     if arguments.kind == "reconstructions":
         return reconstructions(arguments.encoders, arguments.data, count, out)
+    if arguments.kind == "codes":
+        if arguments.labels is None:
+            raise ValueError("codes are held against label maps: give --labels DIR")
+        size = arguments.size or TOKENIZER_SIZE
+        return codes(arguments.encoders, arguments.data, arguments.labels, count, size, out)
     encoders = open_encoders(arguments.encoders)
     images = read_squares(arguments.data, count, arguments.size or encoders[0].input_size)
     if arguments.kind == "attention":

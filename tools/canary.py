@@ -1,18 +1,22 @@
-"""Evaluate every released segmentor and detector at hand; measured beside published.
+"""Evaluate every released model whose weights and data are at hand; measured beside published.
 
-    python tools/canary.py --data ADEChallengeData2016 [--coco ROOT] [--only NAME ...] [--out DIR]
+    python tools/canary.py --data ADEChallengeData2016 [--coco ROOT] [--imagenet DIR]
+        [--only NAME ...] [--out DIR]
 
-The names are those of configs/released_segmentors.json (ADE20K) and released_detectors.json (COCO,
-in ROOT/coco), the files lie in weights/. A missing file is named with its address.
-OUT/NAME/released.json is taken as it is where it is the same evaluation of the same file, so that
-an interrupted table goes on. Exits 1 if a figure differs from the published one by more than its
-rounding.
+The names are those of configs/released_segmentors.json, released_detectors.json (on ROOT/coco) and
+released_classifiers.json, the files lie in weights/; nothing is fetched. A missing file is named
+with its address. OUT/NAME/released.json
+is taken as it is where it is the same evaluation of the same file, so that an interrupted table
+goes on; the records beside it are those of any run (tools/make_table.py OUT). Exits 1 if a figure
+differs from the published one by more than its rounding.
 """
 
 import json
 import sys
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,36 +25,44 @@ from rich.console import Console
 from rich.table import Table
 
 from pretrain.files.read import WeightsError, sha256_of
+from pretrain.run.options import did_you_mean
 from pretrain.run.stop import exit_status
-from transfer.weights.detectors import detectors, find_released
+from transfer.weights.detectors import detectors
 from transfer.weights.releases import (
     FOLDER,
     ReleasedSegmentor,
+    classifiers,
+    releases,
     require_expected_hash,
     segmentors,
 )
 
-HERE = "weights not here"
-NO_DATA = "data not named"
-FIGURES = ("mIoU", "AP_box", "AP_mask")  # those that a release publishes have a row each
+HERE, NO_DATA = "weights not here", "data not here"
+SEVERAL = "mIoU, multi-scale"
 
 
 @dataclass(frozen=True)
 class Arguments:
     """The command line."""
 
-    data: Path | None = None
+    data: Path
     """Folder of ADE20K: data_root of the configs."""
     coco: Path | None = None
     """Folder that holds coco/: data.root of detection configs."""
+    imagenet: Path | None = None
+    """Folder of ImageNet-1K: its val/CLASS/IMAGE, or another form of labelled images."""
     only: tuple[str, ...] = ()
     """Names to evaluate; default: all."""
+    single_scale: bool = False
+    """Leave out the multi-scale tests, which look at every image at several sizes."""
     out: Path = Path("outputs/canary")
-    """Where each model's released.json goes."""
+    """Where each model's released.json and result.json go."""
     weights: Path = FOLDER
     """Where the released files lie."""
     cfg_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")] = ()
     """Of every segmentor's config, e.g. workers=8."""
+    classifier_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")] = ()
+    """Of every classifier's settings, e.g. test_batch_size=64."""
     config: Path | None = None
     """The config to test segmentors by, instead of the one that each file chooses."""
     coco_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")] = ()
@@ -60,12 +72,23 @@ class Arguments:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A model's published and measured figure in percent (None: not measured), and a verdict."""
+class Entry:
+    """A published figure in percent, the file and the data that it is of, and how to measure it."""
 
     name: str
-    figure: str
+    metric: str
     published: float
+    path: Path
+    url: str | None
+    data: Path | None
+    measure: Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """An entry's figure as measured (None: not measured), and a verdict."""
+
+    entry: Entry
     measured: float | None
     verdict: str
 
@@ -78,95 +101,155 @@ class Row:
 def main(arguments: Arguments) -> int:
     """Print the table and where missing files are; return 1 if a figure differs."""
     warnings.filterwarnings("ignore", module=r"(mmcv|mmseg|mmengine)\.")
-    known = {**segmentors(), **detectors()}
+    entries = [
+        *segmentor_entries(arguments),
+        *detector_entries(arguments),
+        *classifier_entries(arguments),
+    ]
+    known = {entry.name for entry in entries}
     for name in arguments.only:
         if name not in known:
-            find_released(name)  # says which names are near
-    chosen = [r for r in known.values() if not arguments.only or r.name in arguments.only]
-    rows = [row for release in chosen for row in rows_of(release, arguments)]
+            raise FileNotFoundError(
+                f"{name} is no release of a table{did_you_mean(name, known, count=3)}"
+            )
+    rows = [row_of(e) for e in entries if not arguments.only or e.name in arguments.only]
     console = Console(width=120)
     console.print(_table(rows))
-    for release in chosen:
-        path = arguments.weights / release.file
-        if not path.is_file():
-            console.print(f"{release.name}: get {release.url}, put it at {path}", soft_wrap=True)
+    for row in {row.entry.name: row for row in rows if row.verdict == HERE}.values():
+        entry = row.entry
+        console.print(f"{entry.name}: get {entry.url}, put it at {entry.path}", soft_wrap=True)
     return 1 if any(row.failed for row in rows) else 0
 
 
-def rows_of(release: ReleasedSegmentor, arguments: Arguments) -> list[Row]:
-    """Return a row for each figure of a model; a file that cannot be used is its verdict."""
-    published = {n: v for n, v in release.published.items() if n in FIGURES}
-    data = arguments.coco if release.name in detectors() else arguments.data
-    why = HERE if not (arguments.weights / release.file).is_file() else NO_DATA
-    metrics: dict[str, float] = {}
-    if why is NO_DATA and data is not None:
-        try:
-            metrics = measure(release, arguments)["metrics"]
-        except WeightsError as error:
-            why = f"refused: {error}"
-    if not metrics:
-        return [Row(release.name, n, value, None, why) for n, value in published.items()]
-    return [
-        Row(release.name, n, value, metrics[n], verdict(value, metrics[n]))
-        for n, value in published.items()
-    ]
+def segmentor_entries(arguments: Arguments) -> Iterator[Entry]:
+    """Yield the figures of the segmentors, at one scale and at several."""
+    for release in segmentors().values():
+        path = arguments.weights / release.file
+        place = (path, release.url, arguments.data)
+        one, several = (
+            partial(measure_segmentor, release, arguments, tta=t) for t in (False, True)
+        )
+        yield Entry(release.name, "mIoU", release.published["mIoU"], *place, one)
+        if "mIoU_ms" in release.published and not arguments.single_scale:
+            yield Entry(release.name, SEVERAL, release.published["mIoU_ms"], *place, several)
 
 
-def measure(release: ReleasedSegmentor, arguments: Arguments) -> dict[str, Any]:
-    """Return the report of one model, of an earlier start where it is the same evaluation.
-
-    Raises WeightsError where the file cannot be used, ValueError where the report is another's.
-    """
-    path, folder = arguments.weights / release.file, arguments.out / release.name
-    sha256 = sha256_of(path)
-    require_expected_hash(release, path, sha256)
-    report = folder / "released.json"
-    former = json.loads(report.read_text()) if report.is_file() else None
-    kind = _detector if release.name in detectors() else _segmentor
-    found = kind(path, folder, arguments, former is not None)
-    if former is None:
-        return found
-    if former["sha256"] != sha256 or former["protocol"] != found:
-        raise ValueError(f"{report} is of another file or test: remove it, or give another --out")
-    return former
+def detector_entries(arguments: Arguments) -> Iterator[Entry]:
+    """Yield the figures of the detectors, of boxes and of masks."""
+    for release in detectors().values():
+        place = (arguments.weights / release.file, release.url, arguments.coco)
+        for metric, value in release.published.items():
+            measure = partial(measure_detector, release, arguments, metric)
+            yield Entry(release.name, metric, value, *place, measure)
 
 
-def _segmentor(path: Path, folder: Path, arguments: Arguments, done: bool) -> dict[str, Any]:
-    """Return a segmentor's report; where it is done already, the protocol it should have."""
+def classifier_entries(arguments: Arguments) -> Iterator[Entry]:
+    """Yield the top-1 accuracies of the classifiers."""
+    for name, row in classifiers().items():
+        release = releases()[name]
+        place = (arguments.weights / release.file, release.url, arguments.imagenet)
+        measure = partial(measure_classifier, name, arguments)
+        yield Entry(name, "top1", row.published["top1"], *place, measure)
+
+
+def row_of(entry: Entry) -> Row:
+    """Return the row of one figure; a file that cannot be used is its verdict."""
+    if not entry.path.is_file():
+        return Row(entry, None, HERE)
+    if entry.data is None or not entry.data.is_dir():
+        return Row(entry, None, NO_DATA)
+    try:
+        measured = entry.measure()
+    except WeightsError as error:
+        return Row(entry, None, f"refused: {error}")
+    return Row(entry, measured, verdict(entry.published, measured))
+
+
+def measure_segmentor(release: ReleasedSegmentor, arguments: Arguments, tta: bool) -> float:
+    """Return the mIoU of a segmentor. Raises as `former` and the evaluation do."""
     from transfer.segmentation import released
     from transfer.weights.segmentors import read_segmentor
 
+    path = arguments.weights / release.file
+    folder = arguments.out / (f"{release.name}-multi-scale" if tta else release.name)
+    sha256 = sha256_of(path)
+    require_expected_hash(release, path, sha256)
     segmentor = read_segmentor(path)
     options = [f"data_root={arguments.data}", *arguments.cfg_options]
+    options += ["tta.on=True"] if tta else []
     cfg = released.released_config(segmentor, arguments.config, options)
-    return released.protocol_of(cfg) if done else released.evaluate_released(segmentor, cfg, folder)
+    found = former(folder / released.REPORT, sha256, lambda: released.protocol_of(cfg))
+    found = found or released.evaluate_released(segmentor, cfg, folder, release=release)
+    return found["metrics"]["mIoU"]
 
 
-def _detector(path: Path, folder: Path, arguments: Arguments, done: bool) -> dict[str, Any]:
-    """Return a detector's report; where it is done already, the protocol it should have."""
+def measure_detector(release: ReleasedSegmentor, arguments: Arguments, metric: str) -> float:
+    """Return a figure of a detector. Raises as `former` and the evaluation do."""
     from transfer.detection import released
     from transfer.weights.detectors import read_detector
 
+    path, folder = arguments.weights / release.file, arguments.out / release.name
+    sha256 = sha256_of(path)
+    require_expected_hash(release, path, sha256)
     detector = read_detector(path)
     options = [f"data.root={arguments.coco}", *arguments.coco_options]
     config = released.released_config(detector, arguments.coco_config, options)
-    if done:
+
+    def protocol() -> dict[str, Any]:
         return released.protocol_of(released.prepare_released(detector, config))
-    return released.evaluate_released(detector, config, folder)
+
+    found = former(folder / released.REPORT, sha256, protocol)
+    found = found or released.evaluate_released(detector, config, folder)
+    return found["metrics"][metric]
+
+
+def measure_classifier(name: str, arguments: Arguments) -> float:
+    """Return the top-1 accuracy of a classifier. Raises as `former` and the evaluation do."""
+    from transfer.classification import released
+
+    path, folder = arguments.weights / releases()[name].file, arguments.out / name
+    data = arguments.imagenet or Path()
+    file, published = released.read_released(path)
+    config = released.released_config(file, published, arguments.classifier_options)
+
+    def protocol() -> dict[str, Any]:
+        return released.protocol_of(config, released.open_validation(file, data)[0])
+
+    found = former(folder / released.REPORT, file.encoder.sha256, protocol)
+    found = found or released.evaluate_released(file, config, data, folder, published)
+    return found["metrics"]["top1"]
+
+
+def former(
+    report: Path, sha256: str, protocol: Callable[[], dict[str, Any]]
+) -> dict[str, Any] | None:
+    """Return the report of an earlier start; None if there is none.
+
+    Raises ValueError where it is of another file or test.
+    """
+    if not report.is_file():
+        return None
+    found = json.loads(report.read_text())
+    if found["sha256"] != sha256 or found["protocol"] != protocol():
+        raise ValueError(f"{report} is of another file or test: remove it, or give another --out")
+    return found
 
 
 def verdict(published: float, measured: float) -> str:
     """Compare at the digits that are published: 53.6 and 53.64 are equal."""
     digits = len(str(published).partition(".")[2])
     difference = measured - published
-    return "equal" if round(measured, digits) == published else f"differs by {difference:+.2f}"
+    if round(measured, digits) == published:
+        return "equal"
+    return f"differs by {difference:+.{max(digits, 2)}f}"
 
 
 def _table(rows: list[Row]) -> Table:
-    table = Table("model", "figure", "published", "measured", "verdict")
+    table = Table("model", "metric", "published", "measured", "verdict")
     for row in rows:
         measured = "" if row.measured is None else f"{row.measured:.2f}"
-        table.add_row(row.name, row.figure, str(row.published), measured, row.verdict)
+        entry = row.entry
+        table.add_row(entry.name, entry.metric, str(entry.published), measured, row.verdict)
     return table
 
 

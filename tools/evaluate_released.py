@@ -1,15 +1,17 @@
-"""Evaluate a segmentor or detector as its authors released it, before anything is trained.
+"""Evaluate a segmentor, detector or classifier as its authors released it, before any training.
 
-    python tools/evaluate_released.py NAME|FILE --data ROOT [--work-dir DIR]
-        [--config configs/segmentation/NAME.py] [--cfg-options tta.on=True ...]
+    python tools/evaluate_released.py NAME|FILE --data ADEChallengeData2016|COCO_ROOT|IMAGENET
+        [--work-dir DIR] [--config configs/segmentation/NAME.py] [--cfg-options tta.on=True ...]
 
 FILE is a UPerNet checkpoint of microsoft/unilm's BEiT, facebookresearch/ConvNeXt, or
-MMSegmentation's BEiT, MAE, ConvNeXt or ResNet; or a Mask R-CNN or Cascade Mask R-CNN of
-Detectron2's model zoo (ResNet with FPN), of its ViTDet, or of a ConvNeXt in MMDetection. NAME, one
-of configs/released_segmentors.json or released_detectors.json, is looked for in weights/. ROOT is
-ADE20K's folder, or the one that holds coco/. The file chooses the config whose test its authors
-used; --config names another. Figures, protocol and what is computed in another way than the
-authors' code end in DIR/released.json. Several devices: torchrun --nproc-per-node N.
+MMSegmentation's BEiT, MAE, ConvNeXt or ResNet; a Mask R-CNN or Cascade Mask R-CNN of Detectron2's
+model zoo (ResNet with FPN), of its ViTDet, or of a ConvNeXt in MMDetection (COCO_ROOT holds coco/);
+or a classifier of SparK, FCMAE, ConvNeXt, BEiT, MAE or timm. NAME, one of
+configs/released_segmentors.json or released_detectors.json, or a classifier of
+configs/weights.json, is looked for in weights/, and fetched. The file chooses the test that its
+authors used; --config names another. Figures, protocol and what is computed in another way than the
+authors' code end in DIR/released.json, the record in DIR/result.json (a detector's has none yet).
+Several devices: torchrun --nproc-per-node N.
 """
 
 import sys
@@ -20,7 +22,6 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pretrain.files.read import sha256_of
 from pretrain.run.processes import is_first_process, log_to_stdout
 from pretrain.run.stop import exit_status
 
@@ -46,43 +47,67 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Evaluate and print the figures."""
     log_to_stdout()
-    from transfer.weights.detectors import detectors, find_released, is_detector
-    from transfer.weights.releases import require_expected_hash
+    from transfer.weights.classifiers import find_classifier
+    from transfer.weights.detectors import find_detector
 
-    path, release = find_released(arguments.released)
-    named = release is not None and release.name in detectors()
-    evaluate = evaluate_detector if named or is_detector(path) else evaluate_segmentor
-    require_expected_hash(release, path, sha256_of(path))
-    work_dir = arguments.work_dir or Path("outputs/released") / path.stem
-    found = evaluate(path, work_dir, arguments)
-    if is_first_process():
-        print(told(found))
-        if release is not None:
-            figures = "  ".join(f"{name} {value}" for name, value in release.published.items())
-            print(f"published: {figures} ({release.named_in})")
-
-
-def evaluate_segmentor(path: Path, work_dir: Path, arguments: Arguments) -> dict[str, Any]:
-    """Return the report of a segmentor."""
+    detector = find_detector(arguments.released)
+    if detector is not None:
+        evaluate_detector(*detector, arguments)
+        return
+    classifier = find_classifier(arguments.released)
+    if classifier is not None:
+        evaluate_classifier(classifier, arguments)
+        return
     warnings.filterwarnings("ignore", module=r"(mmcv|mmseg|mmengine)\.")
-    from transfer.segmentation import released
+    from transfer.weights.releases import find_segmentor, require_expected_hash
     from transfer.weights.segmentors import read_segmentor
 
+    path, release = find_segmentor(arguments.released)
     file = read_segmentor(path)
+    require_expected_hash(release, path, file.encoder.sha256)
+    from transfer.segmentation import released
+
     options = [f"data_root={arguments.data}", *arguments.cfg_options]
     cfg = released.released_config(file, arguments.config, options)
-    return released.evaluate_released(file, cfg, work_dir, arguments.launcher)
+    work_dir = arguments.work_dir or Path("outputs/released") / path.stem
+    show(released.evaluate_released(file, cfg, work_dir, arguments.launcher, release), release)
 
 
-def evaluate_detector(path: Path, work_dir: Path, arguments: Arguments) -> dict[str, Any]:
-    """Return the report of a detector; its processes are always those of torchrun or srun."""
+def evaluate_detector(path: Path, release: Any, arguments: Arguments) -> None:
+    """Evaluate a detector and print the figures; its processes are those of torchrun or srun."""
     from transfer.detection import released
     from transfer.weights.detectors import read_detector
+    from transfer.weights.releases import require_expected_hash
 
     file = read_detector(path)
+    require_expected_hash(release, path, file.encoder.sha256)
     options = [f"data.root={arguments.data}", *arguments.cfg_options]
     config = released.released_config(file, arguments.config, options)
-    return released.evaluate_released(file, config, work_dir)
+    work_dir = arguments.work_dir or Path("outputs/released") / path.stem
+    found = released.evaluate_released(file, config, work_dir)
+    if found:
+        show(found, release)
+
+
+def evaluate_classifier(path: Path, arguments: Arguments) -> None:
+    """Evaluate a classifier and print the figures. Raises ValueError for --config."""
+    if arguments.config is not None:
+        raise ValueError("--config is of segmentors: a classifier's test has --cfg-options alone")
+    from transfer.classification import released
+
+    file, published = released.read_released(path, arguments.cfg_options)
+    config = released.released_config(file, published, arguments.cfg_options)
+    work_dir = arguments.work_dir or Path("outputs/released") / path.stem
+    show(released.evaluate_released(file, config, arguments.data, work_dir, published), published)
+
+
+def show(found: dict[str, Any], published: Any) -> None:
+    """Print the report, and the published figures where there are any."""
+    if is_first_process():
+        print(told(found))
+        if published is not None:
+            figures = "  ".join(f"{name} {value}" for name, value in published.published.items())
+            print(f"published: {figures} ({published.named_in})")
 
 
 def told(found: dict[str, Any]) -> str:

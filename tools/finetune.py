@@ -55,11 +55,13 @@ def run(arguments: list[str] | None = None) -> None:
     from transfer.classification import run as finetuning  # after what needs no torch
     from transfer.classification.config import load_config
     from transfer.classification.estimate import dry_run
+    from transfer.weights.releases import nothing_fetched
 
     config = load_config(options.config, options.overrides)
     places = (config, options.data, options.out)
     if options.dry_run:
-        lines = dry_run(*places, file=options.config)
+        with nothing_fetched():
+            lines = dry_run(*places, file=options.config)
         if is_first_process():
             print(*lines, sep="\n")
         return

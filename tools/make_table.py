@@ -1,6 +1,6 @@
 """Records -> a comparison table, with the published figures beside it.
 
-    python tools/make_table.py RUNS... --out DIR
+    python tools/make_table.py RUNS... --out DIR [--into PAGE.md]
 
 RUNS are finished runs, their records, or folders that hold them at any depth. DIR gets table.md,
 table.csv and table.tex; tools/report.py makes a page with curves and pictures of the same records.
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from pretrain.run.stop import exit_status
-from transfer.results.files import write_tables
+from transfer.results.files import put_into, write_tables
 from transfer.results.record import find_results, read_result
 from transfer.results.table import build_table
 
@@ -34,6 +34,8 @@ class Arguments:
     """Folder for table.md, table.csv and table.tex."""
     published: Path = PUBLISHED
     """Published figures with their sources."""
+    into: Path | None = None
+    """A Markdown page that shows the table between two marks: it is brought up to date."""
 
 
 def main(arguments: Arguments) -> None:
@@ -41,6 +43,8 @@ def main(arguments: Arguments) -> None:
     runs = find_results(arguments.runs)
     table = build_table([read_result(run) for run in runs])
     markdown, _ = write_tables(table, arguments.out, arguments.published)
+    if arguments.into is not None:
+        put_into(arguments.into, table)
     Console().print(Markdown(markdown))
     print(f"{len(runs)} records -> {arguments.out}/table.md, table.csv, table.tex")
 

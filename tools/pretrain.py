@@ -3,6 +3,11 @@
 import importlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pretrain.config import Recipe
+    from pretrain.probe import Measure
 
 # Python looks for a script's imports in the script's folder first, where this file hides the
 # package of its name, from every other tool as well: put the root there, hand over the package.
@@ -15,4 +20,10 @@ if __name__ == "pretrain":
 if __name__ == "__main__":
     from pretrain.command import main
 
-    sys.exit(main())
+    def prober(data: Path, recipe: "Recipe") -> "Measure":
+        """Return the k-NN that --probe-every measures."""
+        from transfer.classification.knn_probe import knn_probe  # after what needs no torch
+
+        return knn_probe(data, recipe.image_size, recipe.run.device, recipe.run.workers)
+
+    sys.exit(main(prober))

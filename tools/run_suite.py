@@ -22,11 +22,12 @@ from pretrain.run.options import parse_key_value
 from pretrain.run.stop import DONE, FAILED, REFUSED, exit_status
 from transfer.suites.board import Board
 from transfer.suites.cost import costs, in_words
+from transfer.suites.inputs import fetch_release, weights_file
 from transfer.suites.launcher import Launcher, Progress
 from transfer.suites.local import LocalExecutor, device_name, visible_gpus
 from transfer.suites.slurm import SlurmLauncher
-from transfer.suites.steps import plan
-from transfer.suites.suite import Suite, load_suite
+from transfer.suites.steps import Step, plan
+from transfer.suites.suite import Control, Released, Suite, load_suite
 from transfer.suites.table import published_rows, write_table
 from transfer.suites.view import failures, live_table, planned, told
 
@@ -91,6 +92,8 @@ def main(arguments: Arguments) -> int:
         return DONE
     if arguments.dry_run:
         return dry_run(board, names, suite, arguments)
+    if fetch_releases(board, names):
+        board = Board(plan(suite, out, arguments.gpus_per_run), out)
     problems = problems_of(board, names)
     if problems:
         raise ValueError("\nerror: ".join(problems))
@@ -120,6 +123,32 @@ def problems_of(board: Board, names: list[str]) -> list[str]:
     """Return what keeps the steps that are not done from running."""
     todo = [name for name in names if board.state(name).kind != "done"]
     return list(dict.fromkeys(p for name in todo for p in board.steps[name].problems))
+
+
+def fetch_releases(board: Board, names: list[str]) -> bool:
+    """Fetch the released weights that steps wait for, if for nothing else; return whether any was.
+
+    Raises FileNotFoundError that says where to get one that could not be fetched.
+    """
+    missing = {}
+    for release in {released_of(board.steps[n]) for n in names if board.state(n).kind != "done"}:
+        try:
+            if release is not None:
+                weights_file(release, Path.cwd())
+        except FileNotFoundError as error:
+            missing[release] = str(error)
+    if {*problems_of(board, names)} - {*missing.values()}:
+        return False
+    for release in missing:
+        fetch_release(release, Path.cwd())
+    return bool(missing)
+
+
+def released_of(step: Step) -> Released | None:
+    """Return the release that a step begins with, or the control of one."""
+    weights = step.cell.weights if step.cell else getattr(step.stage, "of", None)
+    weights = weights.of if isinstance(weights, Control) else weights
+    return weights if isinstance(weights, Released) else None
 
 
 def dry_run(board: Board, names: list[str], suite: Suite, arguments: Arguments) -> int:

@@ -1,10 +1,11 @@
-"""Predictions beside the truth, for detection and segmentation runs.
+"""Predictions beside the truth, for detection, segmentation and fine-tuning runs.
 
     python tools/show_predictions.py RUN [--out FILE.png] [--count N | --images ID ...]
-        [--score S] [--worst] [--curves FILE.png]
+        [--score S] [--worst] [--curves FILE.png] [--data DIR]
 
 Detections: left the ground truth, with what was missed in orange; right what was found, hits in
-green and false positives in red. --curves draws precision over recall.
+green and false positives in red. --curves draws precision over recall. Classes: which are confused,
+and the images on which the classifier is surest of a wrong one; --data says where the images lie.
 """
 
 import sys
@@ -14,6 +15,7 @@ from typing import Annotated
 
 import tyro
 
+from pretrain.run.folder import PREDICTIONS_PICTURE as PREDICTIONS
 from pretrain.run.stop import exit_status
 from transfer.results.record import read_result
 
@@ -36,6 +38,8 @@ class Arguments:
     """Images with most errors first."""
     curves: Path | None = None
     """Precision over recall goes there."""
+    data: Path | None = None
+    """The labelled images of a fine-tuning run."""
 
 
 def main(arguments: Arguments) -> None:
@@ -45,17 +49,28 @@ def main(arguments: Arguments) -> None:
     if arguments.count < 1:
         raise ValueError(f"--count must be at least 1, got {arguments.count}")
     task = read_result(arguments.run).task
-    show = _show_segmentation if task == "segmentation" else _show_detections
-    for path in show(arguments):
+    if task not in SHOW:
+        raise ValueError(f"{arguments.run}: a {task} has no predictions to show")
+    for path in SHOW[task](arguments):
         print(path)
 
 
 def _show_segmentation(arguments: Arguments) -> list[Path]:
     from transfer.segmentation.pictures import draw
 
-    return [
-        draw(arguments.run, arguments.out or arguments.run / "predictions.png", arguments.count)
-    ]
+    return [draw(arguments.run, arguments.out or arguments.run / PREDICTIONS, arguments.count)]
+
+
+def _show_classes(arguments: Arguments) -> list[Path]:
+    from transfer.classification.pictures import draw
+    from transfer.classification.predictions import NAME, read_predictions
+    from transfer.datasets.class_split import open_split
+
+    if arguments.data is None:
+        raise ValueError("--data DIR is needed: a fine-tuning does not say where its images lie")
+    split = open_split(arguments.data, "val", read_result(arguments.run).dataset.classes)
+    found = read_predictions(arguments.run / NAME, split)
+    return [draw(split, found, arguments.out or arguments.run / PREDICTIONS, arguments.count)]
 
 
 def _show_detections(arguments: Arguments) -> list[Path]:
@@ -73,12 +88,18 @@ def _show_detections(arguments: Arguments) -> list[Path]:
         score=score,
         worst=arguments.worst,
     )
-    out = arguments.out or arguments.run / "predictions.png"
+    out = arguments.out or arguments.run / PREDICTIONS
     paths = [draw(split, records, predictions, out, score=score)]
     if arguments.curves:
         paths.append(draw_curves(split.read_ground_truth(), predictions, arguments.curves))
     return paths
 
+
+SHOW = {
+    "detection": _show_detections,
+    "segmentation": _show_segmentation,
+    "classification": _show_classes,
+}
 
 if __name__ == "__main__":
     sys.exit(exit_status(lambda: main(tyro.cli(Arguments, description=__doc__))))

@@ -75,10 +75,12 @@ def execute() -> None:
     warnings.filterwarnings("ignore", module=r"(mmcv|mmseg|mmengine)\.")
     from transfer.segmentation import config, estimate
     from transfer.segmentation import run as runs
+    from transfer.weights.releases import nothing_fetched
 
     cfg = config.load_config(args.config, args.cfg_options)
     if args.dry_run:
-        print(estimate.estimate(config.fill_in(cfg)))
+        with nothing_fetched():
+            print(estimate.estimate(config.fill_in(cfg)))
     elif args.score:
         print(line(runs.score(cfg, args.work_dir)))
     elif args.eval_only:

@@ -1,4 +1,4 @@
-"""The demo: three methods, and their backbones from scratch, on two tasks: 12 records.
+"""The demo: three methods, and their backbones from scratch, on three tasks: 18 records.
 
 python tools/run_suite.py configs/suites/demo.py --out outputs/demo --jobs 2
 """
@@ -10,10 +10,12 @@ PRETRAININGS = (
     Pretrain("configs/pretrain/shapes_fcmae_convnextv2.py"),
     Pretrain("configs/pretrain/shapes_beit_vit.py"),
 )
+ACCURACY = ("steps=100", "warmup_steps=10")  # of 300: the whole demo is to take ten minutes
 # task -> options of its pretrained cells, and of those from scratch
 TASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "configs/detection/shapes_mask_rcnn.py": ((), ()),
     "configs/segmentation/shapes_upernet.py": ((), ()),
+    "configs/classification/shapes_objects.py": (ACCURACY, ACCURACY),
 }
 
 suite = Suite(

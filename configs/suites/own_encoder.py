@@ -4,10 +4,12 @@ python tools/run_suite.py configs/suites/own_encoder.py --out outputs/own --set 
 
 `weights` is any file that tools/inspect_weights.py reads, or a name of configs/weights.json. The
 configs are those of its architecture, or of its family at another size. Training from scratch goes
-without the layer decay of fine-tuning; give its own learning rates with scratch_lr.
+without the layer decay of fine-tuning; give its own learning rates with scratch_lr. Where
+`labelled` names images with classes, the frozen encoder is probed on them, beside a random one.
 """
 
 from pathlib import Path
+from typing import Any
 
 from transfer.suites.suite import ROOT, Cell, Released, Suite
 from transfer.weights.convert import read_weights
@@ -63,7 +65,13 @@ def shipped(task: str, own: str, other: str) -> str:
     return next(path for path in paths if (ROOT / path).is_file())
 
 
-def suite(weights: str, seeds: int = 1, scratch_lr: tuple = (None, None), gpus: int = 8) -> Suite:
+def suite(
+    weights: str,
+    seeds: int = 1,
+    scratch_lr: tuple = (None, None),
+    labelled: str | None = None,
+    gpus: int = 8,
+) -> Suite:
     if weights in releases():
         start, arch, arch_args = Released(weights), releases()[weights].arch, {}
     else:
@@ -72,8 +80,11 @@ def suite(weights: str, seeds: int = 1, scratch_lr: tuple = (None, None), gpus: 
         arch_args = transfer_arch_args(arch, identity.arch_args)
     cells = []
     keys = ("optimizer.lr", "lr")
+    each: dict[str, Any] = {"seeds": tuple(range(seeds)), "arch": arch, "arch_args": arch_args}
     for config, key, lr in zip(configs_of(arch), keys, scratch_lr, strict=True):
         options = ("layer_decay=1.0", *([] if lr is None else [f"{key}={lr}"]))
-        each = {"seeds": tuple(range(seeds)), "arch": arch, "arch_args": arch_args, "gpus": gpus}
-        cells += [Cell(config, start, **each), Cell(config, None, options, **each)]
-    return Suite(cells=tuple(cells))
+        here = {**each, "gpus": gpus}
+        cells += [Cell(config, start, **here), Cell(config, None, options, **here)]
+    if labelled is not None:
+        cells += [Cell("probe", start, **each), Cell("probe", None, **each)]
+    return Suite(cells=tuple(cells), labelled_data=labelled)

@@ -13,7 +13,8 @@ update.py        the gradients' norm, the optimizer's fused form
 log.py           log.jsonl, log.txt, TensorBoard, progress
 timing.py        how long a step takes, for estimates
 clock.py         seconds of training, and those spent waiting for data
-from_first.py    tensors that the first process read, on all of them
+from_first.py    what the first process alone reads or does, for all of them
+trial.py         the end of a run, tried before its first step without a trace
 stop.py          signals, numbers that are not finite, exit statuses
 batch_norm.py    BatchNorm over all processes
 provenance.py    command, commit, versions, device, peak memory

@@ -1,4 +1,4 @@
-"""Large files are read by the first process alone, which hands their tensors to the others."""
+"""What the first process alone reads or does: its tensors and its errors are for all of them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +27,19 @@ def from_first(fabric: Fabric, read: Callable[[], dict[str, Any]]) -> dict[str, 
     if error is not None:
         raise error
     return _fill(outline, iter(tensors), fabric)
+
+
+def do_in_first(fabric: Fabric, action: Callable[[], object]) -> None:
+    """Do `action` on the first process while the others wait; its error is raised on all of them.
+
+    `action` must not talk to the other processes.
+    """
+
+    def done() -> dict[str, Any]:
+        action()
+        return {}
+
+    from_first(fabric, done)
 
 
 class _Place(tuple):

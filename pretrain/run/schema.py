@@ -42,6 +42,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 DropRate = Annotated[float, Field(ge=0, lt=1)]
 Decay = Annotated[float, Field(gt=0, lt=1)]  # of an average
 LayerDecay = Annotated[float, Field(gt=0, le=1)]
+ImageShare = Annotated[float, Field(gt=0, le=1)]
 Text = Annotated[str, Field(min_length=1)]
 
 

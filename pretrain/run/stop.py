@@ -88,7 +88,7 @@ def exit_status(main: Callable[[], int | None]) -> int:
     except (ArithmeticError, FailedError) as error:
         return _say(error, FAILED)
     except (ValueError, OSError) as error:
-        full = isinstance(error, OSError) and error.errno in _STORAGE
+        full = isinstance(error, OSError) and error.errno in STORAGE
         return _say(error, FAILED if full else REFUSED)
 
 
@@ -100,7 +100,7 @@ def refuse_empty_words(words: Sequence[str]) -> None:
             raise ValueError(f"an empty word{place} on the command line (is a variable unset?)")
 
 
-_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # a disk that is full or broken
+STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # a disk that is full or broken
 
 
 def _say(what: object, status: int) -> int:

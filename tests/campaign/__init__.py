@@ -8,4 +8,5 @@ images.py        cases: images, lists and shards to pretrain on
 annotations.py   cases: COCO files and label maps
 weights.py       cases: weights files, states, run folders
 records.py       cases: records, tables and the other tools
+endings.py       cases: what would fail only after the last step
 """

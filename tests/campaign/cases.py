@@ -2,13 +2,13 @@
 
 from itertools import chain
 
-from tests.campaign import annotations, images, records, settings, weights
+from tests.campaign import annotations, endings, images, records, settings, weights
 from tests.campaign.case import Case
 
 
 def all_cases() -> list[Case]:
     """Return every case; names differ."""
-    modules = (settings, images, annotations, weights, records)
+    modules = (settings, images, annotations, weights, records, endings)
     found = list(chain.from_iterable(module.cases() for module in modules))
     assert len({case.name for case in found}) == len(found)
     return found

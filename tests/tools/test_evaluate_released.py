@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.transfer.segmentation.conftest import CUSTOM, write_scenes
@@ -12,7 +13,9 @@ from tests.transfer.segmentation.conftest import CUSTOM, write_scenes
 pytest.importorskip("mmseg")
 from tools import evaluate_released
 from tools.golden import read_case
+from tools.golden.classifiers import content_of
 from tools.golden.segmentors import build, options, write_release
+from transfer.results.record import read_result
 from transfer.weights.releases import segmentors
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -68,6 +71,37 @@ def test_a_name_says_where_to_get_the_file(run, scenes):
     assert "convnext_tiny_1k_512" in err
 
 
+def test_a_classifier_ends_in_figures_and_a_record(run, tmp_path):
+    case = read_case(GOLDEN / "classifier_convnextv2")
+    write_scenes_of_classes(tmp_path / "data", "abcdefg")
+    file = tmp_path / "convnextv2_atto_1k_224_ema.pt"
+    torch.save(content_of(case), file)
+    words = [file, "--data", tmp_path / "data", "--work-dir", tmp_path / "out", "--cfg-options"]
+    words += ["input_size=64", "workers=0", "dataset=letters"]
+    status, out, _ = run(evaluate_released, *words)
+    record = read_result(tmp_path / "out")
+    assert status == 0
+    assert out.startswith(f"top1 {record.metrics['top1']:.2f}")
+    assert "published: top1 76.7 (facebookresearch/ConvNeXt-V2 2553895, README.md)" in out
+    assert "tested by facebookresearch/ConvNeXt 048efce, datasets.py" in out
+    assert (record.method, record.dataset.name) == ("fcmae+supervised", "letters")
+    status, _, err = run(evaluate_released, *words)
+    assert (status, err.count("\n")) == (2, 1)
+    status, _, err = run(evaluate_released, "convnextv2_tiny_1k", "--data", tmp_path)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "get it from https://dl.fbaipublicfiles.com/convnext/convnextv2/im1k/" in err
+    status, _, err = run(evaluate_released, "spark_resnet50", "--data", tmp_path)
+    assert (status, err.count("\n")) == (2, 1)
+
+
+def write_scenes_of_classes(data, labels):
+    """Write one validation image a class."""
+    for number, label in enumerate(labels):
+        place = data / "val" / label / "0.png"
+        place.parent.mkdir(parents=True)
+        Image.new("RGB", (90, 80), (30 * number, 90, 200)).save(place)
+
+
 def test_the_manifest_is_whole():
     known = segmentors()
     assert len(known) == len({r.file for r in known.values()}) == 25
@@ -79,8 +113,6 @@ def test_the_manifest_is_whole():
 
 def accuracy(case, scenes, folder):
     """Percent of right pixels, computed without the runner."""
-    import torch
-
     model = build(case, folder / "again.pth")
     right = []
     for path in sorted((scenes / "images" / "val").iterdir()):

@@ -1,11 +1,12 @@
 """The command lines of tools/finetune.py and tools/probe.py."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.transfer.classification.conftest import NET, SMALL, draw_tree
-from tools import finetune, probe
+from tools import finetune, probe, show_predictions
 
 WORDS = ["weights=none", "arch=resnet26", f"arch_args={NET}"]
 
@@ -38,6 +39,18 @@ def test_train_resume_and_evaluate(call, tmp_path):
     assert (status, "finished already" in said.out) == (0, True)
     assert call(*WORDS, "--eval-only")[0] == 0
     assert (tmp_path / "out" / "result.json").read_bytes() == before
+
+
+def test_predictions_are_shown_again(call, tmp_path, tree, capsys):
+    assert call(*WORDS)[0] == 0
+    out, picture = tmp_path / "out", tmp_path / "shown.png"
+    assert (out / "predictions.png").stat().st_size > 1000
+    asked = show_predictions.Arguments(run=out, out=picture, count=3, data=tree)
+    show_predictions.main(asked)
+    assert capsys.readouterr().out.split() == [str(picture)]
+    assert picture.stat().st_size > 1000
+    with pytest.raises(ValueError, match="--data DIR is needed"):
+        show_predictions.main(replace(asked, data=None))
 
 
 def test_a_wrong_command_line_is_refused(call, tmp_path):

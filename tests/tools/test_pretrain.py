@@ -1,5 +1,6 @@
 """tools/pretrain.py: one clear error before anything starts, and nothing twice."""
 
+import json
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from PIL import Image
 from pretrain.command import parse, run
 from pretrain.config import load_recipe
 from pretrain.files.encoder_file import read_identity
+from tests.transfer.classification.conftest import draw_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """
@@ -213,3 +215,21 @@ def test_a_second_writer_is_refused(recipe: str, data: str, tmp_path: Path) -> N
     assert first.wait(60) == 143
     assert not list(out.glob(".*"))
     assert (out / "state.pt").is_file()
+
+
+def test_a_probe_is_in_the_log(recipe: str, data: str, tmp_path: Path) -> None:
+    """The tool itself: it alone hands the k-NN over. Two steps are an epoch of four images."""
+    tree = draw_tree(tmp_path / "classes", train=3, val=2)
+    words = [recipe, "--data", data, "--out", tmp_path / "out", "--steps", "3"]
+    probe = ["--probe-every", "1", "--probe-data", tree]
+    command = [sys.executable, ROOT / "tools/pretrain.py", *words, *probe]
+    subprocess.run([str(word) for word in command], check=True, cwd=ROOT)
+    (line,) = (tmp_path / "out" / "log.jsonl").read_text().splitlines()
+    assert 0 <= json.loads(line)["knn_top1"] <= 100
+
+
+@pytest.mark.parametrize("half", [["--probe-every", "2"], ["--probe-data", "."]])
+def test_half_a_probe_is_refused(recipe: str, data: str, tmp_path: Path, half: list[str]) -> None:
+    with pytest.raises(ValueError, match="a probe needs --probe-every N"):
+        run([recipe, "--data", data, "--out", str(tmp_path / "out"), *half])
+    assert not (tmp_path / "out").exists()

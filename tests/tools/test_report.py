@@ -42,6 +42,17 @@ def test_the_report_is_written(runs: Path, tmp_path: Path):
     assert "+2.5" in page
 
 
+def test_the_report_shows_the_published_table_of_a_suite(runs: Path, tmp_path: Path):
+    suite = ROOT / "configs/suites/beit_table7_ade20k.py"
+    done = call("report.py", runs, "--out", tmp_path / "out", "--suite", suite)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("not run (segmentation/beit_") == 6
+    demo = call("report.py", runs, "--out", tmp_path / "d", "--suite", suite.with_name("demo.py"))
+    assert demo.returncode == 2
+    assert "stands beside no published table" in demo.stderr
+
+
 @pytest.mark.parametrize("tool", ["make_table.py", "report.py"])
 def test_a_place_without_records_is_one_line(tool: str, tmp_path: Path):
     done = call(tool, tmp_path, "--out", tmp_path / "out")

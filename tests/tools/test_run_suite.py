@@ -13,7 +13,8 @@ from pretrain.run.stop import DONE, FAILED, REFUSED, exit_status
 from tests.transfer.results.test_table import record
 from tests.transfer.suites.conftest import quick_step
 from transfer.results.record import write_result
-from transfer.suites.suite import Cell
+from transfer.suites.inputs import weights_file
+from transfer.suites.suite import Cell, Control, Released
 
 ROOT = Path(__file__).resolve().parents[2]
 CELL = Cell("configs/detection/shapes_mask_rcnn.py", None, arch="resnet18")
@@ -34,7 +35,7 @@ def tool(tmp_path, monkeypatch):
         monkeypatch.setitem(main["main"].__globals__, "plan", lambda *_: steps)
         return main["main"](main["Arguments"](tmp_path / "suite.py", out, gpus="none", **arguments))
 
-    run.out = out
+    run.out, run.globals = out, main["main"].__globals__
     return run
 
 
@@ -43,6 +44,29 @@ def recorded(out: Path, name: str, ready: Path, method="scratch", **more):
     write_result(record(method, 40.0), ready / name)
     copy = f"import shutil; shutil.copytree({str(ready / name)!r}, {str(out / name)!r})\n"
     return quick_step(out, name, copy + "raise SystemExit(0)", cell=CELL, **more)
+
+
+def test_released_weights_are_fetched_when_nothing_else_is_missing(tool, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    fetched = []
+
+    def fetch(release, _folder):
+        fetched.append(release.name)
+        raise FileNotFoundError("no network")
+
+    monkeypatch.setitem(tool.globals, "fetch_release", fetch)
+    with pytest.raises(FileNotFoundError, match="spark_resnet50 is not there") as missing:
+        weights_file(Released("spark_resnet50"), tmp_path)
+    waits = replace(CELL, weights=Control(Released("spark_resnet50")))
+    step = quick_step(tool.out, "waits", "", cell=waits)
+    told = (str(missing.value),)
+    assert tool([replace(step, problems=told)], dry_run=True) == REFUSED
+    with pytest.raises(ValueError, match="no images"):
+        tool([replace(step, problems=(*told, "no images"))])
+    assert fetched == []
+    with pytest.raises(FileNotFoundError, match="no network"):
+        tool([replace(step, problems=told)])
+    assert fetched == ["spark_resnet50"]
 
 
 def test_the_table_is_written_when_steps_failed(tool, tmp_path, capsys):
@@ -60,7 +84,9 @@ def test_the_table_is_written_when_steps_failed(tool, tmp_path, capsys):
     assert "40.0" in table
     assert "- bad: failed\n- after: todo" in table
     assert "1 of 3 records" in said.out
-    assert (tool.out / "report.html").is_file()
+    page = (tool.out / "report.html").read_text()
+    assert page.count("the suite has no cell for it") == table.count("the suite has no cell for it")
+    assert "the suite has no cell for it" in page
 
 
 def test_the_published_table_stands_in_a_table_without_records(tool):

@@ -116,12 +116,13 @@ def read_case(
 
 
 def kind_of(case: Case) -> str:
-    """Return spark, fcmae, minkowski, beit, dalle, segmentor, detector, lamb or resize.
+    """Return the kind of a case: classifier, spark, beit, segmentor, detector, ...
 
     Raises ValueError for a case of another kind.
     """
     weights, tensors = case.weights.keys(), case.tensors.keys()
     marks: dict[str, bool] = {
+        "classifier": "classifier" in case.spec,
         "spark": any(n.startswith("sparse_encoder.") for n in weights),
         "beit": "patch_embed.proj.weight" in weights,
         "dalle": "blocks.input.w" in weights,

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from . import convnets, others
+from . import classifiers, convnets, others
 from .cases import Case, Check, kind_of
 
 CHECKERS: dict[str, Callable[[Case], list[Check]]] = {
+    "classifier": classifiers.check_classifier,
     "spark": convnets.check_spark,
     "fcmae": convnets.check_fcmae,
     "minkowski": convnets.check_minkowski,

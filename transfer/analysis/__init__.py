@@ -8,5 +8,6 @@ collapse.py          those by layer, several encoders in one plot; sheets of act
 attention.py         where a ViT's heads look from chosen points
 reconstructions.py   what the method behind an encoder reconstructs
 shift.py             how far each layer moved from one encoder to another
+codes.py             what a tokenizer's codes tell of label maps, in nats
 figures.py           curves by layer, as a picture
 """

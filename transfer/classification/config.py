@@ -44,8 +44,10 @@ class Input:
     random_erasing: float = 0.25  # probability, mode "pixel"; all five codes' default
     crop_pct: float = 224 / 256  # of the shorter side in evaluation; MAE's, BEiT's, ConvNeXt's
     squash: bool = False  # evaluate whole images, their sides made equal; ConvNeXt's from 384 px on
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"  # in evaluation; all five codes'
 
     def __post_init__(self) -> None:
+        choices(self)
         at_least(self, 1, "input_size")
         shares(self, "flip", "random_erasing", "color_jitter")
         for name, most in (("crop_scale", 1.0), ("crop_ratio", math.inf)):

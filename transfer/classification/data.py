@@ -92,7 +92,7 @@ def evaluation_transform(settings: Input, pixels: PixelStats) -> Transform:
     mean, std = _statistics(pixels)
     transform = create_transform(
         settings.input_size,
-        interpolation="bicubic",
+        interpolation=settings.interpolation,
         crop_pct=1.0 if settings.squash else settings.crop_pct,
         crop_mode="squash" if settings.squash else "center",
         mean=mean,

@@ -26,7 +26,8 @@ NOT_PROTOCOL = (
     "seed",
     "precision",
 )
-EVALUATION = ("crop_pct", "squash")  # settings of the images that only the evaluation uses
+# settings of the images that only the evaluation uses
+EVALUATION = ("crop_pct", "squash", "interpolation")
 
 
 def protocols_of(
@@ -50,7 +51,7 @@ def protocols_of(
     }
     images = settings["images"]
     evaluation = {key: images[key] for key in ("input_size", *EVALUATION)}
-    return Protocols(training, {**evaluation, "interpolation": "bicubic", "data": val})
+    return Protocols(training, {**evaluation, "data": val})
 
 
 def protocols(run: Run) -> Protocols:

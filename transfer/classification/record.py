@@ -27,6 +27,7 @@ from transfer.weights import transfer_arch_args
 STAGE_DATA = {"imagenet_1k": "IN1K", "imagenet_22k": "IN22K"}
 IMAGES = {"imagenet_1k": 1_281_167}
 CLASSES = {"imagenet_22k": 21_841}  # unilm beit/README.md, --nb_classes
+EVALUATOR = f"counts of this suite, timm {timm.__version__}'s transforms"
 OF_A_RUN = ("seed", "run")  # settings of a recipe that make no other recipe
 
 
@@ -71,7 +72,7 @@ def measured(run: Run, accuracy: Accuracy) -> dict[str, Any]:
         "eval_hash": protocol_hash(settings),
         "metrics": accuracy.metrics,
         "per_class": accuracy.per_class,
-        "evaluator": f"counts of this suite, timm {timm.__version__}'s transforms",
+        "evaluator": EVALUATOR,
     }
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pretrain.files.encoder_file import write_encoder
-from pretrain.run.folder import ENCODER, RECORD, RunFolder
+from pretrain.run.folder import ENCODER, PREDICTIONS_PICTURE, RECORD, RunFolder
+from pretrain.run.from_first import do_in_first
 from pretrain.run.lock import locked
 from pretrain.run.loop import Loop
 from pretrain.run.processes import is_first_process, launch
@@ -14,11 +15,14 @@ from pretrain.run.stop import Stopped
 from transfer.classification.classifier import Classifier
 from transfer.classification.config import ConfigError, FineTuning
 from transfer.classification.evaluate import Accuracy, evaluate
+from transfer.classification.pictures import draw
+from transfer.classification.predictions import write_predictions
 from transfer.classification.prepare import Run, place, prepare
 from transfer.classification.protocol import identity_of, protocols
 from transfer.classification.record import identity_after, made_from, measured, training_of
 from transfer.classification.trained import NAME, Trained, read_trained, write_trained
 from transfer.classification.trainer import ClassifierTraining
+from transfer.classification.trial import try_end
 from transfer.results.protocol import differing, protocol_hash
 from transfer.results.record import (
     Result,
@@ -58,6 +62,8 @@ def run(
         folder.require_same_run(identity)
         training = ClassifierTraining(made)
         loop = Loop(fabric, training, training.settings(), out, resume)
+        if not loop.done:
+            do_in_first(fabric, lambda: try_end(made, loop))
         if fabric.is_global_zero:
             folder.begin(identity)
         fabric.barrier()
@@ -81,9 +87,16 @@ def finish(made: Run, loop: Loop) -> Accuracy | None:
         if accuracy is not None:
             training = training_of(made, loop)
             write_trained(made.out / NAME, made, trained, training)
+            show(made, accuracy, made.out)
             write_result(Result(**fields_of(training), **measured(made, accuracy)), made.out)
     made.fabric.barrier()
     return accuracy
+
+
+def show(made: Run, accuracy: Accuracy, folder: Path) -> None:
+    """Write the predictions on the validation images into `folder`, and a picture of them."""
+    write_predictions(folder, accuracy.predictions, made.val)
+    draw(made.val, accuracy.predictions, folder / PREDICTIONS_PICTURE)
 
 
 def eval_only(config: FineTuning, data: Path, out: Path, *, file: Path | None = None) -> Accuracy:
@@ -129,4 +142,6 @@ def _write_evaluation(made: Run, trained: Trained, accuracy: Accuracy) -> None:
     dataset = training.dataset.model_copy(update={"val_images": len(made.val)})
     training = training.model_copy(update={"dataset": dataset})
     fields = {**measured(made, accuracy), "config": origin_of_evaluation(training, made_from(made))}
-    logger.info("record: %s", write_evaluation(training, made.out, **fields))
+    path = write_evaluation(training, made.out, **fields)
+    show(made, accuracy, path.with_suffix(""))
+    logger.info("record: %s", path)

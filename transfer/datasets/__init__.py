@@ -6,6 +6,7 @@ coco_file.py          a COCO-format file, read once and held as places in it
 json_pieces.py        a large JSON file read in pieces
 ids.py                which ids of a COCO-format file can be used
 instance_checks.py    one annotation: box, mask, class
+share.py              a share of the training images
 lvis.py               LVIS: its keys, and the detections it keeps per image
 ade20k_checks.py      a pair of folders, images and label maps
 class_split.py        labelled images of one split, whatever form they have

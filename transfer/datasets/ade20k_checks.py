@@ -15,6 +15,7 @@ from PIL import Image
 from pretrain.checks.findings import Finding, Findings
 from pretrain.checks.images import ImageFacts, read_images
 from pretrain.checks.parallel import parallel_map
+from transfer.datasets.share import share_of
 
 # ADE20K scene parsing (sceneparsing.csail.mit.edu): images of each split
 ADE20K = {"training": 20_210, "validation": 2_000}
@@ -25,13 +26,17 @@ SAMPLE = 64  # label maps read without `full`
 
 @dataclass(frozen=True)
 class FolderPair:
-    """One split: a folder of images and one of label maps, paired by file name."""
+    """One split: a folder of images and one of label maps, paired by file name.
+
+    A share of the images may be all that is used.
+    """
 
     name: str
     images: Path
     labels: Path
     image_suffix: str = ".jpg"
     label_suffix: str = ".png"
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,12 @@ def _pair(split: FolderPair, findings: Findings) -> list[tuple[str, str]]:
     if not images | labels:
         message = f"no {split.image_suffix} file in it"
         findings.error("no-images", split.images, message, "give the right folder or suffix")
+    _check_counts(split, images, findings)
+    if split.share < 1:
+        names = sorted(images)
+        kept = share_of([Path(n + split.image_suffix).as_posix() for n in names], split.share)
+        images = {names[i] for i in kept}
+        labels &= images
     file, label = partial(_file, split.images), partial(_file, split.labels)
     for stem in sorted(images - labels):
         path = label(stem + split.label_suffix)
@@ -138,7 +149,6 @@ def _pair(split: FolderPair, findings: Findings) -> list[tuple[str, str]]:
         path = file(stem + split.image_suffix)
         fix = f"add the image or delete {label(stem + split.label_suffix)}"
         findings.error("image-missing", path, "a label map without an image", fix)
-    _check_counts(split, images, findings)
     both = sorted(images & labels)
     return [(file(s + split.image_suffix), label(s + split.label_suffix)) for s in both]
 

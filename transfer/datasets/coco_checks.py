@@ -12,9 +12,10 @@ from typing import Any
 
 from pretrain.checks.findings import Finding, Findings
 from pretrain.checks.images import ImageFacts, read_images
-from transfer.datasets.coco_file import Contents, NotCocoError, read_contents
+from transfer.datasets.coco_file import Contents, Inspect, NotCocoError, read_contents
 from transfer.datasets.ids import id_problem
 from transfer.datasets.instance_checks import check_annotation
+from transfer.datasets.share import coco_share
 
 # COCO 2017 (cocodataset.org): images and instances of each split
 COCO2017 = {"train2017": (118_287, 860_001), "val2017": (5_000, 36_781)}
@@ -23,19 +24,24 @@ COCO_CATEGORIES = 80
 
 @dataclass(frozen=True)
 class CocoSplit:
-    """One annotation file and its folder of images."""
+    """One annotation file and its folder of images, of which a share may be all that is used."""
 
     name: str  # "train", "val"
     annotations: Path
     images: Path
+    share: float = 1.0
 
 
 @dataclass
 class _Loaded:
-    """A split's file, indexed. `files` maps a file's path to its image record."""
+    """A split's file, indexed. `files` maps a file's path to its image record.
+
+    `contents` is the split's share; `listed` counts images and annotations of the whole file.
+    """
 
     split: CocoSplit
     contents: Contents
+    listed: tuple[int, int]
     images: dict[Any, dict[str, Any]]
     categories: dict[Any, str]
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -91,7 +97,7 @@ def _load(split: CocoSplit, findings: Findings) -> _Loaded | None:
         check_annotation(annotation, image["width"], image["height"], where, findings)
 
     try:
-        contents = read_contents(path, inspect)
+        contents = read_contents(path, inspect if split.share == 1 else None)
     except FileNotFoundError:
         fix = "give the right path, or put the annotation file there"
         findings.error("annotations-missing", path, "no such file", fix)
@@ -116,12 +122,25 @@ def _load(split: CocoSplit, findings: Findings) -> _Loaded | None:
         ("categories", "category-id-twice", [r["id"] for r in contents.categories]),
     ):
         _check_unique(split, name, code, ids, findings)
+    listed = len(contents.images), len(contents.ids)
+    if split.share < 1:
+        contents = coco_share(contents, split.share)
+        _inspect_all(contents, inspect)
     return _Loaded(
         split,
         contents,
+        listed,
         images={r["id"]: r for r in contents.images},
         categories={r["id"]: str(r["name"]) for r in contents.categories},
     )
+
+
+def _inspect_all(contents: Contents, inspect: Inspect) -> None:
+    """Let `inspect` see every annotation of a known image."""
+    by_id = {image["id"]: image for image in contents.images}
+    for image, annotation in zip(contents.image_ids, contents.annotations(), strict=True):
+        if image in by_id:
+            inspect(annotation, by_id[image])
 
 
 def _check_ids(contents: Contents, findings: Findings) -> bool:
@@ -194,12 +213,11 @@ def _check_counts(data: _Loaded, findings: Findings) -> None:
     path = data.split.annotations
     expected = COCO2017.get(data.split.images.name)
     names = set(data.categories.values())
-    if expected and len(names) == COCO_CATEGORIES and {"person", "toothbrush"} <= names:
-        found = (len(data.images), len(data.contents.ids))
-        if found != expected:
-            message = "{:,} images and {:,} instances, COCO 2017 has {:,} and {:,}"
-            fix = f"download {data.split.images.name} and its annotations again, or allow `counts`"
-            findings.error("counts", path, message.format(*found, *expected), fix)
+    is_coco = len(names) == COCO_CATEGORIES and {"person", "toothbrush"} <= names
+    if expected and is_coco and data.listed != expected:
+        message = "{:,} images and {:,} instances, COCO 2017 has {:,} and {:,}"
+        fix = f"download {data.split.images.name} and its annotations again, or allow `counts`"
+        findings.error("counts", path, message.format(*data.listed, *expected), fix)
     if all(data.contents.crowd):
         message = "it has no object that is not a crowd: there is nothing to learn or to judge by"
         findings.error("no-objects", path, message, "export the annotations again")

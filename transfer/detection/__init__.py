@@ -14,7 +14,8 @@ trainer.py       what the training loop trains; checkpoint.py: trained detectors
 protocol.py      what a number depends on: the protocols of training and evaluation
 record.py        what the record says of training and evaluation
 prepare.py       everything a run needs, checked and built; folder.py: its folder
-run.py           check, build, train, evaluate, record
+run.py           check, build, try the end, train, evaluate, record
+trial.py         the end of a run on two validation images, before its first step
 launch.py        the command line -> run, evaluation or estimate, on every process
 processes.py     --num-gpus, torchrun, srun; what one process does for its machine
 estimate.py      --dry-run: parameters, FLOPs, hours

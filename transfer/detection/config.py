@@ -207,6 +207,8 @@ def protocol_of(config: DictConfig) -> dict[str, Any]:
     kept["features"] = {k: v for k, v in plain["features"].items() if k not in NOT_PROTOCOL_TRAIN}
     for part, values in NOT_PROTOCOL_AT.items():
         kept[part] = {k: v for k, v in kept[part].items() if (k, v) not in values.items()}
+    if config.data.train_share != 1:
+        kept["train_share"] = config.data.train_share
     return {"framework": "detectron2", **kept}
 
 

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from pretrain.run.stop import FailedError, outlive_signals
 from transfer.datasets.coco_file import CocoFile, Mask, is_polygon, read_contents
 from transfer.datasets.lvis import name_files
+from transfer.datasets.share import coco_share
 
 logger = logging.getLogger(__name__)
 
@@ -129,11 +130,16 @@ class Split:
 
 
 def read_split(
-    name: str, json_file: str | Path, image_root: str | Path, file: CocoFile | None = None
+    name: str,
+    json_file: str | Path,
+    image_root: str | Path,
+    file: CocoFile | None = None,
+    *,
+    share: float = 1.0,
 ) -> Split:
-    """Read an annotation file, unless it is given; errors as of transfer.datasets.coco_file."""
+    """Read a share of an annotation file, unless it is given; errors as of datasets.coco_file."""
     if file is None:
-        file = read_contents(Path(json_file)).packed()
+        file = coco_share(read_contents(Path(json_file)), share).packed()
     broken = int((file.masks == Mask.BROKEN).sum())
     if broken:
         logger.info("%s: %d objects without a polygon of three points left out", json_file, broken)

@@ -17,6 +17,7 @@ from transfer.detection.prepare import Run
 from transfer.weights import transfer_arch_args
 
 PATHS = "paths"  # what run.json says of where the data lies, which may move
+NOT_PATHS = ("name", "root", "train_share")  # of the settings of the data
 
 
 def identity_of(setup: Run) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def identity_of(setup: Run) -> dict[str, Any]:
             "train_sha256": setup.train.file.sha256,
             "val_sha256": setup.val.file.sha256,
         },
-        PATHS: {k: v for k, v in plain(setup.config.data).items() if k not in ("name", "root")},
+        PATHS: {k: v for k, v in plain(setup.config.data).items() if k not in NOT_PATHS},
     }
 
 

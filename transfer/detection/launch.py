@@ -13,6 +13,7 @@ from transfer.detection.config import load_config
 from transfer.detection.estimate import dry_run
 from transfer.detection.processes import torchrun_command
 from transfer.detection.run import eval_only, run
+from transfer.weights.releases import nothing_fetched
 
 LOGGERS = ("detectron2", "pretrain", "transfer")
 
@@ -32,7 +33,8 @@ def launch(arguments: argparse.Namespace) -> None:
         arguments.config_file, arguments.overrides, training=not arguments.eval_only
     )
     if arguments.dry_run:
-        lines = dry_run(config)
+        with nothing_fetched():
+            lines = dry_run(config)
         if is_first_process():
             print(*lines, sep="\n")
     elif arguments.eval_only:

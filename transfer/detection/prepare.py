@@ -92,15 +92,21 @@ def prepare(config: DictConfig, pixels: PixelStats | None = None, *, training: b
 def _read_data(config: DictConfig, names: tuple[str, ...]) -> dict[str, Split]:
     """The checked splits by name; ValueError for errors that the config does not allow."""
     data = config.data
+    shares = {"train": data.train_share, "val": 1.0}
     parts = [
-        CocoSplit(name, Path(data[f"{name}_json"]), Path(data[f"{name}_images"])) for name in names
+        CocoSplit(name, Path(data[f"{name}_json"]), Path(data[f"{name}_images"]), shares[name])
+        for name in names
     ]
     findings, files = once_per_machine(lambda: _check_and_pack(parts, tuple(config.allow_findings)))
     for finding in findings:
         logger.warning("%s", finding)
     return {
         part.name: read_split(
-            f"{data.name}_{part.name}", part.annotations, part.images, files.get(part.name)
+            f"{data.name}_{part.name}",
+            part.annotations,
+            part.images,
+            files.get(part.name),
+            share=part.share,
         )
         for part in parts
     }

@@ -49,7 +49,8 @@ def origin_of(setup: Run) -> dict[str, Any] | None:
     if path is None:
         return None
     shipped = LazyConfig.load(path, "config")
-    shipped.data = setup.config.data
+    share = shipped.data.train_share
+    shipped.data = {**setup.config.data, "train_share": share}
     alone = protocols_of(resolve(shipped, training=False), *_images(setup), _norm_images(setup))
     return origin(path, alone, protocols(setup), "detection")
 

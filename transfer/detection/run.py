@@ -11,6 +11,7 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 
 from pretrain.run.folder import RECORD, RunFolder
+from pretrain.run.from_first import do_in_first
 from pretrain.run.lock import locked
 from pretrain.run.loop import Loop
 from pretrain.run.stop import Stopped
@@ -26,6 +27,7 @@ from transfer.detection.processes import start_processes
 from transfer.detection.protocol import protocols, require_same_network
 from transfer.detection.record import made_from, measured, record, training_of
 from transfer.detection.trainer import DetectorTraining
+from transfer.detection.trial import try_end
 from transfer.results.protocol import protocol_hash
 from transfer.results.record import (
     Result,
@@ -61,6 +63,8 @@ def run(config: DictConfig, *, resume: bool = False) -> Result | None:
         folder.require_same_run(identity)
         training = DetectorTraining(setup)
         loop = Loop(fabric, training, training.settings(), setup.out, resume)
+        if not loop.done:
+            do_in_first(fabric, lambda: try_end(setup, loop))
         if comm.is_main_process():
             folder.begin(identity)
         comm.synchronize()

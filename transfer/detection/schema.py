@@ -13,6 +13,7 @@ from pretrain.run.schema import (
     Count,
     Decay,
     DropRate,
+    ImageShare,
     LayerDecay,
     LearningRate,
     NotNegative,
@@ -101,6 +102,7 @@ class Data(ClosedSettings):
     root: Text
     train_json: Text | None
     train_images: Text | None
+    train_share: ImageShare
     val_json: Text
     val_images: Text
 

@@ -278,10 +278,10 @@ def _small_segmentor(config: Any) -> dict[str, Any]:
     if config.get("image_size"):
         options["image_size"] = CROP_PX
     for name in ("decode_head", "auxiliary_head"):
-        heads = config["model"][name]
+        heads = config["model"][name] or []  # a linear classifier has no auxiliary head
         places = [f"{name}.{i}" for i in range(len(heads))] if isinstance(heads, list) else [name]
         for place, head in zip(places, heads if isinstance(heads, list) else [heads], strict=True):
-            if isinstance(head["channels"], int):  # "${head_channels}" elsewhere
+            if isinstance(head.get("channels"), int):  # "${head_channels}" elsewhere, or none
                 options[f"model.{place}.channels"] = 8
     return options
 

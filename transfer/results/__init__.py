@@ -2,6 +2,7 @@
 
 record.py       one validated result.json per run
 protocol.py     two protocols per record: training and evaluation, hashed by meaning
+released.py     records of models that others trained
 groups.py       records -> what may share a row, a column or a cell
 statistics.py   means, differences with intervals, verdicts
 cells.py        the parts of a table

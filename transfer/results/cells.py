@@ -80,6 +80,7 @@ class Row:
     cells: dict[Column, Cell]
     lineage: str = ""  # every stage in words
     variant: str = ""  # settings, where one lineage was trained in several ways
+    labels: str = "no"  # the data whose labels the weights had seen before
 
 
 @dataclass(frozen=True)
@@ -89,3 +90,8 @@ class Table:
     columns: list[Column]
     rows: list[Row]
     notes: list[str]
+
+    @property
+    def shows_labels(self) -> bool:
+        """Return whether any row's weights had, or may have, seen labels."""
+        return any(row.labels != "no" for row in self.rows)

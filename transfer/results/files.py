@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+from pretrain.files.write import atomic_write
 from transfer.results.cells import Table
-from transfer.results.formats import to_csv, to_latex, to_markdown
+from transfer.results.formats import grid_to_markdown, to_csv, to_latex, to_markdown
 from transfer.results.published import Match, beside_published, matches
+
+BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"  # in a page that shows a table
 
 
 def write_tables(table: Table, out: Path, published: Path) -> tuple[str, list[Match]]:
@@ -22,3 +25,17 @@ def write_tables(table: Table, out: Path, published: Path) -> tuple[str, list[Ma
     (out / "table.csv").write_text(to_csv(table))
     (out / "table.tex").write_text(to_latex(table))
     return markdown, found
+
+
+def put_into(page: Path, table: Table) -> None:
+    """Write the table, without its notes, between the marks of a Markdown page.
+
+    Raises ValueError if the page does not have both marks, each once and in their order.
+    """
+    text = page.read_text()
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end) or BEGIN in after or END in before + after:
+        raise ValueError(f"{page} needs a line {BEGIN} and, after it, a line {END}, each once")
+    content = f"{before}{BEGIN}\n\n{grid_to_markdown(table)}\n{END}{after}"
+    atomic_write(page, lambda to: to.write_text(content))

@@ -11,18 +11,24 @@ from tabulate import LATEX_ESCAPE_RULES, tabulate
 from transfer.results.cells import METHODS, Cell, Row, Table
 from transfer.results.statistics import Difference
 
+LABELS = "Labels before transfer"  # a column where any row's weights have seen some
+
 
 def to_markdown(table: Table) -> str:
     """Return a Markdown table, one decimal, with its notes and the differences of several seeds."""
     notes = "".join(f"\n- {_markdown_text(note)}" for note in table.notes)
-    grid = _grid(table, _markdown_text)
-    text = tabulate(*grid, tablefmt="github", disable_numparse=True) + "\n" + notes + "\n"
+    text = grid_to_markdown(table) + notes + "\n"
     lines, header = differences_of(table)
     if lines:
         escaped = [[_markdown_text(cell) for cell in line] for line in lines]
         text += "\n## Differences\n\n"
         text += tabulate(escaped, header, tablefmt="github", disable_numparse=True) + "\n"
     return text
+
+
+def grid_to_markdown(table: Table) -> str:
+    """Return the Markdown table alone, without notes and differences."""
+    return tabulate(*_grid(table, _markdown_text), tablefmt="github", disable_numparse=True) + "\n"
 
 
 def differences_of(table: Table) -> tuple[list[list[str]], list[str]]:
@@ -90,12 +96,12 @@ def to_html(table: Table) -> str:
 
 def _grid(table: Table, escape: Callable[[str], str]) -> tuple[list[list[str]], list[str]]:
     """Return the rows of cells and the header, every text passed through `escape`."""
-    header = ["Method", "Backbone"]
+    header = ["Method", "Backbone", *[LABELS] * table.shows_labels]
     for column in table.columns:
         header += [column.title, "Δ scratch"]
     body = []
     for row in table.rows:
-        line = [_method(row), row.label]
+        line = [_method(row), row.label, *[row.labels] * table.shows_labels]
         for column in table.columns:
             line += _show(row.cells.get(column))
         body.append([escape(text) for text in line])
@@ -112,7 +118,7 @@ def _show(cell: Cell | None) -> list[str]:
 BASELINES = ("scratch", "supervised", "control")
 GAP = ("delta", "low", "high", "verdict")  # of each baseline: delta_from_scratch, ...
 CSV_HEADER = (
-    *("method", "backbone", "lineage", "variant", "task", "dataset", "metric", "eval"),
+    *("method", "backbone", "lineage", "variant", "labels", "task", "dataset", "metric", "eval"),
     *("mean", "sd", "seeds", *(f"{name}_from_{kind}" for kind in BASELINES for name in GAP)),
     *("protocol", "notes"),
 )
@@ -124,7 +130,7 @@ def to_csv(table: Table) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_HEADER)
     for row in table.rows:
-        names = (row.method, row.backbone, row.lineage, row.variant)
+        names = (row.method, row.backbone, row.lineage, row.variant, row.labels)
         for column, cell in row.cells.items():
             texts = (*names, column.task, column.dataset, column.metric, column.eval_hash)
             gaps = [value for kind in BASELINES for value in _gap(cell.differences.get(kind))]

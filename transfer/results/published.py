@@ -1,8 +1,9 @@
 """Published figures beside the suite's own: exact counterparts, and near ones with what differs.
 
-Each figure of configs/published.json has a `match` (the task, dataset, shipped config, timm
-architecture, lineage, metric and evaluation that it belongs to; `differs` where the shipped config
-is known not to be the source's), or `unmatched`, the reason why no run can stand beside it.
+Each figure of configs/published.json has a `match` (the task, dataset, shipped config if there is
+one, timm architecture, lineage, metric and evaluation that it belongs to; `differs` where the
+shipped config is known not to be the source's), or `unmatched`, the reason why no run can stand
+beside it.
 """
 
 import re
@@ -18,6 +19,7 @@ from transfer.results.groups import describe_evaluation
 from transfer.results.record import Result
 
 Figure = Mapping[str, Any]
+NO_CONFIG = "settings (those of the source are not shipped)"
 
 
 class Known(NamedTuple):
@@ -49,6 +51,20 @@ class Match:
     def points(self) -> float:
         """Return our figure minus the published one."""
         return self.ours - float(self.figure["value"])
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a published table: its figure, ours where there is one, and what is to be said."""
+
+    figure: Figure
+    ours: float | None
+    remark: str
+
+    @property
+    def points(self) -> float | None:
+        """Return our figure minus the published one; None where nothing has run."""
+        return None if self.ours is None else self.ours - float(self.figure["value"])
 
 
 def matches(table: Table, published: Sequence[Figure]) -> list[Match]:
@@ -106,7 +122,7 @@ def differences(record: Result, match: Mapping[str, Any]) -> tuple[str, ...]:
     if record.backbone_args:
         found.append("arguments of the backbone")
     if "config" not in match:
-        return tuple(found)
+        return (*found, NO_CONFIG)
     if record.config is None or record.config.name != match["config"]:
         made_from = record.config.name if record.config else "one of your own"
         return (*found, f"config ({made_from}, not {match['config']})")
@@ -153,6 +169,26 @@ def beside_published(found: Sequence[Match]) -> str:
     header = ["Method", "Backbone", "Metric", "Ours", "Published", "Δ", "Differs in"]
     header += ["Published setting", "Source"]
     return tabulate(lines, header, tablefmt="github", disable_numparse=True) if lines else ""
+
+
+def lines_to_markdown(lines: Sequence[Line]) -> str:
+    """Return a published table with ours beside it: a line a figure."""
+    rows = [
+        [
+            METHODS.get(str(line.figure["method"]), str(line.figure["method"])),
+            line.figure["backbone"],
+            line.figure["metric"],
+            f"{line.figure['value']:.1f}",
+            "" if line.ours is None else f"{line.ours:.1f}",
+            "" if line.points is None else f"{line.points:+.1f}",
+            _one_line(line.remark),
+            _one_line(line.figure["schedule"]),
+            _one_line(line.figure["source"]),
+        ]
+        for line in lines
+    ]
+    header = ["Method", "Backbone", "Metric", "Published", "Ours", "Δ", "", "Setting", "Source"]
+    return tabulate(rows, header, tablefmt="github", disable_numparse=True)
 
 
 def _one_line(text: str) -> str:

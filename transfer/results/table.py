@@ -56,8 +56,18 @@ def build_table(records: Sequence[Result]) -> Table:
             notes += [f"{_named(runs)}, {column.title}: {remark}" for remark in cell.remarks]
         lineage = ", then ".join(map(str, runs.lineage.kind)) or "random weights"
         label = labels[id(runs)]
-        rows.append(Row(runs.method, runs.lineage.backbone, label, cells, lineage, runs.variant))
+        said = labels_before(runs.lineage.kind)
+        rows.append(
+            Row(runs.method, runs.lineage.backbone, label, cells, lineage, runs.variant, said)
+        )
     return Table(columns, rows, [*_notes(rows, columns, records), *dict.fromkeys(notes)])
+
+
+def labels_before(stages: Sequence[Stage]) -> str:
+    """Return the data whose labels a lineage had seen; "no" for none, "unknown" if a stage is."""
+    seen = [stage.data or f"{stage.method}'s data" for stage in stages if stage.labels]
+    unknown = ["unknown"] * any(stage.labels is None for stage in stages)
+    return ", ".join(dict.fromkeys([*seen, *unknown])) or "no"
 
 
 def _named(runs: Runs) -> str:

@@ -8,6 +8,7 @@ data.py          folders of images and labels, checked, in an order that follows
 labels.py        the one place that knows ADE20K's label offset
 backbone.py      transfer.features as a backbone
 segmentor.py     EncoderDecoder, told its channels and pixel statistics by the backbone
+linear_head.py   a linear classifier of every pixel, on frozen maps
 optimizer.py     layer-wise learning-rate decay; precision; a stop at NaN
 schedule.py      the learning rate of MMCV 0.x
 average.py       the moving average of the weights
@@ -19,6 +20,7 @@ launch.py        torchrun or srun -> processes
 safe_files.py    MMEngine reads tensors only
 iou.py           mIoU, mAcc, aAcc, IoU per class
 run.py           the run from config to record
+trial.py         the end of a run on two evaluation images, before its first step
 estimate.py      --dry-run: parameters, FLOPs, hours
 pictures.py      predictions beside the ground truth
 native.py        MMSegmentation's own net reads our exported weights

@@ -134,6 +134,8 @@ def fill_in(cfg: Config, world_size: int = 1) -> Config:
     values["pin_memory"] = torch.cuda.is_available()
     filled = {key: _fill(value, values) for key, value in values.items()}
     filled["model"]["backbone"]["seed"] = values["seed"]  # of a control; no setting of the method
+    if values.get("train_share", 1) != 1:
+        filled["train_dataloader"]["dataset"]["share"] = values["train_share"]
     return Config(with_tuples(filled), filename=cfg.filename)
 
 
@@ -209,6 +211,8 @@ def protocol(cfg: Config) -> dict[str, Any]:
     kept = {key: _plain(value) for key, value in values.items() if key not in NOT_PROTOCOL}
     views = {key: value for key, value in kept["tta"].items() if key != "on"}
     names, _ = class_names(cfg["classes"])
+    if kept.get("train_share") == 1:  # as before there was such a setting
+        kept.pop("train_share")
     return {**kept, "tta": views if kept["tta"]["on"] else None, "classes": list(names)}
 
 

@@ -26,6 +26,7 @@ from pretrain.checks.images import IMAGE_SUFFIXES
 from transfer.datasets.ade20k_checks import FolderPair, check_ade20k
 from transfer.datasets.shapes.levels import CLASS_COUNTS, HARD, segmentation_classes
 from transfer.datasets.shapes.scene import PALETTE
+from transfer.datasets.share import share_of
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class LabelledImages(BaseSegDataset):
     """Images and label maps of the same name under two folders, searched at any depth.
 
     `images` and `labels` are relative to `data_root`; `image_suffix` None: the one that is there.
+    `share` of the images are used, the first `limit` of them.
     Labels become class indices in labels.py; `reduce_zero_label`: 0 is ignored, k is class k - 1.
     """
 
@@ -108,10 +110,11 @@ class LabelledImages(BaseSegDataset):
         label_suffix: str = ".png",
         reduce_zero_label: bool = False,
         limit: int | None = None,
+        share: float = 1.0,
         palette: Sequence[Sequence[int]] | None = None,
         **more: Any,
     ) -> None:
-        self.limit = limit
+        self.limit, self.share = limit, share
         metainfo = {"classes": tuple(classes), "palette": list(palette or ())}
         super().__init__(
             img_suffix=image_suffix,
@@ -128,7 +131,7 @@ class LabelledImages(BaseSegDataset):
         folder = Path(self.data_prefix["img_path"])
         suffix = self.img_suffix or find_suffix(folder)
         labels = Path(self.data_prefix["seg_map_path"])
-        pairs = find_pairs(folder, labels, suffix, self.seg_map_suffix)
+        pairs = find_pairs(folder, labels, suffix, self.seg_map_suffix, self.share)
         shared = {
             "label_map": None,
             "reduce_zero_label": self.reduce_zero_label,
@@ -153,15 +156,19 @@ class LabelledImages(BaseSegDataset):
 
 
 def find_pairs(
-    images: Path, labels: Path, image_suffix: str | None, label_suffix: str
+    images: Path, labels: Path, image_suffix: str | None, label_suffix: str, share: float = 1.0
 ) -> list[tuple[Path, Path]]:
-    """Return (image, label) paths, sorted; FileNotFoundError for an image without a label map."""
+    """Return (image, label) paths of a share of the images, sorted.
+
+    Raises FileNotFoundError for one of them without a label map.
+    """
     suffix = image_suffix or find_suffix(images)
     found = sorted(path for path in images.rglob(f"*{suffix}") if path.is_file())
     if not found:
         raise FileNotFoundError(f"no image ends in {suffix} under {images}")
+    kept = share_of([image.relative_to(images).as_posix() for image in found], share)
     pairs = []
-    for image in found:
+    for image in (found[place] for place in kept):
         name = image.name.removesuffix(suffix) + label_suffix
         label = labels / image.relative_to(images).with_name(name)
         if not label.is_file():
@@ -233,7 +240,14 @@ def folder_pair(cfg: Any, name: str) -> FolderPair:
     root = Path(cfg["data_root"])
     images, labels = root / cfg[f"{name}_images"], root / cfg[f"{name}_labels"]
     suffix = cfg["image_suffix"] or find_suffix(images)
-    return FolderPair(name, images, labels, suffix, cfg["label_suffix"])
+    share = cfg.get("train_share", 1.0) if name == "train" else 1.0
+    return FolderPair(name, images, labels, suffix, cfg["label_suffix"], share)
+
+
+def pairs_of(split: FolderPair) -> list[tuple[Path, Path]]:
+    """Return (image, label) paths of a split; errors as of find_pairs."""
+    suffixes = split.image_suffix, split.label_suffix
+    return find_pairs(split.images, split.labels, *suffixes, split.share)
 
 
 def check_data(cfg: Any, names: Sequence[str] = ("train", "val")) -> None:

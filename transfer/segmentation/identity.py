@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from pretrain.run.folder import RUN, RunFolder
 from transfer.segmentation.config import protocol
-from transfer.segmentation.data import find_pairs, folder_pairs, names_digest
+from transfer.segmentation.data import folder_pairs, names_digest, pairs_of
 from transfer.weights.controls import file_of, sha256_of_weights
 from transfer.weights.identity import transfer_arch_args
+from transfer.weights.releases import place_of
 
 FREE = (
     "config",
@@ -78,19 +78,19 @@ def architecture_of(former: Mapping[str, Any]) -> dict[str, Any]:
 
 def _settings(cfg: Config, filled: Config) -> dict[str, Any]:
     train, _ = folder_pairs(filled)
-    pairs = find_pairs(train.images, train.labels, train.image_suffix, train.label_suffix)
     return {
         "protocol": protocol(cfg),
         "seed": cfg["seed"],
         "accumulation_steps": cfg["accumulation_steps"],
-        "training_images": names_digest(pairs, train.images),
+        "training_images": names_digest(pairs_of(train), train.images),
     }
 
 
 def _weights(weights: str, seed: int, former: Mapping[str, Any]) -> str:
     """The digest of the weights, "none", or what names them if their file is not there."""
     file = file_of(weights)
-    if file is None or Path(file).is_file():
+    if file is None or place_of(file).is_file():
         return sha256_of_weights(weights, seed)
     report = former["report"]
-    return former["weights"] if report and report["file"] == weights else weights
+    known = (weights, str(place_of(file)))
+    return former["weights"] if report and report["file"] in known else weights

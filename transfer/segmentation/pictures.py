@@ -17,6 +17,9 @@ from pretrain.files.write import atomic_write
 from pretrain.run.folder import RECORD, STATE, RunFolder
 from pretrain.run.sheet import GAP_PX, contact_sheet, spread
 from transfer.results.record import read_result
+
+# Some are imported for what they register: the parts of a trained segmentor.
+from transfer.segmentation import backbone, linear_head  # noqa: F401
 from transfer.segmentation.config import with_tuples
 from transfer.segmentation.identity import architecture_of
 from transfer.segmentation.labels import IGNORED

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from transfer.results.protocol import Protocols, image_list, origin, without
 from transfer.segmentation.config import fill_in, protocol
-from transfer.segmentation.data import find_pairs, folder_pair
+from transfer.segmentation.data import folder_pair, pairs_of
 
 # keys that evaluation alone reads, and keys that change no number or are told by others
 MEASURED = (
@@ -90,8 +90,7 @@ def evaluation_protocol(cfg: Config, filled: Config) -> dict[str, Any]:
 
 def _listed(filled: Config, name: str, limit: int | None) -> dict[str, Any]:
     pair = folder_pair(filled, name)
-    found = find_pairs(pair.images, pair.labels, pair.image_suffix, pair.label_suffix)[:limit]
-    names = (image.relative_to(pair.images).as_posix() for image, _ in found)
+    names = (image.relative_to(pair.images).as_posix() for image, _ in pairs_of(pair)[:limit])
     return image_list(names, filled["classes"])
 
 

@@ -4,7 +4,9 @@ What differs in arithmetic from the authors' code is named in DIFFERENCES.
 """
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,28 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from pretrain.files.lineage import write_stages
 from pretrain.files.read import WeightsError
 from pretrain.files.write import atomic_write
-from transfer.results.record import describe_environment
+from transfer.results.record import (
+    Dataset,
+    Result,
+    describe_environment,
+    fields_of,
+    write_result,
+)
+from transfer.results.released import training_of_release
 from transfer.segmentation.config import CONFIGS, fill_in, load_config
 from transfer.segmentation.data import check_data
 from transfer.segmentation.launch import join_processes
 from transfer.segmentation.protocol import evaluation_protocol
-from transfer.segmentation.record import EVALUATOR, device_of
-from transfer.segmentation.runner import build_runner  # registers what configs name
+from transfer.segmentation.record import EVALUATOR, device_of, measured
+from transfer.segmentation.runner import TransferRunner, build_runner  # registers what configs name
 from transfer.segmentation.safe_files import read_tensors_only
 from transfer.segmentation.segmentor import set_pixels
 from transfer.segmentation.state import require_finite
+from transfer.weights.identity import transfer_arch_args
+from transfer.weights.releases import ReleasedSegmentor, releases
 from transfer.weights.segmentors import Segmentor
 
 REPORT = "released.json"
@@ -188,11 +200,16 @@ def protocol_of(cfg: Config) -> dict[str, Any]:
 
 
 def evaluate_released(
-    released: Segmentor, cfg: Config, work_dir: Path, launcher: str = "auto"
+    released: Segmentor,
+    cfg: Config,
+    work_dir: Path,
+    launcher: str = "auto",
+    release: ReleasedSegmentor | None = None,
 ) -> dict[str, Any]:
-    """Evaluate on the validation images of `cfg`; write and return WORK_DIR/released.json.
+    """Evaluate on the validation images; write result.json and return WORK_DIR/released.json.
 
-    Raises ValueError where the folder has one, or the data or the file cannot be used.
+    `release` is what is known of the file. Raises ValueError where the folder has one, or the data
+    or the file cannot be used.
     """
     read_tensors_only()
     several = join_processes(launcher) > 1
@@ -205,7 +222,9 @@ def evaluate_released(
     model = runner.unwrapped_model
     runner.load_weights(fitted(model, released, tuple(filled["classes"])))
     take_pixels(model, released)
+    began = time.monotonic()
     metrics = runner.evaluate()
+    seconds = time.monotonic() - began
     found = {
         "file": released.file,
         "sha256": released.encoder.sha256,
@@ -223,5 +242,43 @@ def evaluate_released(
     }
     if is_main_process():
         work_dir.mkdir(parents=True, exist_ok=True)
+        write_result(record_of(released, cfg, runner, metrics, seconds, release), work_dir)
         atomic_write(report, lambda path: path.write_text(json.dumps(found, indent=1) + "\n"))
     return found
+
+
+def record_of(
+    released: Segmentor,
+    cfg: Config,
+    runner: TransferRunner,
+    metrics: Mapping[str, float],
+    seconds: float,
+    release: ReleasedSegmentor | None,
+) -> Result:
+    """Return the record of an evaluation; the lineage is that of the release it started from."""
+    identity, settings, filled = released.encoder.identity, protocol_of(cfg), fill_in(cfg)
+    start = releases().get(release.started_from or "") if release else None
+    stages = start.stages if start else identity.stages
+    training = training_of_release(
+        "segmentation",
+        Dataset(
+            name=filled["dataset"] or Path(filled["data_root"]).resolve().name,
+            train_images=0,
+            val_images=settings["data"]["images"],
+            classes=list(filled["classes"]),
+        ),
+        describe_environment(device_of(runner)),
+        seconds,
+        report={
+            "file": released.file,
+            "sha256": released.encoder.sha256,
+            "source": released.layout,
+            "identity": {**asdict(identity), "stages": write_stages(stages)},
+        },
+        backbone=identity.arch,
+        backbone_args=transfer_arch_args(identity.arch, identity.arch_args),
+        stages=stages,
+        named_in=release.named_in if release else None,
+        notes=list(DIFFERENCES[released.layout]),
+    )
+    return Result(**fields_of(training), **measured(settings, runner, metrics))

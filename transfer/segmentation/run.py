@@ -51,6 +51,7 @@ from transfer.segmentation.runner import TransferRunner, build_runner
 from transfer.segmentation.safe_files import read_tensors_only
 from transfer.segmentation.segmentor import set_pixels
 from transfer.segmentation.state import evaluated_weights, load
+from transfer.segmentation.trial import try_end
 from transfer.weights.identity import PixelStats
 
 logger = logging.getLogger(__name__)
@@ -110,8 +111,13 @@ def settle_identity(
     else:
         identity = identity_of_resumed(cfg, filled, former)
     in_first_process(lambda: folder.require_same_run(identity))
+
+    def begin() -> None:
+        try_end(cfg, filled, identity, runner)
+        folder.begin(identity)
+
     if former is None:
-        runner.when_built = lambda: in_first_process(lambda: folder.begin(identity))
+        runner.when_built = lambda: in_first_process(begin)
     else:
         runner.when_built = lambda: in_first_process(lambda: remove_unfinished(folder.path))
     return identity

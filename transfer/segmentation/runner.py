@@ -21,7 +21,15 @@ from pretrain.run.precision import use_tensor_cores
 from pretrain.run.stop import StopRequest, outlive_signals
 
 # Some are imported for what they register: the names that configs use.
-from transfer.segmentation import average, backbone, data, labels, schedule, segmentor  # noqa: F401
+from transfer.segmentation import (  # noqa: F401
+    average,
+    backbone,
+    data,
+    labels,
+    linear_head,
+    schedule,
+    segmentor,
+)
 from transfer.segmentation import iou as metric
 from transfer.segmentation import optimizer as optim
 from transfer.segmentation.hooks import LogHook

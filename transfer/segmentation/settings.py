@@ -13,6 +13,7 @@ from pretrain.run.schema import (
     Count,
     Decay,
     DropRate,
+    ImageShare,
     LayerDecay,
     LearningRate,
     Positive,
@@ -101,6 +102,7 @@ class SegmentationSettings(Settings):
     relative_position: bool = False
     layer_scale: Positive | None = None
     data_root: Text
+    train_share: ImageShare = 1.0
     image_suffix: Text | None = None
     label_suffix: Text = ".png"
     reduce_zero_label: bool

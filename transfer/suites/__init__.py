@@ -4,6 +4,7 @@ suite.py      what a suite says: pretrainings, cells, the published table beside
 names.py      names of steps, made of what tells them apart
 settings.py   configs -> the settings that can change a number
 inputs.py     weights and images on disk -> digests
+commands.py   a cell or a stage -> the command line of its tool
 steps.py      a suite -> its steps in order: commands, products, needs
 marks.py      the fingerprint that a step was made with, kept beside its folder
 board.py      which steps are done, stale, failed or missing, and why

@@ -35,13 +35,24 @@ def weights_file(weights: Path | Released, folder: Path) -> Path:
     Raises FileNotFoundError that says where to get a release and where to put it.
     """
     if isinstance(weights, Released):
-        from transfer.weights.releases import find
+        from transfer.weights.releases import FOLDER, find, nothing_fetched
 
-        return find(weights.name, folder / "weights")[0].resolve()
+        with nothing_fetched():  # plans are made to look at; `fetch_release` fetches
+            return find(weights.name, folder / FOLDER)[0].resolve()
     path = folder / weights
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}")
     return path.resolve()
+
+
+def fetch_release(release: Released, folder: Path) -> None:
+    """Fetch the file of a release where it is not there yet.
+
+    Raises FileNotFoundError that says where to get it and where to put it.
+    """
+    from transfer.weights.releases import FOLDER, find
+
+    find(release.name, folder / FOLDER)
 
 
 @lru_cache(maxsize=64)

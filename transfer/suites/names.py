@@ -24,16 +24,19 @@ def stage_name(stage: Stage) -> str:
 def cell_name(kind: str, cell: Cell, seed: int) -> str:
     """Return the name of a cell's step for one seed; `kind` is the task's name."""
     label = cell.name or _labelled(weights_label(cell), cell.options)
-    return f"{kind}/{Path(cell.task).stem}/{_safe(label)}/seed{seed}"
+    place = kind if cell.task == kind else f"{kind}/{Path(cell.task).stem}"
+    return f"{place}/{_safe(label)}/seed{seed}"
 
 
 def weights_label(cell: Cell) -> str:
     """Return what a cell starts from in one word; a file by its folder's name and its own."""
-    if cell.weights is not None:
+    random = isinstance(cell.weights, Control) and cell.weights.of is None
+    if cell.weights is not None and not random:
         return _label(cell.weights)
+    kind = "random" if random else "scratch"
     if cell.like is not None:
-        return f"scratch-{Path(cell.like.config).stem}"
-    return f"scratch-{cell.arch}" if cell.arch else "scratch"
+        return f"{kind}-{Path(cell.like.config).stem}"
+    return f"{kind}-{cell.arch}" if cell.arch else kind
 
 
 def _label(weights: Weights) -> str:
@@ -43,7 +46,7 @@ def _label(weights: Weights) -> str:
         return _finetune_label(weights)
     if isinstance(weights, Released):
         return weights.name
-    if isinstance(weights, Control):
+    if isinstance(weights, Control) and weights.of is not None:
         return f"{weights.kind}-{_label(weights.of)}"
     assert isinstance(weights, Path)
     return "-".join(part for part in (weights.parent.name, weights.stem) if part)

@@ -7,15 +7,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tabulate import tabulate
-
 from pretrain.config import load_recipe
-from transfer.results.cells import METHODS
-from transfer.results.published import Figure, differences, is_comparable
+from transfer.results.published import Figure, Line, differences, is_comparable
 from transfer.results.record import Result
-from transfer.suites.steps import Step, find_config
+from transfer.suites.commands import config_of, find_config, task_of
+from transfer.suites.names import cell_name
 from transfer.suites.suite import ROOT, Cell, FineTune, Pretrain, Released, Weights
-from transfer.tasks import task_of_config
 from transfer.weights.releases import releases
 
 PUBLISHED = ROOT / "configs" / "published.json"
@@ -29,15 +26,6 @@ class Expected:
     config: str
     arch: str
     method: str
-
-
-@dataclass(frozen=True)
-class Line:
-    """A published figure, ours where there is one, and what is to be said about it."""
-
-    figure: Figure
-    ours: float | None
-    remark: str
 
 
 def figures_of(sources: Sequence[str], path: Path = PUBLISHED) -> list[Figure]:
@@ -58,11 +46,16 @@ def figures_of(sources: Sequence[str], path: Path = PUBLISHED) -> list[Figure]:
 
 
 def lines_of(
-    figures: Iterable[Figure], steps: Sequence[Step], records: Sequence[Result]
+    figures: Iterable[Figure], cells: Iterable[Cell], records: Sequence[Result]
 ) -> list[Line]:
     """Return every figure with the mean of the records that it belongs to, or why there is none."""
-    expected = [(expectation(step.cell), step.name) for step in steps if step.cell is not None]
+    expected = [(expectation(cell), _place(cell)) for cell in cells]
     return [_line(figure, expected, records) for figure in figures]
+
+
+def _place(cell: Cell) -> str:
+    """Return the name of a cell's steps without the seed."""
+    return cell_name(task_of(cell).name, cell, seed=0).rpartition("/")[0]
 
 
 def _line(
@@ -79,8 +72,8 @@ def _line(
         differing = sorted({text for record in ours for text in differences(record, match)})
         return Line(figure, value, f"differs in {', '.join(differing)}" if differing else "")
     method = "+".join(stage["method"] for stage in match["stages"])
-    wanted = Expected(match["task"], match["config"], match["arch"], method)
-    cells = [name.rpartition("/")[0] for made, name in expected if made == wanted]
+    wanted = Expected(match["task"], match.get("config", ""), match["arch"], method)
+    cells = [place for made, place in expected if made == wanted]
     if not cells:
         return Line(figure, None, "the suite has no cell for it")
     if match["evaluation"] not in ("single-scale", ""):
@@ -98,11 +91,11 @@ def _belongs(record: Result, match: Mapping[str, Any]) -> bool:
 
 def expectation(cell: Cell) -> Expected | None:
     """Return what a cell will stand for; None where only its weights file tells."""
-    task = find_config(cell.task)
+    task, config = task_of(cell), config_of(cell)
     known = _origin(cell)
     if known is None:
         return None
-    return Expected(task_of_config(task).name, task.stem, *known)
+    return Expected(task.name, config.stem, *known)
 
 
 def _origin(cell: Cell) -> tuple[str, str] | None:
@@ -124,27 +117,3 @@ def _made(weights: Weights) -> tuple[str, str] | None:
         before = _made(weights.of)
         return (before[0], f"{before[1]}+supervised") if before else None
     return None
-
-
-def to_markdown(lines: Sequence[Line]) -> str:
-    """Return the published table: a line a figure."""
-    rows = [
-        [
-            METHODS.get(str(line.figure["method"]), str(line.figure["method"])),
-            line.figure["backbone"],
-            line.figure["metric"],
-            f"{line.figure['value']:.1f}",
-            "" if line.ours is None else f"{line.ours:.1f}",
-            "" if line.ours is None else f"{line.ours - line.figure['value']:+.1f}",
-            _one_line(line.remark),
-            _one_line(line.figure["schedule"]),
-            _one_line(line.figure["source"]),
-        ]
-        for line in lines
-    ]
-    header = ["Method", "Backbone", "Metric", "Published", "Ours", "Δ", "", "Setting", "Source"]
-    return tabulate(rows, header, tablefmt="github", disable_numparse=True)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.replace("|", "/").replace("<", "&lt;").split())

@@ -6,9 +6,11 @@ machine finds its steps finished.
 
 import contextlib
 import io
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -102,15 +104,34 @@ def finetune_settings(config: Path, options: tuple[str, ...]) -> Settings:
     from transfer.classification.config import load_config
     from transfer.results.protocol import without
 
-    return without(load_config(config, options).to_json(), NOT_OF_FINETUNING)
+    settings = without(load_config(config, options).to_json(), NOT_OF_FINETUNING)
+    bicubic = settings["images"]["interpolation"] == "bicubic"  # steps older than the setting
+    return without(settings, ["images.interpolation"]) if bicubic else settings
 
 
 # what a stage is made from, and how it is watched
 NOT_OF_FINETUNING = ("weights", "weights_source", "allow_findings", "run", "seed")
 
+
+def _classification(config: Path, options: Sequence[str]) -> tuple[Settings, dict[str, Path]]:
+    return finetune_settings(config, tuple(options)), {}
+
+
+def _probe(_: Path, options: Sequence[str]) -> tuple[Settings, dict[str, Path]]:
+    from transfer.classification.probe_config import probing
+    from transfer.results.protocol import without
+
+    settings = json.loads(json.dumps(asdict(probing(options))))
+    return without(settings, NOT_OF_PROBES), {}
+
+
+NOT_OF_PROBES = ("weights_source", "test_batch_size", "device", "workers", "seed")
+
 _TASKS: dict[str, Callable[[Path, Sequence[str]], tuple[Settings, dict[str, Path]]]] = {
     "detection": _detection,
     "segmentation": _segmentation,
+    "classification": _classification,
+    "probe": _probe,
 }
 
 

@@ -5,7 +5,6 @@ step is one of the project's own command lines in a process of its own, so a ste
 hand, and ends in a file.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.run.folder import ENCODER, RECORD, is_whole
+from transfer.suites.commands import command_of, config_of, find_config, options_of, task_of, tool
 from transfer.suites.inputs import (
     MISSING,
     content_digest,
@@ -27,7 +27,7 @@ from transfer.suites.inputs import (
 from transfer.suites.names import cell_name, stage_name
 from transfer.suites.settings import DATA_ROOT, finetune_settings, pretrain_settings, task_settings
 from transfer.suites.suite import (
-    ROOT,
+    PROBE,
     Cell,
     Control,
     FineTune,
@@ -37,9 +37,10 @@ from transfer.suites.suite import (
     Suite,
     Weights,
 )
-from transfer.tasks import Task, task_of_config
+from transfer.tasks import TASKS, Task
 
 SHAPES = "shapes"
+LABELLED = ("classification", "probe")  # tasks on images with classes
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Planner:
         self.found[step.name] = step
 
     def _shapes(self, data: Path, words: tuple[str, ...]) -> Step:
-        command = _tool("make_shapes", "--out", data, *words)
+        command = tool("make_shapes", "--out", data, *words)
         settings = {"arguments": _without_workers(words)}
         return Step(SHAPES, command, data / "shapes.json", settings=settings, gpus=0)
 
@@ -148,7 +149,7 @@ class Planner:
         arguments = (config, "--data", data, "--out", folder, "--resume", *words)
         return Step(
             name,
-            _tool("pretrain", *arguments),
+            tool("pretrain", *arguments),
             folder / ENCODER,
             self.first if given is None else (),
             settings,
@@ -160,55 +161,55 @@ class Planner:
     def _finetuning(self, name: str, stage: FineTune) -> Step:
         config, folder = find_config(stage.config), self.out / name
         weights, known, needs, missing = self._weights(stage.of)
-        looks: dict[str, Callable[[], Any]] = {
-            "config": partial(finetune_settings, config, stage.options)
-        }
-        given = stage.data or self.suite.labelled_data
-        data = Path(given).absolute() if given else self.data
-        if given is not None:
-            looks["data"] = partial(labelled_digest, data)
-        settings, problems = looked_at(looks)
-        if data is None:
-            problems.append(f"{name} has no images: set labelled_data of the suite, or data= of it")
-        settings |= {"weights": known, "seed": stage.seed}
-        words = (f"weights={weights}", f"seed={stage.seed}", *stage.options)
+        settings, problems = looked_at(
+            {"config": partial(finetune_settings, config, stage.options)}
+        )
+        images = self._labelled(name, stage.data)
+        settings |= {**images.settings, "weights": known, "seed": stage.seed}
+        words = [f"weights={weights}", f"seed={stage.seed}", *stage.options]
         evaluated = settings["config"] == MISSING or settings["config"]["evaluate"]
         return Step(
             name,
-            _tool("finetune", config, "--data", data, "--out", folder, "--resume", *words),
+            command_of(TASKS["classification"], config, folder, words, images.path),
             folder / (RECORD if evaluated else ENCODER),
-            (*(() if given else self.first), *needs),
+            (*images.needs, *needs),
             settings,
             gpus=self.gpus or stage.gpus,
-            problems=(*problems, *missing),
+            problems=(*dict.fromkeys((*problems, *images.problems)), *missing),
             stage=stage,
         )
 
+    def _labelled(self, name: str, own: str | None = None) -> "Labelled":
+        """Return the images with classes of a step: its own, the suite's, or the drawn ones."""
+        given = own or self.suite.labelled_data
+        if given is None:
+            told = f"{name} has no images: set labelled_data of the suite, or data= of a FineTune"
+            return Labelled(self.data, {}, () if self.data else (told,), self.first)
+        path = Path(given).absolute()
+        settings, problems = looked_at({"data": partial(labelled_digest, path)})
+        return Labelled(path, settings, tuple(problems), ())
+
     def _cell(self, cell: Cell, seed: int) -> Step:
-        config = find_config(cell.task)
-        kind = task_of_config(config)
+        kind, config, options = task_of(cell), config_of(cell), options_of(cell)
         name = cell_name(kind.name, cell, seed)
-        folder = self.out / name
-        options = options_of(cell)
-        settings, problems = self._task(kind, config, options, name.rpartition("/")[0])
+        folder, place = self.out / name, name.rpartition("/")[0]
+        settings, problems = self._task(kind, config, options, place)
+        images = self._labelled(place) if kind.name in LABELLED else None
         weights, known, needs, missing = self._weights(cell.weights)
-        if (
-            cell.weights is None
-            and settings["config"] != MISSING
-            and not settings["config"]["arch"]
-        ):
-            problems.append(f"{name} has neither weights nor a network: give like= or arch=")
-        settings |= {"weights": known, "seed": seed}
+        problems += [*(images.problems if images else ()), *missing]
+        if settings["config"] != MISSING:
+            problems += _unfit(cell, settings["config"], name)
+        settings |= {"weights": known, "seed": seed, **(images.settings if images else {})}
         words = [f"weights={weights}", f"seed={seed}", *options]
         return Step(
             name,
-            command_of(kind, config, folder, words),
+            command_of(kind, config, folder, words, images.path if images else None),
             folder / RECORD,
-            (*self.first, *needs),
+            (*(images.needs if images else self.first), *needs),
             settings,
             self.env,
-            self.gpus or cell.gpus,
-            (*problems, *missing),
+            1 if cell.task == PROBE else self.gpus or cell.gpus,
+            tuple(problems),
             cell,
         )
 
@@ -217,8 +218,7 @@ class Planner:
         from transfer.results.record import EVALUATIONS
 
         options = (*options_of(cell), *cell.also_test)
-        task = find_config(cell.task)
-        settings, problems = self._task(task_of_config(task), task, options, trained.name)
+        settings, problems = self._task(task_of(cell), config_of(cell), options, trained.name)
         return Step(
             f"{trained.name}/also-tested",
             (*(w for w in trained.command if w != "--resume"), *cell.also_test, "--eval-only"),
@@ -240,7 +240,7 @@ class Planner:
         except (ValueError, OSError) as error:
             return {"config": MISSING}, [f"{cell}: {error}"]
         settings: dict[str, Any] = {"config": resolved}
-        if self.data is not None:
+        if self.data is not None or not data:
             return settings, []
         looks = {role: partial(files_digest, path) for role, path in data.items()}
         settings["data"], problems = looked_at(looks)
@@ -251,6 +251,8 @@ class Planner:
         """Return the tool's word for weights, what they are, needed steps, and problems."""
         if weights is None:
             return "none", None, (), []
+        if isinstance(weights, Control) and weights.of is None:
+            return f"control:{weights.kind}", weights.kind, (), []
         if isinstance(weights, Control):
             word, known, needs, problems = self._weights(weights.of)
             return f"control:{weights.kind}:{word}", {weights.kind: known}, needs, problems
@@ -267,43 +269,24 @@ class Planner:
             return str(getattr(weights, "name", weights)), MISSING, (), [str(error)]
 
 
-def options_of(cell: Cell) -> tuple[str, ...]:
-    """Return the options of a cell, its architecture among them where the config does not say."""
-    return (*cell.options, *_network(cell))
+@dataclass(frozen=True)
+class Labelled:
+    """Images with classes: their fingerprint, what is wrong with them, the step that draws them."""
+
+    path: Path | None
+    settings: Mapping[str, Any]
+    problems: tuple[str, ...]
+    needs: tuple[str, ...]
 
 
-def _network(cell: Cell) -> tuple[str, ...]:
-    """Return the options that give a cell from scratch its architecture."""
-    arch, arch_args = cell.arch, cell.arch_args
-    if cell.like is not None:
-        from pretrain.config import recipe_from_json
-        from transfer.weights.identity import transfer_arch_args
-
-        like = cell.like
-        recipe = recipe_from_json(pretrain_settings(find_config(like.config), like.options)[0])
-        arch, arch_args = recipe.arch, transfer_arch_args(recipe.arch, recipe.arch_args)
-    if arch is None:
-        return ()
-    return (f"arch={arch}", f"arch_args={json.dumps(arch_args)}")
-
-
-def command_of(kind: Task, config: Path, folder: Path, words: list[str]) -> tuple[str, ...]:
-    """Return the command of a task's tool, in its own form."""
-    tool = kind.tool.removesuffix(".py")
-    if kind.name == "detection":
-        return (*_tool(tool, "--config-file", config, "--resume"), *words, f"output_dir={folder}")
-    return (*_tool(tool, config, "--work-dir", folder, "--resume"), "--cfg-options", *words)
-
-
-def find_config(name: str) -> Path:
-    """Return a config's path, relative ones from the project's folder.
-
-    Raises FileNotFoundError if it does not exist.
-    """
-    path = ROOT / name
-    if not path.is_file():
-        raise FileNotFoundError(f"the suite names {name}, which does not exist")
-    return path
+def _unfit(cell: Cell, config: Mapping[str, Any], name: str) -> list[str]:
+    """Return what keeps a cell with this resolved config from ending in a record."""
+    problems = []
+    if cell.weights is None and not config["arch"]:
+        problems.append(f"{name} has neither weights nor a network: give like= or arch=")
+    if config.get("evaluate") is False:
+        problems.append(f"{name} ends in no record: evaluate is false; make it a FineTune")
+    return problems
 
 
 def _without_workers(words: tuple[str, ...]) -> list[str]:
@@ -314,7 +297,3 @@ def _without_workers(words: tuple[str, ...]) -> list[str]:
             kept.append(word)
         skip = word == "--workers"
     return kept
-
-
-def _tool(name: str, *arguments: object) -> tuple[str, ...]:
-    return (str(ROOT / "tools" / f"{name}.py"), *map(str, arguments))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pretrain.run.options import did_you_mean, parse_key_value
 
 ROOT = Path(__file__).resolve().parents[2]
+PROBE = "probe"  # a cell's task: frozen features, which have no config
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,18 @@ class Released:
 
 @dataclass(frozen=True)
 class Control:
-    """What weights are held against: their values shuffled within each tensor."""
+    """What weights are held against: their values shuffled within each tensor, or random ones.
 
-    of: Pretrain | FineTune | Released | Path
-    kind: Literal["shuffled"] = "shuffled"
+    Random weights are of nothing (`of` None) and only make sense frozen: the cell's options say so,
+    and its `like` or `arch` names the network.
+    """
+
+    of: Pretrain | FineTune | Released | Path | None = None
+    kind: Literal["shuffled", "random"] = "shuffled"
+
+    def __post_init__(self) -> None:
+        if (self.of is None) != (self.kind == "random"):
+            raise ValueError("a control is Control(WEIGHTS), or Control(kind='random') of nothing")
 
 
 Stage = Pretrain | FineTune  # what a command makes; it ends in an encoder file
@@ -72,7 +81,7 @@ class Cell:
     own learning rate and layer decay.
     """
 
-    task: str  # configs/detection/NAME.py or configs/segmentation/NAME.py
+    task: str  # configs/{detection,segmentation,classification}/NAME.py, or "probe"
     weights: Weights = None
     options: tuple[str, ...] = ()  # key=value, as the task's tool takes them
     seeds: tuple[int, ...] = (0,)
@@ -91,6 +100,11 @@ class Cell:
             )
         if isinstance(self.options, str) or isinstance(self.seeds, int):
             raise ValueError(f"options and seeds of {self.task} are tuples: ('lr=1e-4',), (0, 1)")
+        if self.task == PROBE and self.also_test:
+            raise ValueError("a probe is evaluated once: make another cell of what also_test says")
+        on_classes = self.task == PROBE or "classification" in Path(self.task).parts
+        if on_classes and isinstance(self.weights, Control):
+            raise ValueError(f"{self.task} takes no control yet: detection and segmentation do")
 
 
 @dataclass(frozen=True)
@@ -99,8 +113,9 @@ class Suite:
 
     `shapes` holds arguments of tools/make_shapes.py; None means that the datasets lie in standard
     layout under DETECTRON2_DATASETS and that `pretrain_data` names the images to pretrain on.
-    `labelled_data` names the images with classes that stages are fine-tuned on. `published` names
-    sources of configs/published.json whose rows appear in the suite's table.
+    `labelled_data` names the images with classes of fine-tunings and probes; None means the objects
+    of the drawn dataset. `published` names sources of configs/published.json whose rows appear in
+    the suite's table.
     """
 
     cells: tuple[Cell, ...]

@@ -4,9 +4,10 @@ import time
 from collections.abc import Sequence
 
 from pretrain.files.write import atomic_write
-from transfer.results.record import read_result
+from transfer.results.published import Line, lines_to_markdown
+from transfer.results.record import Result, read_result
 from transfer.suites.board import Board
-from transfer.suites.published import PUBLISHED, figures_of, lines_of, to_markdown
+from transfer.suites.published import PUBLISHED, figures_of, lines_of
 
 LEASE = "the table"
 WAIT_S = 60  # for another launcher that draws it
@@ -33,14 +34,15 @@ def _write(board: Board, published: Sequence[str]) -> str:
 
     found = board.records()
     paths = [path for paths in found.values() for path in paths]
-    parts = [write_report(paths, board.out, PUBLISHED).rstrip() if paths else "No records yet."]
+    lines = _lines(board, published, [read_result(path) for path in paths] if published else [])
+    parts = ["No records yet."]
+    if paths:
+        parts = [write_report(paths, board.out, PUBLISHED, lines=lines).rstrip()]
     left = [f"- {name}: {board.state(name).kind}" for name, paths in found.items() if not paths]
     if left:
         parts.append("## Not in this table\n\n" + "\n".join(left))
-    if published:
-        records = [read_result(path) for path in paths]
-        lines = lines_of(figures_of(published), list(board.steps.values()), records)
-        parts.append("## The published table\n\n" + to_markdown(lines))
+    if lines:
+        parts.append("## The published table\n\n" + lines_to_markdown(lines))
     text = "\n\n".join(parts) + "\n"
     atomic_write(board.out / "table.md", lambda path: path.write_text(text))
     return text
@@ -48,6 +50,9 @@ def _write(board: Board, published: Sequence[str]) -> str:
 
 def published_rows(board: Board, published: Sequence[str]) -> str:
     """Return the published table with nothing run, "" for a suite that stands beside none."""
-    if not published:
-        return ""
-    return to_markdown(lines_of(figures_of(published), list(board.steps.values()), []))
+    return lines_to_markdown(_lines(board, published, [])) if published else ""
+
+
+def _lines(board: Board, published: Sequence[str], records: Sequence[Result]) -> list[Line]:
+    cells = (step.cell for step in board.steps.values() if step.cell is not None)
+    return lines_of(figures_of(published), cells, records)

@@ -2,7 +2,8 @@
 
 Follow a file through the package:
 
-    releases.py      the official releases by name
+    releases.py      the official releases by name: found or fetched, held to their hashes
+    download.py      a file from one of several addresses, whole or not at all
     unwrap.py        the containers around a state dict
     sources/         one file per family of layouts -> timm names
     architecture.py  tensors -> the timm architecture
@@ -11,6 +12,7 @@ Follow a file through the package:
     identity.py      architecture, pixel statistics, colour order
     controls.py      shuffled weights and random encoders, to compare trained ones with
     load.py          into TimmFeatures, every tensor accounted for, with a report
+    classifiers.py   whole released classifiers: encoder and last layer
     segmentors.py    whole released segmentors: encoder, pyramid, heads
     detectors.py     whole released detectors: encoder, pyramid, RPN, heads
     detector_names.py  their tensors' names

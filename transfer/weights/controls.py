@@ -25,6 +25,7 @@ from pretrain.files.read import WeightsError, sha256_of
 from transfer.features import TimmFeatures
 from transfer.weights.convert import Weights
 from transfer.weights.identity import IMAGENET
+from transfer.weights.releases import located
 
 PREFIX = "control:"
 RANDOM_ENCODER = f"{PREFIX}{RANDOM}"
@@ -61,7 +62,7 @@ def sha256_of_weights(weights: str | Path, seed: int) -> str:
     A control has one of its own, of its kind, the seed and the file: never that of the file.
     """
     file = file_of(weights)
-    own = sha256_of(Path(file)) if file else ""
+    own = sha256_of(located(file)) if file else ""
     if not is_control(weights):
         return own or "none"
     kind = CONTROL if file else RANDOM

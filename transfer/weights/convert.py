@@ -15,7 +15,7 @@ from pretrain.files.read import WeightsError, read_metadata, safe_read, sha256_o
 from transfer.features.timm_features import build_encoder
 from transfer.weights.architecture import infer_architecture
 from transfer.weights.lineage import told_stages
-from transfer.weights.releases import release_of
+from transfer.weights.releases import located, release_of
 from transfer.weights.sources import (
     beit,
     convnext,
@@ -74,16 +74,19 @@ def read_weights(
     arch: str | None = None,
     arch_args: dict[str, Any] | None = None,
     stages: Lineage | None = None,
+    part: str | None = None,
 ) -> Weights:
     """Read a file of any known layout; `source` and `arch` override what would be recognised.
 
-    arch_args alone are added to what the tensors tell ({"num_heads": 3}). `stages` is how the
-    weights were trained; for an encoder file, instead of what its header says.
+    `path` may be a name of configs/weights.json, whose file is fetched if it is not here. arch_args
+    alone are added to what the tensors tell ({"num_heads": 3}). `stages` is how the weights were
+    trained; for an encoder file, instead of what its header says. `part` names the entry that holds
+    them, where it is not the first known one.
 
     Raises FileNotFoundError, or WeightsError where the file is broken or unsafe, its layout is not
     recognised, or a tensor is missing, unknown or of another shape than its architecture's.
     """
-    path = Path(path)
+    path = located(path)
     if source is not None and source not in NAMES:
         raise WeightsError(f"unknown source {source!r}: choose one of {', '.join(NAMES)}")
     metadata = read_metadata(path)
@@ -92,7 +95,7 @@ def read_weights(
         if arch is not None and arch != weights.identity.arch:
             raise WeightsError(f"{path} says that its arch is {weights.identity.arch}, not {arch}")
         return weights
-    raw = unwrap(safe_read(path), str(path))
+    raw = unwrap(safe_read(path), str(path), part)
     chosen, reason = recognise(raw, source)
     try:
         renamed = chosen.convert(raw)

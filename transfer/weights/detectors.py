@@ -19,7 +19,7 @@ from transfer.weights import releases
 from transfer.weights.convert import Weights, read_weights
 from transfer.weights.detector_names import BOXES, ENCODER, MASKS, NAMES, OPENMMLAB, RPN
 from transfer.weights.identity import IMAGENET, PixelStats
-from transfer.weights.releases import CONFIGS, FOLDER, ReleasedSegmentor, segmentors
+from transfer.weights.releases import CONFIGS, FOLDER, ReleasedSegmentor
 from transfer.weights.segmentors import class_names_in, pixels_in
 from transfer.weights.sources.base import Raw, rename
 from transfer.weights.unwrap import unwrap
@@ -93,12 +93,15 @@ def detectors(path: Path = MANIFEST) -> dict[str, ReleasedSegmentor]:
     return {release.name: release for release in listed}
 
 
-def find_released(
+def find_detector(
     name_or_path: str, folder: Path = FOLDER
-) -> tuple[Path, ReleasedSegmentor | None]:
-    """Find the file of a released segmentor or detector, as `releases.find` does."""
-    known = {**segmentors(), **detectors()}
-    return releases._find(name_or_path, known, Path("released_*.json"), folder)
+) -> tuple[Path, ReleasedSegmentor | None] | None:
+    """Find the file of a released detector as `releases.find` does; None for anything else."""
+    known, path = detectors(), Path(name_or_path)
+    named = name_or_path in known or any(r.file == path.name for r in known.values())
+    if not named and not (path.is_file() and is_detector(path)):
+        return None
+    return releases._find(name_or_path, known, MANIFEST, folder)
 
 
 def is_detector(path: str | Path) -> bool:

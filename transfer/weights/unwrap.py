@@ -27,13 +27,15 @@ NOTES = ("__author__", "meta", "arch", "epoch", "is_pretrain", "input_size")
 _DEPTH = 5
 
 
-def unwrap(content: Any, file: str) -> Raw:
-    """Return the raw tensors in the first known container.
+def unwrap(content: Any, file: str, part: str | None = None) -> Raw:
+    """Return the raw tensors in the first known container, or of the entry `part`.
 
     Raises WeightsError if there is no state dict.
     """
     path: list[str] = []
     beside: list[str] = []
+    if part is not None:
+        content = {"state_dict": content[part]}
     notes: dict[str, Any] = {}
     for _ in range(_DEPTH):
         if not isinstance(content, Mapping):

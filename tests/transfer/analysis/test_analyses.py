@@ -9,10 +9,13 @@ from PIL import Image
 from torch.nn import functional as F
 
 from pretrain.config import FcmaeSettings, Recipe, RunSettings, Schedule
+from pretrain.config.tokenizer import VAESizes
+from pretrain.tokenizer.vae import DiscreteVAE, write_tokenizer
 from pretrain.train import train
 from tests.transfer.weights.cases_layouts import BEIT, CONVNEXT2, RESNET
 from tools import analyze
 from transfer.analysis.attention import attention_maps, distances, softmax_of
+from transfer.analysis.codes import read_label_squares, told
 from transfer.analysis.encoders import open_encoder, open_encoders
 from transfer.analysis.images import normalised, read_squares
 from transfer.analysis.shift import linear_cka
@@ -167,3 +170,50 @@ def test_no_encoder_is_said(data, tmp_path):
 def test_a_wrong_point_is_refused(point):
     with pytest.raises(ValueError, match="Y,X"):
         analyze.places([point])
+
+
+class Codes:
+    """A tokenizer of 8-px tokens that reads its codes off a table."""
+
+    downsampling, vocab_size, decoder = 8, 16, None
+
+    def __init__(self, table: torch.Tensor) -> None:
+        self.table, self.at = table, 0
+
+    def tokens(self, images: torch.Tensor) -> torch.Tensor:
+        self.at += len(images)
+        return self.table[self.at - len(images) : self.at]
+
+
+def test_codes_tell_what_they_hold_of_the_labels_and_random_ones_nothing():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 4, (40, 8, 8), generator=generator)
+    maps = labels.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    gray = torch.full((40, 3, 64, 64), 0.5)
+    colored = gray + 0.1 * maps[:, None]
+    perfect = told(Codes(labels.flatten(1)), colored, maps)
+    assert perfect.by_code == pytest.approx(perfect.label_entropy, abs=0.05)
+    assert perfect.by_mean_color == pytest.approx(perfect.by_code, abs=0.05)
+    noise = torch.randint(0, 16, (40, 64), generator=generator)
+    blind = told(Codes(noise), gray, maps)
+    assert abs(blind.by_code) < 0.05
+    assert abs(blind.by_mean_color) < 0.05
+    with pytest.raises(ValueError, match="two images or more"):
+        told(Codes(noise), gray[:1], maps[:1])
+
+
+def test_the_codes_of_a_tokenizer_are_held_against_label_maps(data, tmp_path):
+    torch.manual_seed(0)
+    vae = DiscreteVAE(VAESizes(vocab_size=8, n_hid=8, n_blk_per_group=1, n_init=8))
+    write_tokenizer(tmp_path / "t.safetensors", vae, {})
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    with pytest.raises(ValueError, match=r"no label map .* for the image"):
+        read_label_squares(data, maps, 4, 64)
+    for path in data.iterdir():
+        Image.new("L", Image.open(path).size, 1).save(maps / f"{path.stem}.png")
+    numbers = analysed(
+        "codes", [f"t={tmp_path / 't.safetensors'}"], data, tmp_path / "out", labels=maps
+    )
+    assert numbers["t"]["label_entropy"] < 0.01  # one label everywhere
+    assert Image.open(tmp_path / "out/codes_t.png").width > 4 * 60

@@ -74,10 +74,10 @@ def test_an_image_that_cannot_be_read_stops_the_evaluation(tree, tmp_path):
 
 
 def test_a_count_that_is_not_the_splits_is_an_error(tree, monkeypatch):
+    val = open_split(tree, "val")
     monkeypatch.setattr(
         "transfer.classification.evaluate.count_hits",
-        lambda *_: torch.ones(3, 3, dtype=torch.int64),
+        lambda *_: (torch.ones(3, 3, dtype=torch.int64), torch.zeros(2, len(val))),
     )
-    val = open_split(tree, "val")
     with pytest.raises(RuntimeError, match="3 images were counted, of 15"):
         evaluate(Fabric(accelerator="cpu"), Knows(0, 3), val, IMAGENET, SMALL)

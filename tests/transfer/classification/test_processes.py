@@ -7,7 +7,9 @@ import torch
 
 from pretrain.files.encoder_file import read_encoder
 from tests.processes import ROOT, start_two
+from transfer.classification.predictions import NAME, read_predictions
 from transfer.classification.run import run
+from transfer.datasets.class_split import open_split
 from transfer.results.record import read_result
 
 
@@ -23,6 +25,9 @@ def test_two_processes_are_one(small, config_file, encoder, tree, tmp_path: Path
     assert two.dataset.val_images == 15
     assert (two.train_hash, two.eval_hash) == (one.train_hash, one.eval_hash)
     assert two.metrics == pytest.approx(one.metrics, abs=7)  # one image of 15 may flip
+    val = open_split(tree, "val")
+    said = read_predictions(out / NAME, val).classes == torch.from_numpy(val.labels)
+    assert two.metrics["top1"] == pytest.approx(100 * float(said.float().mean()))
     there, here = (
         read_encoder(folder / "encoder.safetensors")[0] for folder in (out, tmp_path / "one")
     )

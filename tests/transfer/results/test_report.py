@@ -13,12 +13,16 @@ from PIL import Image
 
 from pretrain.files.lineage import Stage
 from tests.transfer.results.test_table import record
+from transfer.results.published import Line
 from transfer.results.record import Cost, Origin, Result, write_evaluation, write_result
 from transfer.results.report import write_report
 from transfer.results.report.curves import points
 from transfer.results.report.figures import signed
 from transfer.results.report.gains import class_gains, gains
+from transfer.results.report.page import series_of
+from transfer.results.report.picture import draw_gains
 from transfer.results.report.runs import Run, read_log
+from transfer.results.report.scaling import LABELS, LENGTH, SIZE, lines, scaling_sections
 from transfer.results.table import build_table
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -136,6 +140,73 @@ def test_the_page_holds_all_that_it_promises(report, tmp_path):
     assert "resnet50_1x" in text
     assert "schedule.steps: 90000 → 9" in text
     assert text.count("<pre><code>python tools/train_net.py &#39;weights=a b.pth&#39; seed=1") == 4
+
+
+def test_the_published_table_of_a_suite_stands_in_the_page(tmp_path):
+    figure = {"method": "fcmae", "backbone": "ConvNeXt V2-B", "metric": "AP_box", "value": 52.9}
+    figure |= {"schedule": "3x", "source": "Table 6"}
+    lines = [Line(figure, 52.5, HOSTILE), Line({**figure, "value": 51.0}, None, "not run")]
+    runs = [write_run(tmp_path / "run", record("spark", 42.0))]
+    (tmp_path / "published.json").write_text("[]")
+    write_report(runs, tmp_path / "out", tmp_path / "published.json", lines=lines)
+    text = (tmp_path / "out" / "report.html").read_text()
+    (shown,) = re.findall(r'<section id="suite".*?</section>', text, re.S)
+    cells = [re.sub("<.*?>", "", cell) for cell in re.findall(r"<td.*?</td>", shown, re.S)]
+    assert cells[:5] == ["ConvNeXt V2-B", "AP_box", "52.9", "52.5", "-0.4"]
+    assert cells[8:14] == ["ConvNeXt V2-B", "AP_box", "51.0", "", "", "not run"]
+    assert HOSTILE not in text
+    assert text.count('href="#suite"') == 1
+
+
+def test_labels_seen_before_the_transfer_are_shown(report):
+    once, twice = Stage("fcmae", data="IN1K", labels=False), Stage("supervised", "IN22K", True)
+    text, _ = report(record("x", 41.0, stages=(once,)), record("x", 43.0, stages=(once, twice)))
+    assert re.findall(r'data-label="Labels before transfer">(.*?)<', text) == ["no", "IN22K"]
+    text, _ = report(record("x", 41.0, stages=(once,)))
+    assert "Labels before transfer" not in text
+
+
+def dial(steps: int, labels: int, seed: int, gain: float) -> list[Result]:
+    """A pretrained run, and one from scratch with as many labels."""
+    base = record("scratch", 1.0)
+    data = base.dataset.model_copy(update={"train_images": labels})
+    same = {"dataset": data, "seed": seed, "protocol": {"data": {"images": labels}}}
+    stages = [Stage("spark", labels=False, steps=steps)]
+    value = 20 + labels / 100 + seed / 10
+    return [
+        record("spark", value + gain, stages=stages, sha=str(steps % 10), **same),
+        record("scratch", value, **same),
+    ]
+
+
+def test_a_dial_of_pretraining_and_labels_becomes_two_lines():
+    at = {(250, 300): 0.5, (1001, 300): 1.5, (4002, 300): 2.5, (4002, 100): 4.0}
+    records = [r for seed in (0, 1) for (s, n), gain in at.items() for r in dial(s, n, seed, gain)]
+    table = build_table(records)
+    column = table.columns[0]
+    (length,), (labels,) = lines(table, column, LENGTH), lines(table, column, LABELS)
+    assert lines(table, column, SIZE) == []
+    assert length.x == [250, 1001, 4002]
+    assert [d.points for d in length.differences] == pytest.approx([0.5, 1.5, 2.5])
+    assert labels.x == [100, 300]
+    assert [d.points for d in labels.differences] == pytest.approx([4.0, 2.5])
+    assert [s.heading for s in scaling_sections(table, series_of(table))] == [
+        LENGTH.heading,
+        LABELS.heading,
+    ]
+
+
+def test_the_picture_of_gains_has_a_row_of_panels_for_each_dial(tmp_path):
+    def height(records: list[Result]) -> int:
+        draw_gains(build_table(records), tmp_path / "gains.png")
+        with Image.open(tmp_path / "gains.png") as picture:
+            return picture.height
+
+    both_seeds = [r for seed in (0, 1) for r in dial(250, 300, seed, 1.0)]
+    longer = [r for seed in (0, 1) for r in dial(1001, 300, seed, 2.0)[:1]]
+    assert height(both_seeds + longer) > height(both_seeds) + 200
+    with pytest.raises(ValueError, match="no run has another from scratch beside it"):
+        draw_gains(build_table([record("spark", 1.0)]), tmp_path / "none.png")
 
 
 def test_gains_have_their_intervals_on_one_axis(tmp_path):

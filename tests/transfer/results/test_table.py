@@ -9,7 +9,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from pretrain.files.lineage import Stage, method_of, stages_of_method
-from transfer.results.formats import CSV_HEADER
+from transfer.results.files import BEGIN, END, put_into
+from transfer.results.formats import CSV_HEADER, grid_to_markdown
 from transfer.results.protocol import protocol_hash
 from transfer.results.record import Cost, Dataset, Environment, Result, write_result
 from transfer.results.report import write_report
@@ -107,6 +108,32 @@ def test_arguments_of_a_backbone_are_a_note():
     assert table.notes[1] == "convnextv2_base** = convnextv2_base(depths=[2, 2])"
     assert table.notes[0] == "convnextv2_base* = convnextv2_base(depths=[1, 1])"
     assert "| FCMAE    | convnextv2_base*  |" in to_markdown(table)
+
+
+def test_labels_seen_before_the_transfer_have_a_column():
+    none = Stage("fcmae", data="IN1K", labels=False)
+    tuned = Stage("supervised", data="IN1K", labels=True)
+    lineages = [(none,), (none, tuned), (tuned,), (Stage("mae"),), ()]
+    table = build_table([record("scratch", 40.0, stages=stages) for stages in lineages])
+    labels = {row.method: row.labels for row in table.rows}
+    assert labels == {
+        "scratch": "no",
+        "fcmae": "no",
+        "fcmae+supervised": "IN1K",
+        "supervised": "IN1K",
+        "mae": "unknown",
+    }
+    head, _, *lines = to_markdown(table).splitlines()
+    assert [cell.strip() for cell in head.split("|")[1:4]] == [
+        "Method",
+        "Backbone",
+        "Labels before transfer",
+    ]
+    assert [line.split("|")[3].strip() for line in lines[:5]] == [r.labels for r in table.rows]
+    rows = list(csv.DictReader(to_csv(table).splitlines()))
+    assert {row["method"]: row["labels"] for row in rows} == labels
+    plain = build_table([record("scratch", 40.0), record("x", 41.0, stages=(none,))])
+    assert "Labels" not in to_markdown(plain)
 
 
 def test_csv_keeps_every_digit():
@@ -294,3 +321,18 @@ def test_the_page_of_hostile_records_has_no_markup_of_theirs(tmp_path):
         "form",
     }
     assert page.count("<script") == 1
+
+
+def test_a_page_shows_the_table_between_its_marks(tmp_path):
+    table = build_table([record("scratch", 40.0), record("spark", 41.0)])
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    put_into(page, table)
+    once = page.read_text()
+    assert once == f"before\n{BEGIN}\n\n{grid_to_markdown(table)}\n{END}\nafter\n"
+    put_into(page, table)
+    assert page.read_text() == once
+    page.write_text("no marks")
+    with pytest.raises(ValueError, match=r"page.md needs a line <!-- table: begin -->"):
+        put_into(page, table)
+    assert page.read_text() == "no marks"

@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import pytest
 
+from transfer.suites.commands import find_config
 from transfer.suites.cost import costs, in_words
 from transfer.suites.flops import training_multiply_adds
 from transfer.suites.marks import read_mark
-from transfer.suites.steps import find_config, plan
-from transfer.suites.suite import Cell, Released, Suite
+from transfer.suites.steps import plan
+from transfer.suites.suite import Cell, FineTune, Released, Suite
+
+ACCURACY = "configs/classification/convnext_tiny.py"
 
 
 def with_hours(folder, hours, **more):
@@ -56,6 +59,29 @@ def test_what_no_run_tells_is_estimated_at_the_speed_that_is_given(tmp_path):
     operations = 2 * 3 * 262e9 * 36 * 7330 * 16
     assert found[step.name].hours == pytest.approx(operations / (8 * 10e12) / 3600, rel=0.01)
     assert "1 of 1 steps estimated" in in_words([step], found, None)
+
+
+def test_fine_tuning_is_counted_at_its_input(tmp_path):
+    cells = (Cell(ACCURACY, None, gpus=8), Cell(ACCURACY, None, ("steps=1000",), gpus=8))
+    stage = FineTune(ACCURACY, None, gpus=8)
+    suite = Suite((*cells, Cell("configs/segmentation/convnext_tiny_upernet_512.py", stage)))
+    steps = plan(suite, tmp_path)
+    found = costs(steps, [], "cpu", tflops=10.0)
+    # ConvNeXt's README: 4.5 G multiply-adds an image of 224 px; 300 epochs of ImageNet-1K
+    operations = 2 * 3 * 4.5e9 * 300 * 1_281_167
+    for step in (steps[0], next(step for step in steps if step.stage)):
+        hours = found[step.name].hours
+        assert hours == pytest.approx(operations / (8 * 10e12) / 3600, rel=0.02)
+    share = 1000 * 4096 / (300 * 1_281_167)  # the config's batch
+    assert found[steps[1].name].hours == pytest.approx(share * hours)
+    assert (
+        training_multiply_adds("classification", find_config(ACCURACY), ("dataset=mine",)) is None
+    )
+
+
+def test_a_probe_is_not_estimated(tmp_path):
+    (step,) = plan(Suite((Cell("probe", None, arch="resnet18"),), labelled_data="x"), tmp_path)
+    assert not costs([step], [], "cpu", tflops=10.0)
 
 
 def test_segmentation_is_counted_at_its_crop():

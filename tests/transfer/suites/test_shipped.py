@@ -32,8 +32,8 @@ def planned(request, tmp_path_factory):
 
 
 def test_the_rows_that_a_suite_reaches_are_counted(planned):
-    name, suite, steps = planned
-    remarks = [line.remark for line in lines_of(figures_of(suite.published), steps, [])]
+    name, suite, _ = planned
+    remarks = [line.remark for line in lines_of(figures_of(suite.published), suite.cells, [])]
     kinds = ("not run", "the suite has no cell", "no run can stand here")
     assert tuple(sum(r.startswith(kind) for r in remarks) for kind in kinds) == REACHED[name]
     assert len(remarks) == sum(REACHED[name])
@@ -77,8 +77,23 @@ def test_a_file_of_ones_own_gets_the_configs_of_its_network(tmp_path):
     suite = load_suite(SUITES / "own_encoder.py", [f"weights={encoder_at(tmp_path)}"])
     assert {cell.arch for cell in suite.cells} == {"convnextv2_atto"}
     assert all(cell.arch_args == {"depths": [1, 1, 1, 1]} for cell in suite.cells)
+
+
+def test_the_proxy_trains_on_a_tenth_of_the_labels(tmp_path):
     proxy = load_suite(SUITES / "proxy.py", [f"weights={encoder_at(tmp_path)}"])
     assert [cell.options[:2] for cell in proxy.cells] == [("freeze=backbone", "budget=quarter")] * 2
+    steps = plan(proxy, tmp_path / "out")
+    assert [step.settings["config"]["train_share"] for step in steps] == [0.1, 0.1]
+
+
+def test_any_encoder_is_probed_beside_a_random_one(tmp_path):
+    given = [f"weights={encoder_at(tmp_path)}", f"labelled={tmp_path}"]
+    suite = load_suite(SUITES / "own_encoder.py", given)
+    assert suite.labelled_data == str(tmp_path)
+    probes = [step for step in plan(suite, tmp_path / "out") if step.cell.task == "probe"]
+    assert [step.command[1] == "none" for step in probes].count(True) == 1
+    assert {step.settings["config"]["arch"] for step in probes} == {"convnextv2_atto"}
+    assert all(step.settings["config"]["arch_args"] == {"depths": [1, 1, 1, 1]} for step in probes)
 
 
 def test_a_network_without_a_config_is_refused(tmp_path):

@@ -106,6 +106,20 @@ def test_a_control_takes_the_shuffled_values_of_its_weights(tmp_path):
     assert "shuffled-shapes_fcmae" in steps[-1].name
 
 
+def test_a_frozen_random_encoder_is_a_cell_with_the_network_of_a_pretraining(tmp_path):
+    frozen = ("freeze=backbone", "layer_decay=1.0")
+    cell = Cell(SEGMENTATION, Control(kind="random"), frozen, like=FCMAE)
+    step = plan(Suite((cell,), shapes=SHAPES), tmp_path)[-1]
+    assert step.needs == ("shapes",)
+    assert "/random-shapes_fcmae_convnextv2,freeze=backbone" in step.name
+    assert "weights=control:random" in step.command
+    assert "arch=convnextv2_atto" in step.command
+    with pytest.raises(ValueError, match="random"):
+        Control(FCMAE, "random")
+    with pytest.raises(ValueError, match="a control is"):
+        Control()
+
+
 FINETUNE = FineTune("configs/classification/shapes_objects.py", FCMAE)
 
 
@@ -159,6 +173,95 @@ def test_a_fine_tuning_without_labels_or_with_a_wrong_option_is_told(tmp_path):
     problems = plan(Suite((Cell(SEGMENTATION, wrong),), shapes=SHAPES), tmp_path)[2].problems
     assert "has no setting 'batch'" in problems[0]
     assert "nowhere" in problems[1]
+
+
+ACCURACY = "configs/classification/shapes_objects.py"
+
+
+def test_accuracy_and_probes_are_cells_on_images_with_classes(tmp_path):
+    cells = (
+        Cell(ACCURACY, FCMAE, ("steps=9",), seeds=(3,)),
+        Cell(ACCURACY, None, like=FCMAE),
+        Cell("probe", FCMAE, ("input_size=64",)),
+    )
+    steps = plan(Suite(cells, shapes=SHAPES), tmp_path, gpus=2)
+    pretrain = next(step for step in steps if step.stage)
+    tuned, scratch, probed = sorted((s for s in steps if s.cell), key=lambda s: cells.index(s.cell))
+    label = "shapes_fcmae_convnextv2"
+    assert tuned.name == f"classification/shapes_objects/{label},steps=9/seed3"
+    assert scratch.name == f"classification/shapes_objects/scratch-{label}/seed0"
+    assert probed.name == f"probe/{label},input_size=64/seed0"
+    assert {step.product.name for step in (tuned, scratch, probed)} == {"result.json"}
+    tool, config, *words = tuned.command
+    assert tool.endswith("tools/finetune.py")
+    assert config.endswith(ACCURACY)
+    places = ["--data", str(tmp_path / "data"), "--out", str(tuned.folder)]
+    given = [f"weights={pretrain.product}", "seed=3", "steps=9"]
+    assert words == [*places, "--resume", *given]
+    assert "weights=none" in scratch.command
+    assert "arch=convnextv2_atto" in scratch.command
+    tool, encoder, *words = probed.command
+    assert (tool.endswith("tools/probe.py"), encoder) == (True, str(pretrain.product))
+    assert words == [*places[:3], str(probed.folder), "seed=0", "input_size=64"]
+    assert tuned.needs == probed.needs == ("shapes", pretrain.name)
+    assert (tuned.gpus, probed.gpus) == (2, 1)
+    assert not [problem for step in (tuned, scratch, probed) for problem in step.problems]
+
+
+def test_settings_of_accuracy_and_probes_are_all_that_changes_their_numbers(tmp_path):
+    def settings(cell):
+        return plan(Suite((cell,), shapes=SHAPES), tmp_path)[-1].settings
+
+    for task in (ACCURACY, "probe"):
+        cell = Cell(task, FCMAE)
+        same = settings(replace(cell, options=("workers=3", "test_batch_size=7", "device=cpu")))
+        assert same == settings(cell)
+        other = settings(replace(cell, options=("crop_pct=0.5",)))
+        assert changes(settings(cell), other)[0].startswith("images.crop_pct was ")
+
+
+def test_other_images_with_classes_make_accuracy_stale(tmp_path):
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            images_at(tmp_path / "labelled" / split / name, 2)
+    suite = Suite(
+        (Cell(ACCURACY, None, arch="resnet18"),), labelled_data=str(tmp_path / "labelled")
+    )
+    (before,) = plan(suite, tmp_path / "out")
+    assert before.needs == ()
+    assert before.command[3] == str(tmp_path / "labelled")
+    assert not before.problems
+    images_at(tmp_path / "labelled/train/cat", 3)
+    inputs.labelled_digest.cache_clear()
+    (after,) = plan(suite, tmp_path / "out")
+    assert [line.split()[0] for line in changes(before.settings, after.settings)] == ["data.train"]
+
+
+def test_what_an_accuracy_or_a_probe_lacks_is_told(tmp_path):
+    cells = (
+        Cell(ACCURACY, None),
+        Cell("configs/classification/beit_base_in22k.py", None, arch="resnet18"),
+        Cell("probe", None, ("epoch=3",), arch="resnet18"),
+    )
+    steps = sorted(plan(Suite(cells), tmp_path), key=lambda step: cells.index(step.cell))
+    told = [step.problems for step in steps]
+    assert all(any("has no images: set labelled_data" in line for line in lines) for lines in told)
+    assert any("has neither weights nor a network" in line for line in told[0])
+    assert any("ends in no record: evaluate is false" in line for line in told[1])
+    assert any("did you mean 'epochs'" in line for line in told[2])
+    with pytest.raises(ValueError, match="a probe is evaluated once"):
+        Cell("probe", FCMAE, also_test=("input_size=96",))
+    with pytest.raises(ValueError, match="takes no control yet"):
+        Cell(ACCURACY, Control(FCMAE))
+
+
+def test_an_accuracy_can_be_measured_a_second_time(tmp_path):
+    cell = Cell(ACCURACY, None, arch="resnet18", also_test=("crop_pct=0.9",))
+    _, trained, again = plan(Suite((cell,), shapes=SHAPES), tmp_path)
+    assert again.command[-2:] == ("crop_pct=0.9", "--eval-only")
+    assert "--resume" not in again.command
+    assert again.needs == (trained.name,)
+    assert changes(trained.settings, again.settings)[0].startswith("images.crop_pct was 1.0")
 
 
 def test_a_suite_that_names_a_missing_config_is_refused(tmp_path):

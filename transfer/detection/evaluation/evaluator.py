@@ -59,7 +59,12 @@ class CocoEvaluator(COCOEvaluator):
         gathered = comm.gather(self._predictions, dst=0)
         if not comm.is_main_process():
             return {}
-        by_image = sorted(chain(*gathered), key=lambda p: p["image_id"])
+        self._predictions = list(chain(*gathered))
+        return self.measure(img_ids)
+
+    def measure(self, img_ids: Any = None) -> dict[str, dict[str, float]]:
+        """Return what `evaluate` does, from the predictions of this process alone."""
+        by_image = sorted(self._predictions, key=lambda p: p["image_id"])
         detections = [self._named(d) for p in by_image for d in p["instances"]]
         if self._output_dir is not None:
             write_predictions(detections, self._output_dir)

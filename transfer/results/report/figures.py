@@ -94,8 +94,8 @@ def curves(title: str, found: Sequence[Curve], x_label: str, description: str) -
 
 
 @mpl.rc_context(STYLE)
-def scaling(title: str, found: Sequence[Curve]) -> Figure:
-    """Draw the gain over scratch against the encoder's size in millions, on a logarithmic axis."""
+def scaling(title: str, found: Sequence[Curve], x_label: str) -> Figure:
+    """Draw the gain over scratch against what was varied, on a logarithmic axis."""
     canvas, axis = _panel()
     axis.axhline(0, color=INK, linewidth=0.8)
     for curve in found:
@@ -105,10 +105,10 @@ def scaling(title: str, found: Sequence[Curve]) -> Figure:
     axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.xaxis.set_major_formatter(ScalarFormatter())
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_xlabel("parameters of the encoder (M)")
+    axis.set_xlabel(x_label)
     axis.grid(axis="y")
     axis.margins(0.1)
-    return _figure(canvas, title, found, f"Gain over scratch against size: {title}")
+    return _figure(canvas, title, found, f"Gain over scratch against {x_label}: {title}")
 
 
 def _panel() -> tuple[Canvas, Axes]:

@@ -1,4 +1,4 @@
-"""Gains over scratch: with their intervals, against the encoder's size, and by class."""
+"""Gains over scratch: with their intervals, and by class."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,9 +6,8 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
-from transfer.results.cells import METHODS, Column, Row, Table
+from transfer.results.cells import Column, Row, Table
 from transfer.results.record import Result
-from transfer.results.report.figures import Curve, Figure, scaling
 from transfer.results.report.runs import name_of
 from transfer.results.statistics import Difference
 
@@ -74,58 +73,6 @@ def _axis(title: str, rows: Sequence[tuple[Row, Difference]]) -> Axis:
     values = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, low + span)
     ticks = [(percent(value), float(value)) for value in values if low <= value <= low + span]
     return Axis(title, percent(0), ticks, drawn)
-
-
-def scaling_figures(table: Table, series: Mapping[str, int]) -> list[Figure]:
-    """Draw gain against size for each column in which a method has two sizes or more."""
-    figures = []
-    sizes = _sizes(table)
-    for column in table.columns:
-        by_method: dict[str, list[tuple[float, Difference]]] = {}
-        for row, found in _differences(table, column):
-            if row.backbone in sizes:
-                by_method.setdefault(row.method, []).append((sizes[row.backbone], found))
-        curves = [
-            _against_size(method, sorted(points, key=lambda p: p[0]), series[method])
-            for method, points in by_method.items()
-            if len({size for size, _ in points}) > 1
-        ]
-        if curves:
-            figures.append(scaling(column.title, curves))
-    return figures
-
-
-def _against_size(method: str, points: Sequence[tuple[float, Difference]], series: int) -> Curve:
-    x = [size for size, _ in points]
-    y = [found.points for _, found in points]
-    half = [0.0 if d.high is None else d.high - d.points for _, d in points]
-    return Curve(METHODS.get(method, method), series, x, y, half=half)
-
-
-def _sizes(table: Table) -> dict[str, float]:
-    """Return the parameters in millions of the backbones that differ in size."""
-    examples = {
-        row.backbone: cell.example for row in table.rows for cell in row.cells.values()
-    }  # one is as good as another: the name holds the arguments
-    if len(examples) < 2:
-        return {}
-    import timm  # takes seconds: a page without this figure does not need it
-
-    return {
-        name: encoder_millions(record)
-        for name, record in examples.items()
-        if record and timm.is_model(record.backbone)
-    }
-
-
-def encoder_millions(record: Result) -> float:
-    """Return the parameters of a record's encoder in millions, counted without its weights."""
-    import timm
-    import torch
-
-    with torch.device("meta"):
-        encoder = timm.create_model(record.backbone, num_classes=0, **record.backbone_args)
-    return sum(p.numel() for p in encoder.parameters()) / 1e6
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pretrain.run import folder
 from transfer.results.cells import METHODS, Row, Table
 from transfer.results.files import write_tables
 from transfer.results.formats import differences_of
-from transfer.results.published import Match, source_of
+from transfer.results.published import Line, Match, source_of
 from transfer.results.report import costs, curves, figures, gains
 from transfer.results.report.runs import (
     Run,
@@ -22,6 +22,7 @@ from transfer.results.report.runs import (
     read_run,
     rows_by_run,
 )
+from transfer.results.report.scaling import scaling_sections
 from transfer.results.table import build_table
 from transfer.tasks import TASKS
 
@@ -39,20 +40,31 @@ class Picture:
     source: str
 
 
-def write_report(runs: Sequence[Path], out: Path, published: Path, title: str = TITLE) -> str:
+def write_report(
+    runs: Sequence[Path],
+    out: Path,
+    published: Path,
+    title: str = TITLE,
+    lines: Sequence[Line] = (),
+) -> str:
     """Write table.md, .csv, .tex and report.html for the records at `runs`; return the Markdown.
 
+    The page shows the published table of a suite as well, whose `lines` are given.
     Raises ValueError or OSError if a record cannot be read or a file cannot be written.
     """
     found = [read_run(run) for run in runs]
     made = build_table([run.record for run in found])
     markdown, beside = write_tables(made, out, published)
-    (out / "report.html").write_text(render(found, made, beside, title))
+    (out / "report.html").write_text(render(found, made, beside, title, lines))
     return markdown
 
 
 def render(
-    runs: Sequence[Run], made: Table, beside: Sequence[Match] = (), title: str = TITLE
+    runs: Sequence[Run],
+    made: Table,
+    beside: Sequence[Match] = (),
+    title: str = TITLE,
+    lines: Sequence[Line] = (),
 ) -> str:
     """Return the page. Every text from a record is escaped by the template."""
     environment = Environment(
@@ -67,7 +79,7 @@ def render(
     environment.filters["hours"] = costs.hours_text
     series = series_of(made)
     by_row = rows_by_run(runs, made)
-    lines, header = differences_of(made)
+    differences, header = differences_of(made)
     return environment.get_template("template.html").render(
         title=title,
         version=__version__,
@@ -80,13 +92,14 @@ def render(
         days=costs.days(runs),
         commits=costs.commits(runs),
         totals=costs.totals(runs),
-        differences=lines,
+        differences=differences,
         differences_header=header,
         beside=beside,
         source_of=source_of,
+        lines=lines,
         gains=gains.gains(made),
         classes=gains.class_gains(made),
-        scaling=gains.scaling_figures(made, series),
+        scaling=scaling_sections(made, series),
         losses=curves.loss_figures(runs, series),
         metrics=curves.metric_figures(runs, series),
         pretraining=curves.pretraining_figures(runs, series),
