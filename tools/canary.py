@@ -199,7 +199,7 @@ def measure_detector(release: ReleasedSegmentor, arguments: Arguments, metric: s
         return released.protocol_of(released.prepare_released(detector, config))
 
     found = former(folder / released.REPORT, sha256, protocol)
-    found = found or released.evaluate_released(detector, config, folder)
+    found = found or released.evaluate_released(detector, config, folder, release)
     return found["metrics"][metric]
 
 

@@ -10,7 +10,7 @@ or a classifier of SparK, FCMAE, ConvNeXt, BEiT, MAE or timm. NAME, one of
 configs/released_segmentors.json or released_detectors.json, or a classifier of
 configs/weights.json, is looked for in weights/, and fetched. The file chooses the test that its
 authors used; --config names another. Figures, protocol and what is computed in another way than the
-authors' code end in DIR/released.json, the record in DIR/result.json (a detector's has none yet).
+authors' code end in DIR/released.json, the record in DIR/result.json.
 Several devices: torchrun --nproc-per-node N.
 """
 
@@ -84,7 +84,7 @@ def evaluate_detector(path: Path, release: Any, arguments: Arguments) -> None:
     options = [f"data.root={arguments.data}", *arguments.cfg_options]
     config = released.released_config(file, arguments.config, options)
     work_dir = arguments.work_dir or Path("outputs/released") / path.stem
-    found = released.evaluate_released(file, config, work_dir)
+    found = released.evaluate_released(file, config, work_dir, release)
     if found:
         show(found, release)
 

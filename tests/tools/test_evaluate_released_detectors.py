@@ -20,7 +20,9 @@ from tools import canary, evaluate_released
 from tools.golden import read_case
 from tools.golden.detectors import write_release
 from transfer.detection.released import CONFIGS
+from transfer.results.record import read_result
 from transfer.weights.detectors import detectors
+from transfer.weights.releases import releases
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CATEGORIES = [{"id": 7, "name": "disc"}, {"id": 3, "name": "square"}, {"id": 9, "name": "post"}]
@@ -137,6 +139,9 @@ def test_figures_are_those_of_detectron2(run, official, release, coco, tmp_path)
     assert f"AP_box {metrics['AP_box']:.2f}" in out
     assert "published: AP_box 41.0  AP_mask 37.2 (facebookresearch/detectron2" in out
     assert report["layout"] == "detectron2_resnet"
+    record = read_result(tmp_path / "out")
+    assert (record.task, record.metrics) == ("detection", metrics)
+    assert "released by its authors (facebookresearch/detectron2" in record.notes[0]
 
 
 def test_the_table_has_a_row_a_figure(run, release, coco, tmp_path):
@@ -188,4 +193,5 @@ def test_the_manifest_is_whole():
     for release in known.values():
         assert release.url.endswith("/" + release.file)
         assert release.sha256 == "unknown" or len(release.sha256) == 64
+        assert release.started_from is None or release.started_from in releases()
         assert 30 < release.published["AP_mask"] < release.published["AP_box"] < 60

@@ -4,7 +4,9 @@ What differs in arithmetic from the authors' code is named in DIFFERENCES.
 """
 
 import json
+import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,30 @@ from detectron2.modeling.meta_arch import GeneralizedRCNN
 from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 
+from pretrain.files.lineage import write_stages
 from pretrain.files.read import WeightsError
 from pretrain.files.write import atomic_write
 from transfer.detection import checkpoint
 from transfer.detection.build import place
 from transfer.detection.config import load_config
 from transfer.detection.evaluation.evaluate import evaluate
+from transfer.detection.evaluation.evaluator import CocoEvaluator
 from transfer.detection.mmdet import ResizeShortestEdgeByOpenCV
 from transfer.detection.prepare import Run, prepare
 from transfer.detection.processes import start_processes
 from transfer.detection.protocol import MEASURED, protocols
-from transfer.results.record import describe_environment
+from transfer.detection.record import measured
+from transfer.results.record import (
+    Dataset,
+    Result,
+    describe_environment,
+    fields_of,
+    write_result,
+)
+from transfer.results.released import training_of_release
 from transfer.weights.detectors import Detector
+from transfer.weights.identity import transfer_arch_args
+from transfer.weights.releases import ReleasedSegmentor, releases
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "detection"
 REPORT = "released.json"
@@ -173,16 +187,23 @@ def protocol_of(setup: Run) -> dict[str, Any]:
     return json.loads(json.dumps(protocols(setup).eval))
 
 
-def evaluate_released(released: Detector, config: DictConfig, work_dir: Path) -> dict[str, Any]:
-    """Evaluate on the validation images of `config`; write and return WORK_DIR/released.json.
+def evaluate_released(
+    released: Detector,
+    config: DictConfig,
+    work_dir: Path,
+    release: ReleasedSegmentor | None = None,
+) -> dict[str, Any]:
+    """Evaluate on the validation images; write result.json and return WORK_DIR/released.json.
 
-    Raises ValueError where the folder has one, or the data or the file cannot be used.
+    `release` is what is known of the file. Raises ValueError where the folder has a report, or the
+    data or the file cannot be used.
     """
     report = work_dir / REPORT
     if report.exists():
         raise ValueError(f"{report} is there already: give another --work-dir, or remove it")
     start_processes(config.train.device, "fp32")
     setup = prepare_released(released, config)
+    began = time.monotonic()
     evaluator, _ = evaluate(setup, setup.detector.model, work_dir)
     metrics = evaluator.metrics
     if metrics is None:  # on another process than the first
@@ -204,5 +225,43 @@ def evaluate_released(released: Detector, config: DictConfig, work_dir: Path) ->
     }
     if comm.is_main_process():
         work_dir.mkdir(parents=True, exist_ok=True)
+        seconds = time.monotonic() - began
+        write_result(record_of(released, setup, evaluator, seconds, release), work_dir)
         atomic_write(report, lambda path: path.write_text(json.dumps(found, indent=1) + "\n"))
     return found
+
+
+def record_of(
+    released: Detector,
+    setup: Run,
+    evaluator: CocoEvaluator,
+    seconds: float,
+    release: ReleasedSegmentor | None,
+) -> Result:
+    """Return the record of an evaluation; the lineage is that of the release it started from."""
+    identity = released.encoder.identity
+    start = releases().get(release.started_from or "") if release else None
+    stages = start.stages if start else identity.stages
+    training = training_of_release(
+        "detection",
+        Dataset(
+            name=setup.config.data.name,
+            train_images=0,
+            val_images=protocols(setup).eval["data"]["images"],
+            classes=setup.val.classes,
+        ),
+        describe_environment(setup.device),
+        seconds,
+        report={
+            "file": released.file,
+            "sha256": released.encoder.sha256,
+            "source": released.layout,
+            "identity": {**asdict(identity), "stages": write_stages(stages)},
+        },
+        backbone=identity.arch,
+        backbone_args=transfer_arch_args(identity.arch, identity.arch_args),
+        stages=stages,
+        named_in=release.named_in if release else None,
+        notes=list(DIFFERENCES[released.layout]),
+    )
+    return Result(**fields_of(training), **measured(setup, evaluator))
