@@ -43,6 +43,8 @@ ALSO_MAY = (
     "configs.detection",
     "configs.segmentation",
     "tools.benchmarks",
+    "tools.golden.make_detectors",
+    "tools.golden.make_mmdet_detectors",
     "tools.golden.make_segmentors",
 )
 NEVER = {"detectron2.model_zoo": "it needs pkg_resources; build models from their classes"}

@@ -1,10 +1,11 @@
 """Evaluate every released model whose weights and data are at hand; measured beside published.
 
-    python tools/canary.py --data ADEChallengeData2016 [--imagenet DIR] [--only NAME ...]
-        [--out DIR]
+    python tools/canary.py --data ADEChallengeData2016 [--coco ROOT] [--imagenet DIR]
+        [--only NAME ...] [--out DIR]
 
-The names are those of configs/released_segmentors.json and released_classifiers.json, the files lie
-in weights/; nothing is fetched. A missing file is named with its address. OUT/NAME/released.json
+The names are those of configs/released_segmentors.json, released_detectors.json (on ROOT/coco) and
+released_classifiers.json, the files lie in weights/; nothing is fetched. A missing file is named
+with its address. OUT/NAME/released.json
 is taken as it is where it is the same evaluation of the same file, so that an interrupted table
 goes on; the records beside it are those of any run (tools/make_table.py OUT). Exits 1 if a figure
 differs from the published one by more than its rounding.
@@ -26,6 +27,7 @@ from rich.table import Table
 from pretrain.files.read import WeightsError, sha256_of
 from pretrain.run.options import did_you_mean
 from pretrain.run.stop import exit_status
+from transfer.weights.detectors import detectors
 from transfer.weights.releases import (
     FOLDER,
     ReleasedSegmentor,
@@ -45,6 +47,8 @@ class Arguments:
 
     data: Path
     """Folder of ADE20K: data_root of the configs."""
+    coco: Path | None = None
+    """Folder that holds coco/: data.root of detection configs."""
     imagenet: Path | None = None
     """Folder of ImageNet-1K: its val/CLASS/IMAGE, or another form of labelled images."""
     only: tuple[str, ...] = ()
@@ -61,6 +65,10 @@ class Arguments:
     """Of every classifier's settings, e.g. test_batch_size=64."""
     config: Path | None = None
     """The config to test segmentors by, instead of the one that each file chooses."""
+    coco_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")] = ()
+    """Of every detector's config, e.g. train.workers=8."""
+    coco_config: Path | None = None
+    """The config to test detectors by, instead of the one that each file chooses."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,11 @@ class Row:
 def main(arguments: Arguments) -> int:
     """Print the table and where missing files are; return 1 if a figure differs."""
     warnings.filterwarnings("ignore", module=r"(mmcv|mmseg|mmengine)\.")
-    entries = [*segmentor_entries(arguments), *classifier_entries(arguments)]
+    entries = [
+        *segmentor_entries(arguments),
+        *detector_entries(arguments),
+        *classifier_entries(arguments),
+    ]
     known = {entry.name for entry in entries}
     for name in arguments.only:
         if name not in known:
@@ -120,6 +132,15 @@ def segmentor_entries(arguments: Arguments) -> Iterator[Entry]:
         yield Entry(release.name, "mIoU", release.published["mIoU"], *place, one)
         if "mIoU_ms" in release.published and not arguments.single_scale:
             yield Entry(release.name, SEVERAL, release.published["mIoU_ms"], *place, several)
+
+
+def detector_entries(arguments: Arguments) -> Iterator[Entry]:
+    """Yield the figures of the detectors, of boxes and of masks."""
+    for release in detectors().values():
+        place = (arguments.weights / release.file, release.url, arguments.coco)
+        for metric, value in release.published.items():
+            measure = partial(measure_detector, release, arguments, metric)
+            yield Entry(release.name, metric, value, *place, measure)
 
 
 def classifier_entries(arguments: Arguments) -> Iterator[Entry]:
@@ -160,6 +181,26 @@ def measure_segmentor(release: ReleasedSegmentor, arguments: Arguments, tta: boo
     found = former(folder / released.REPORT, sha256, lambda: released.protocol_of(cfg))
     found = found or released.evaluate_released(segmentor, cfg, folder, release=release)
     return found["metrics"]["mIoU"]
+
+
+def measure_detector(release: ReleasedSegmentor, arguments: Arguments, metric: str) -> float:
+    """Return a figure of a detector. Raises as `former` and the evaluation do."""
+    from transfer.detection import released
+    from transfer.weights.detectors import read_detector
+
+    path, folder = arguments.weights / release.file, arguments.out / release.name
+    sha256 = sha256_of(path)
+    require_expected_hash(release, path, sha256)
+    detector = read_detector(path)
+    options = [f"data.root={arguments.coco}", *arguments.coco_options]
+    config = released.released_config(detector, arguments.coco_config, options)
+
+    def protocol() -> dict[str, Any]:
+        return released.protocol_of(released.prepare_released(detector, config))
+
+    found = former(folder / released.REPORT, sha256, protocol)
+    found = found or released.evaluate_released(detector, config, folder, release)
+    return found["metrics"][metric]
 
 
 def measure_classifier(name: str, arguments: Arguments) -> float:

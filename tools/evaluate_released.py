@@ -1,14 +1,17 @@
-"""Evaluate a segmentor or a classifier as its authors released it, before anything is trained.
+"""Evaluate a segmentor, detector or classifier as its authors released it, before any training.
 
-    python tools/evaluate_released.py NAME|FILE --data ADEChallengeData2016|IMAGENET
+    python tools/evaluate_released.py NAME|FILE --data ADEChallengeData2016|COCO_ROOT|IMAGENET
         [--work-dir DIR] [--config configs/segmentation/NAME.py] [--cfg-options tta.on=True ...]
 
 FILE is a UPerNet checkpoint of microsoft/unilm's BEiT, facebookresearch/ConvNeXt, or
-MMSegmentation's BEiT, MAE, ConvNeXt or ResNet, or a classifier of SparK, FCMAE, ConvNeXt, BEiT, MAE
-or timm. NAME, one of configs/released_segmentors.json or a classifier of configs/weights.json, is
-looked for in weights/, and fetched. The file chooses the test that its authors used; --config names
-another. Figures, protocol and what is computed in another way than the authors' code end in
-DIR/released.json, the record in DIR/result.json. Several devices: torchrun --nproc-per-node N.
+MMSegmentation's BEiT, MAE, ConvNeXt or ResNet; a Mask R-CNN or Cascade Mask R-CNN of Detectron2's
+model zoo (ResNet with FPN), of its ViTDet, or of a ConvNeXt in MMDetection (COCO_ROOT holds coco/);
+or a classifier of SparK, FCMAE, ConvNeXt, BEiT, MAE or timm. NAME, one of
+configs/released_segmentors.json or released_detectors.json, or a classifier of
+configs/weights.json, is looked for in weights/, and fetched. The file chooses the test that its
+authors used; --config names another. Figures, protocol and what is computed in another way than the
+authors' code end in DIR/released.json, the record in DIR/result.json.
+Several devices: torchrun --nproc-per-node N.
 """
 
 import sys
@@ -30,7 +33,7 @@ class Arguments:
     released: Annotated[str, tyro.conf.Positional]
     """The released checkpoint, or its name."""
     data: Path
-    """Folder of the data set: data_root of the config."""
+    """Folder of the data: data_root of a segmentation config, data.root of a detection config."""
     work_dir: Path | None = None
     """Where released.json goes; default: outputs/released/NAME."""
     config: Path | None = None
@@ -45,7 +48,12 @@ def main(arguments: Arguments) -> None:
     """Evaluate and print the figures."""
     log_to_stdout()
     from transfer.weights.classifiers import find_classifier
+    from transfer.weights.detectors import find_detector
 
+    detector = find_detector(arguments.released)
+    if detector is not None:
+        evaluate_detector(*detector, arguments)
+        return
     classifier = find_classifier(arguments.released)
     if classifier is not None:
         evaluate_classifier(classifier, arguments)
@@ -63,6 +71,22 @@ def main(arguments: Arguments) -> None:
     cfg = released.released_config(file, arguments.config, options)
     work_dir = arguments.work_dir or Path("outputs/released") / path.stem
     show(released.evaluate_released(file, cfg, work_dir, arguments.launcher, release), release)
+
+
+def evaluate_detector(path: Path, release: Any, arguments: Arguments) -> None:
+    """Evaluate a detector and print the figures; its processes are those of torchrun or srun."""
+    from transfer.detection import released
+    from transfer.weights.detectors import read_detector
+    from transfer.weights.releases import require_expected_hash
+
+    file = read_detector(path)
+    require_expected_hash(release, path, file.encoder.sha256)
+    options = [f"data.root={arguments.data}", *arguments.cfg_options]
+    config = released.released_config(file, arguments.config, options)
+    work_dir = arguments.work_dir or Path("outputs/released") / path.stem
+    found = released.evaluate_released(file, config, work_dir, release)
+    if found:
+        show(found, release)
 
 
 def evaluate_classifier(path: Path, arguments: Arguments) -> None:

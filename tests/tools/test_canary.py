@@ -17,6 +17,7 @@ from tools.golden.segmentors import options, write_release
 from transfer.results.record import find_results, read_result
 from transfer.results.table import build_table, to_markdown
 from transfer.weights.classifiers import synsets
+from transfer.weights.detectors import detectors
 from transfer.weights.releases import classifiers, releases, segmentors
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -84,9 +85,10 @@ def test_a_broken_file_is_its_rows_verdict(run, words, tmp_path):
 def test_nothing_is_here(run, tmp_path):
     status, out, _ = run(canary, "--data", tmp_path, "--weights", tmp_path)
     assert status == 0
-    assert out.count(": get https://") == len(segmentors()) + len(classifiers())
+    whole = len(segmentors()) + len(detectors())
+    assert out.count(": get https://") == whole + len(classifiers())
     several = sum("mIoU_ms" in release.published for release in segmentors().values())
-    assert out.count("weights not here") == len(segmentors()) + several + len(classifiers())
+    assert out.count("weights not here") == whole + len(detectors()) + several + len(classifiers())
 
 
 def test_a_classifier_beside_what_is_published(run, tmp_path):
@@ -115,7 +117,7 @@ def test_a_classifier_beside_what_is_published(run, tmp_path):
 
 
 def test_an_unknown_name_is_one_line(run, tmp_path):
-    status, _, err = run(canary, "--data", tmp_path, "--only", "convnext_tiny")
+    status, _, err = run(canary, "--data", tmp_path, "--only", "convnext_tiny_1k_51")
     assert (status, err.count("\n")) == (2, 1)
     assert NAME in err
 

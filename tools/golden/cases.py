@@ -116,7 +116,7 @@ def read_case(
 
 
 def kind_of(case: Case) -> str:
-    """Return classifier, spark, fcmae, minkowski, beit, dalle, segmentor, lamb or resize.
+    """Return the kind of a case: classifier, spark, beit, segmentor, detector, ...
 
     Raises ValueError for a case of another kind.
     """
@@ -129,6 +129,7 @@ def kind_of(case: Case) -> str:
         "fcmae": "mask_token" in weights and "images" in tensors,
         "minkowski": any(n.endswith(".kernel") for n in weights),
         "segmentor": "decode_head.conv_seg.weight" in weights,
+        "detector": "detector" in case.spec,
         "lamb": "max_grad_norm" in case.spec,
         "resize": any(n.startswith("resized:") for n in tensors),
     }

@@ -24,4 +24,8 @@ def check_case(case: Case) -> list[Check]:
         from .segmentors import check_segmentor  # MMSegmentation, which the others do not need
 
         return check_segmentor(case)
+    if kind == "detector":
+        from .detectors import check_detector  # Detectron2, likewise
+
+        return check_detector(case)
     return CHECKERS[kind](case)

@@ -5,6 +5,7 @@ schema.py        types and ranges of its keys
 data.py          a COCO-format split -> resumable batches
 backbone.py      transfer.features as a Detectron2 backbone
 mask_rcnn.py     the detector; proposals.py: its RPN; cascade.py: the cascade's box heads
+mmdet.py         what MMDetection's detectors compute in another way
 box_layers.py    what follows a box head; soft_nms.py: Soft-NMS there
 precision.py     what stays in float32 under autocast
 build.py         config -> detector with its weights and norms
@@ -18,6 +19,7 @@ trial.py         the end of a run on two validation images, before its first ste
 launch.py        the command line -> run, evaluation or estimate, on every process
 processes.py     --num-gpus, torchrun, srun; what one process does for its machine
 estimate.py      --dry-run: parameters, FLOPs, hours
+released.py      detectors as their authors released them, evaluated
 native.py        Detectron2's own net reads our exported weights
 evaluation/      predictions, COCO metrics, pictures
 compat.py        what Detectron2 0.6 needs to import today; must come before detectron2

@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 from omegaconf import DictConfig, OmegaConf
 from timm.layers import freeze_batch_norm_2d
+from timm.models.resnet import Bottleneck
 from torch import nn
 
 from pretrain.run.batch_norm import has_batch_norm, synchronised
@@ -19,6 +20,7 @@ from transfer.detection.config import ConfigError
 from transfer.detection.optimizer import parameter_groups
 from transfer.detection.precision import losses_in_float32
 from transfer.features import TimmFeatures
+from transfer.features.plain_vit import add_decomposed_position
 from transfer.weights import LoadReport, PixelStats, features_for
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,8 @@ def build_detector(
     settings = plain(config.features)
     settings["checkpointing"] = settings.pop("grad_checkpointing")
     settings.setdefault("pyramid_channels", config.model.channels)
+    strides_first = settings.pop("stride_in_1x1")
+    positions_px = settings.pop("decomposed_position")
     features, report, own_pixels = features_for(
         config.weights,
         config.arch,
@@ -63,6 +67,10 @@ def build_detector(
         freeze=config.freeze,
         **settings,
     )
+    if strides_first:
+        stride_in_1x1(features)
+    if positions_px is not None:
+        add_decomposed_position(features, positions_px)
     freeze_stages(features, config.freeze_stages)
     features.encoder = set_backbone_norm(features.encoder, config.backbone_norm)
     pixels = pixels or _pixels(config, report) or own_pixels
@@ -115,6 +123,20 @@ def freeze_stages(features: TimmFeatures, count: int) -> None:
         part = getattr(features.encoder, name)
         part.requires_grad_(False)
         setattr(features.encoder, name, freeze_batch_norm_2d(part))
+
+
+def stride_in_1x1(features: TimmFeatures) -> None:
+    """Move a ResNet's strides from the 3x3 to the first 1x1 convolutions, as MSRA's nets have it.
+
+    Raises ConfigError for another encoder.
+    """
+    blocks = [m for m in features.encoder.modules() if isinstance(m, Bottleneck)]
+    if not blocks:
+        raise ConfigError(
+            f"features.stride_in_1x1 is for ResNets of bottlenecks, not for {features.arch}"
+        )
+    for block in blocks:
+        block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
 
 
 def build_optimizer(config: DictConfig, model: nn.Module, arch: str) -> torch.optim.Optimizer:

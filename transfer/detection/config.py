@@ -49,6 +49,12 @@ NOT_PROTOCOL_TRAIN = (
     "grad_checkpointing",
 )
 
+# settings that older records do not have: at these values they are no part of the protocol either
+NOT_PROTOCOL_AT: dict[str, dict[str, Any]] = {
+    "features": {"decomposed_position": None, "stride_in_1x1": False},
+    "model": {"arithmetic": "detectron2"},
+}
+
 # keys of Detectron2's own configs, and what does their work here
 DETECTRON2_KEYS = {
     "train.init_checkpoint": "weights=FILE for an encoder, checkpoint=FILE with --eval-only",
@@ -199,6 +205,8 @@ def protocol_of(config: DictConfig) -> dict[str, Any]:
     kept["train"] = {k: v for k, v in plain["train"].items() if k not in NOT_PROTOCOL_TRAIN}
     kept["test"] = {k: v for k, v in plain["test"].items() if k not in ("batch_size", "pictures")}
     kept["features"] = {k: v for k, v in plain["features"].items() if k not in NOT_PROTOCOL_TRAIN}
+    for part, values in NOT_PROTOCOL_AT.items():
+        kept[part] = {k: v for k, v in kept[part].items() if (k, v) not in values.items()}
     if config.data.train_share != 1:
         kept["train_share"] = config.data.train_share
     return {"framework": "detectron2", **kept}

@@ -21,6 +21,7 @@ from pretrain.run.batch_norm import CPUSyncBatchNorm
 from transfer.detection.backbone import feature_pyramid
 from transfer.detection.box_layers import box_predictor
 from transfer.detection.cascade import IOUS, cascade_heads
+from transfer.detection.mmdet import BoundedBoxTransform, per_class_cascade
 from transfer.detection.precision import Float32ROIPooler, Float32SyncBatchNorm
 from transfer.detection.proposals import proposal_network
 from transfer.features import TimmFeatures
@@ -65,17 +66,20 @@ def mask_rcnn(
     nms_threshold: float = 0.5,
     soft_nms: dict[str, Any] | None = None,
     max_detections: int = 100,
+    arithmetic: str = "detectron2",
 ) -> GeneralizedRCNN:
     """Mask R-CNN (or Cascade Mask R-CNN) for images in [0, 255].
 
     pixel_mean, pixel_std: in [0, 255], in `color_order`. pre/post_nms_topk: (training, test).
     square_pad: see PyramidBackbone. stage_loss_weights: of a cascade, see cascade.py.
     rpn_loss_beta, rpn_boundary_px: see proposals.py. soft_nms: settings of soft_nms.py, which then
-    replaces NMS at `nms_threshold`.
+    replaces NMS at `nms_threshold`. arithmetic: "mmdetection" for boxes and cascade as in mmdet.py.
     Defaults are Detectron2's (configs/common/models/mask_rcnn_fpn.py).
     """
     pyramid = feature_pyramid(features, channels, norm(fpn_norm), square_pad)
     channels = pyramid.output_shape()["p2"].channels
+    transform = BoundedBoxTransform if arithmetic == "mmdetection" else Box2BoxTransform
+    per_class = cascade and arithmetic == "mmdetection"
     predictor = {
         "num_classes": num_classes,
         "test_score_thresh": score_threshold,
@@ -93,16 +97,20 @@ def mask_rcnn(
         "box_in_features": list(LEVELS),
         "box_pooler": pooler(7),
     }
+
+    def mask_head() -> MaskRCNNConvUpsampleHead:
+        return MaskRCNNConvUpsampleHead(
+            ShapeSpec(channels=channels, height=14, width=14),
+            num_classes=num_classes,
+            conv_dims=[*mask_convs, mask_convs[-1]],
+            conv_norm=norm(mask_norm, empty=True),
+        )
+
     if masks:
         heads |= {
             "mask_in_features": list(LEVELS),
             "mask_pooler": pooler(14),
-            "mask_head": MaskRCNNConvUpsampleHead(
-                ShapeSpec(channels=channels, height=14, width=14),
-                num_classes=num_classes,
-                conv_dims=[*mask_convs, mask_convs[-1]],
-                conv_norm=norm(mask_norm, empty=True),
-            ),
+            "mask_head": nn.ModuleList(mask_head() for _ in IOUS) if per_class else mask_head(),
         }
 
     def box_head() -> FastRCNNConvFCHead:
@@ -117,9 +125,12 @@ def mask_rcnn(
     roi_heads: StandardROIHeads
     if cascade:
         boxes = [box_head() for _ in IOUS]
-        roi_heads = cascade_heads(heads, boxes, predictor, stage_loss_weights)
+        if per_class:
+            roi_heads = per_class_cascade(heads, boxes, predictor)
+        else:
+            roi_heads = cascade_heads(heads, boxes, predictor, stage_loss_weights)
     else:
-        roi_heads = _standard_heads(heads, box_head(), predictor)
+        roi_heads = _standard_heads(heads, box_head(), predictor, transform)
     return GeneralizedRCNN(
         backbone=pyramid,
         proposal_generator=proposal_network(
@@ -132,6 +143,7 @@ def mask_rcnn(
             post_nms_topk=post_nms_topk,
             loss_beta=rpn_loss_beta,
             boundary_px=rpn_boundary_px,
+            transform=transform,
         ),
         roi_heads=roi_heads,
         pixel_mean=tuple(pixel_mean),
@@ -141,9 +153,12 @@ def mask_rcnn(
 
 
 def _standard_heads(
-    common: dict[str, Any], head: FastRCNNConvFCHead, predictor: dict[str, Any]
+    common: dict[str, Any],
+    head: FastRCNNConvFCHead,
+    predictor: dict[str, Any],
+    transform: type[Box2BoxTransform],
 ) -> StandardROIHeads:
-    regression = Box2BoxTransform((10, 10, 5, 5))
+    regression = transform((10, 10, 5, 5))
     return StandardROIHeads(
         **common,
         proposal_matcher=Matcher([0.5], [0, 1], allow_low_quality_matches=False),

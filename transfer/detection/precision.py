@@ -41,7 +41,9 @@ def losses_in_float32(model: GeneralizedRCNN) -> None:
     predictors = heads.box_predictor
     outputs = list(predictors) if isinstance(predictors, nn.ModuleList) else [predictors]
     if heads.mask_on:
-        outputs.append(heads.mask_head.predictor)
+        masks = heads.mask_head
+        stages = list(masks) if isinstance(masks, nn.ModuleList) else [masks]
+        outputs += [head.predictor for head in stages]
     for module in (model.proposal_generator.rpn_head, *outputs):
         module.register_forward_hook(lambda _module, _inputs, output: _float(output))
 

@@ -62,11 +62,12 @@ def proposal_network(
     post_nms_topk: tuple[int, int],
     loss_beta: float,
     boundary_px: float,
+    transform: type[Box2BoxTransform] = Box2BoxTransform,
 ) -> RPN:
     """Build the RPN on maps of `channels` at strides 4 to 64, one anchor size a level.
 
     loss_beta: where smooth L1 turns linear; 0 is L1. boundary_px: anchors that leave the image by
-    as much are not trained on; -1: all are.
+    as much are not trained on; -1: all are. transform: what regressions make of anchors.
     """
     return JointlyFailingRPN(
         in_features=levels,
@@ -80,7 +81,7 @@ def proposal_network(
             offset=0.0,
         ),
         anchor_matcher=Matcher([0.3, 0.7], [0, -1, 1], allow_low_quality_matches=True),
-        box2box_transform=Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0)),
+        box2box_transform=transform(weights=(1.0, 1.0, 1.0, 1.0)),
         batch_size_per_image=batch,
         positive_fraction=0.5,
         pre_nms_topk=tuple(pre_nms_topk),

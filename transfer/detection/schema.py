@@ -52,6 +52,8 @@ class Features(ClosedSettings):
     image_size: Count | None
     window_size: Whole
     global_blocks: list[Whole]
+    decomposed_position: Count | None
+    stride_in_1x1: bool
     grad_checkpointing: bool
 
 
@@ -93,6 +95,7 @@ class Model(Settings):
     nms_threshold: Share
     soft_nms: SoftNms | None
     max_detections: Count
+    arithmetic: Literal["detectron2", "mmdetection"]
 
 
 class Data(ClosedSettings):

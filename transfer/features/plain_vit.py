@@ -16,6 +16,7 @@ from timm.models.vision_transformer import Block as ViTBlock
 from timm.models.vision_transformer import LayerScale, VisionTransformer
 from torch import Tensor, nn
 
+from transfer.features import decomposed
 from transfer.features.position import CLASS_ROWS, resize_offsets, resize_position_embedding
 
 PLAIN_VITS = (VisionTransformer, Beit)
@@ -57,6 +58,29 @@ def add_relative_position(encoder: Any, arch: str) -> None:
     for block in encoder.blocks:
         table = nn.Parameter(torch.zeros(rows, block.attn.num_heads))
         block.attn.register_parameter(TABLE, table)
+
+
+def add_decomposed_position(features: Any, side_px: int) -> None:
+    """Add ViTDet's two relative position tables to each block of a TimmFeatures, all zeros.
+
+    side_px: of the images whose positions the global blocks store; other sizes are interpolated.
+    Raises ValueError if the blocks cannot take tables, or there is a class token, which has no
+    place in them.
+    """
+    encoder = features.encoder
+    option = f"decomposed_position={side_px}"
+    _require_plain_blocks(encoder, features.arch, option)
+    if side_px % features.patch_px:
+        raise ValueError(f"{option} is not a multiple of the patch, {features.patch_px} pixels")
+    if any(block.attn.gate is not None for block in encoder.blocks):
+        raise ValueError(f"{option} is not known for gated attention, which {features.arch} has")
+    if extra_tokens(encoder):
+        raise ValueError(f"{option} needs window_size > 0, which does without the class token")
+    for i, block in enumerate(encoder.blocks):
+        alone = i in features.global_blocks or not features.window_size
+        decomposed.add_tables(
+            block.attn, side_px // features.patch_px if alone else features.window_size
+        )
 
 
 def add_layer_scale(encoder: Any, arch: str, value: float) -> None:
@@ -117,7 +141,7 @@ def run_block(
 
     `stored_grid` is the grid of the block's relative position table.
     """
-    relative = getattr(block.attn, TABLE, None) is not None
+    relative = getattr(block.attn, TABLE, None) is not None or decomposed.has_tables(block.attn)
     if not window and not relative:
         return block(tokens)
     if window:
@@ -141,7 +165,9 @@ def _layer_scale(block: Any, which: int, x: Tensor) -> Tensor:
 def _attend(
     attention: Any, x: Tensor, grid: tuple[int, int], stored_grid: tuple[int, int]
 ) -> Tensor:
-    """Compute self-attention over (B, n, C), with a relative position bias if it has a table."""
+    """Compute self-attention over (B, n, C), with a relative position bias if it has tables."""
+    if decomposed.has_tables(attention):
+        return decomposed.attend(attention, x, grid)
     table = getattr(attention, TABLE, None)
     if table is None:
         return attention(x)

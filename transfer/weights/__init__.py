@@ -14,6 +14,8 @@ Follow a file through the package:
     load.py          into TimmFeatures, every tensor accounted for, with a report
     classifiers.py   whole released classifiers: encoder and last layer
     segmentors.py    whole released segmentors: encoder, pyramid, heads
+    detectors.py     whole released detectors: encoder, pyramid, RPN, heads
+    detector_names.py  their tensors' names
     export.py        timm names -> Detectron2's and MMSegmentation's
     prove.py         both sides built, the features compared (reference.py: a second way)
 """

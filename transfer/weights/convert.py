@@ -16,13 +16,23 @@ from transfer.features.timm_features import build_encoder
 from transfer.weights.architecture import infer_architecture
 from transfer.weights.lineage import told_stages
 from transfer.weights.releases import located, release_of
-from transfer.weights.sources import beit, convnext, openmmlab, resnet, spark, timm_names, vit
+from transfer.weights.sources import (
+    beit,
+    convnext,
+    openmmlab,
+    resnet,
+    spark,
+    timm_names,
+    vit,
+    vitdet,
+)
 from transfer.weights.sources import detectron2 as d2
 from transfer.weights.sources.base import FINAL_NORM, Raw, Renamed, Source
 from transfer.weights.unwrap import unwrap
 
 SOURCES: tuple[Source, ...] = (  # in the order they are tried
     d2.DETECTRON2,
+    vitdet.VITDET,
     openmmlab.OPENMMLAB,
     vit.MOCOV3,
     resnet.MOCOV3,

@@ -130,8 +130,8 @@ def read_segmentor(path: str | Path) -> Segmentor:
         layout=layout,
         encoder=encoder,
         tensors={**named, **renamed.tensors},
-        class_names=_class_names(told),
-        pixels=_pixels(config),
+        class_names=class_names_in(told),
+        pixels=pixels_in(config),
         crop=_crop(layout, encoder, config, Path(path).name),
         blocks=_blocks(layout, encoder, config),
     )
@@ -177,7 +177,7 @@ def _blocks(layout: str, encoder: Weights, config: str) -> tuple[int, ...] | Non
     return None
 
 
-def _class_names(meta: Mapping[str, Any]) -> tuple[str, ...] | None:
+def class_names_in(meta: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Return the names of the classes: MMSegmentation 0.x says CLASSES, 1.x dataset_meta."""
     dataset = meta.get("dataset_meta")
     names = meta.get("CLASSES") or (
@@ -186,7 +186,7 @@ def _class_names(meta: Mapping[str, Any]) -> tuple[str, ...] | None:
     return tuple(map(str, names)) if isinstance(names, list | tuple) and names else None
 
 
-def _pixels(config: str) -> PixelStats | None:
+def pixels_in(config: str) -> PixelStats | None:
     """Return the pixel statistics in the text of a config, which count from 0 to 255."""
     found = re.search(r"mean=\[([^\]]*)\],\s*std=\[([^\]]*)\],\s*(?:to|bgr_to)_rgb=(\w+)", config)
     if found is None:

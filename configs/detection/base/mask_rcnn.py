@@ -35,6 +35,9 @@ config = dict(
         image_size=None,  # plain ViTs: pixels at which position parameters are stored
         window_size=0,  # plain ViTs: patches along a window's side; 0 is global attention
         global_blocks=[],  # with windows: blocks that stay global; [] is four, evenly spread
+        # plain ViTs: ViTDet's relative positions, stored for images of so many pixels a side
+        decomposed_position=None,
+        stride_in_1x1=False,  # ResNets: as MSRA's weights, which Detectron2's model zoo starts from
         grad_checkpointing=False,  # compute activations of the encoder twice, to save memory
     ),
     # Mask R-CNN with FPN as in Detectron2's configs/common/models/mask_rcnn_fpn.py
@@ -64,6 +67,7 @@ config = dict(
         soft_nms=None,  # or {"method": "linear" | "gaussian", "iou_threshold": ..., "sigma": ...,
         #                "min_score": ...}
         max_detections=100,
+        arithmetic="detectron2",  # or mmdetection: transfer/detection/mmdet.py; for its detectors
     ),
     data=dict(
         name="coco_2017",

@@ -9,4 +9,5 @@ vit.py           plain ViTs: MAE, DeiT, DINO, DINOv2, MoCo v3, supervised
 resnet.py        ResNets: timm, torchvision, MoCo v3, DINO
 openmmlab.py     MMSegmentation, MMDetection, MMPretrain
 detectron2.py    Detectron2's ResNets
+vitdet.py        ViTDet's detectors
 """
