@@ -45,6 +45,7 @@ TIMES = {
     "images_per_second",
     "data_share",
     "hours",
+    "evaluated_at",
     "peak_memory_mib",
     "commit",
     "dirty",
@@ -149,7 +150,10 @@ def content(path: Path, out: Path) -> Any:
         held = torch.load(path, map_location="cpu", weights_only=True)
         kept = re.fullmatch(r"state(-\d+)?", path.stem)  # a training state, or a former one
         held = held["values"] if kept else held  # without its digest
-        return {k: as_json(v) if isinstance(v, str) else v for k, v in held.items()}
+        name = str(out)  # in the command that began the run
+        return {
+            k: as_json(v.replace(name, "OUT")) if isinstance(v, str) else v for k, v in held.items()
+        }
     if path.suffix == ".safetensors":
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
