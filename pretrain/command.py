@@ -29,7 +29,7 @@ python tools/pretrain.py configs/pretrain/NAME.py --data DIR --out DIR [--settin
     --init FILE   start from the weights of an encoder file or a training state, and nothing else
     --probe-every N --probe-data DIR
                   every N epochs the accuracy of a k-NN on the labelled images at DIR, in the log
-    --explain     print every setting with its value and where it comes from
+    --explain     print every setting with its value, what is allowed and where it comes from
 Several devices: torchrun --nproc-per-node N tools/pretrain.py ..."""
 
 PATHS = ("data", "out", "init", "probe_data")  # options

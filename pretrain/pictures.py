@@ -31,7 +31,10 @@ def method_of_run(run: Path, seed: int | None = None) -> tuple[Method, Recipe]:
     """
     if not (run / folder.RUN).is_file():
         raise FileNotFoundError(f"{run} is not an output folder of tools/pretrain.py")
-    recipe = recipe_from_json(folder.read_json(run / folder.RUN))
+    try:
+        recipe = recipe_from_json(folder.read_json(run / folder.RUN))
+    except ValueError as error:
+        raise ValueError(f"{run / folder.RUN}: {error}") from error
     if seed is not None:
         recipe = replace(recipe, seed=seed)
     state = read_state(run / folder.STATE, "pretraining")

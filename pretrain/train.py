@@ -20,7 +20,7 @@ from pretrain.config.recipe import FREE
 from pretrain.data.batches import Batch, ImageSamples, loader
 from pretrain.data.checked import checked_images
 from pretrain.data.order import BatchShare, Order
-from pretrain.data.sources import Images, digest
+from pretrain.data.sources import Images, digest, sampled_bytes
 from pretrain.files.encoder_file import EncoderIdentity, write_encoder
 from pretrain.files.lineage import Stage
 from pretrain.files.write import atomic_write
@@ -187,6 +187,7 @@ class Pretraining(Trainee):
         """Return what a resumed run must agree with, and what the next line of the log says."""
         return {
             "images": self.images_digest,
+            "image_bytes": sampled_bytes(self.images),
             "precision": self.precision,
             "batch_norm_images": self.batch_norm_images(),
             **({"figures": self.figures} if self.figures else {}),
@@ -196,6 +197,13 @@ class Pretraining(Trainee):
         """Raise ValueError for a state of other images or another precision."""
         if state["images"] != self.images_digest:
             raise ValueError("the training state belongs to other images: give another --out")
+        before, now = state.get("image_bytes", {}), sampled_bytes(self.images)
+        changed = [name for name, found in before.items() if now.get(name, found) != found]
+        if changed:
+            raise ValueError(
+                f"{changed[0]} is another image than when the run began, under the same name: give "
+                "the run its images back, or another --out"
+            )
         if state["precision"] != self.precision:
             raise ValueError(
                 f"the run was trained in {state['precision']}, here it would go on in "

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import tyro
 
+from pretrain.files.write import atomic_write
 from pretrain.run.stop import exit_status
 from transfer.detection.evaluation.coco_eval import CocoMetrics, Engine, coco_metrics, tasks_of
 from transfer.detection.evaluation.saved import read_predictions, read_truth
@@ -53,7 +54,8 @@ def main(arguments: Arguments) -> None:
     print(report(metrics, len(detections)))
     if arguments.json:
         found = {"metrics": metrics.metrics, "per_class": metrics.per_class}
-        arguments.json.write_text(json.dumps({**found, "evaluator": metrics.evaluator}, indent=1))
+        text = json.dumps({**found, "evaluator": metrics.evaluator}, indent=1)
+        atomic_write(arguments.json, lambda path: path.write_text(text))
 
 
 def report(metrics: CocoMetrics, count: int) -> str:

@@ -7,6 +7,7 @@ DIR holds train/CLASS/IMAGE and val/CLASS/IMAGE, or one of the other forms that 
 `weights=none arch=NAME` trains from scratch. The run ends in OUT/result.json and
 OUT/encoder.safetensors, which detection and segmentation start from; --resume continues an
 interrupted run and leaves a finished one alone. Several devices: torchrun --nproc-per-node N.
+Every setting with type, range and source: configs/README.md.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Write configs/README.md: every setting of ours with its default and the comment beside it.
+"""Write configs/README.md: every setting of ours with default, type, range and comment.
 
     python tools/list_settings.py [--check]
 
@@ -16,7 +16,12 @@ from pathlib import Path
 
 import tyro
 
+from pretrain.config import BeitSettings, FcmaeSettings, Recipe, SparkSettings
+from pretrain.config.declared import declared, either
+from pretrain.run.schema import described
 from pretrain.run.stop import exit_status
+from transfer.classification.config import FineTuning
+from transfer.classification.probe_config import Probing
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "configs" / "README.md"
@@ -27,12 +32,14 @@ CLASSIFICATION = [
 DETECTION = ROOT / "configs" / "detection" / "base" / "mask_rcnn.py"
 BASES = ROOT / "configs" / "segmentation" / "_base_"
 SEGMENTATION = ("run.py", "ade20k.py", "folders.py", "upernet.py", "setr_pup.py")
+SIZES = ("VAESizes",)  # computed from options, no options themselves
 LONGEST_DEFAULT = 40
 INTRODUCTION = """# Configs
 
 One recipe per file; a setting's source stands beside it, and `# not stated in the paper; ours` where
 no source states it. This page lists every setting of ours; `python tools/list_settings.py` writes it
-from the comments beside the defaults. Keys of the frameworks (`model`, `train_dataloader`,
+from the comments beside the defaults and from what the checks of a run allow: a value outside is
+refused before anything is built. Keys of the frameworks (`model`, `train_dataloader`,
 `schedule.milestones`, `max_iters`, ...) are as their users know them.
 
 The same thing has the same name everywhere:
@@ -108,7 +115,8 @@ class Source:
 def dataclass_settings(source: Source, options: bool = True) -> Iterator[Setting]:
     """Yield the fields of every dataclass in a file; groups are opened."""
     for node in source.body:
-        for item in node.body if isinstance(node, ast.ClassDef) else ():
+        is_options = isinstance(node, ast.ClassDef) and node.name not in SIZES
+        for item in node.body if is_options else ():
             if not isinstance(item, ast.AnnAssign) or not isinstance(item.target, ast.Name):
                 continue
             grouped = item.value is not None and "default_factory" in ast.unparse(item.value)
@@ -142,6 +150,8 @@ def segmentation_settings(source: Source) -> Iterator[Setting]:
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
             continue
         name, value = node.targets[0].id, node.value
+        if name == "_base_":
+            continue
         of_framework = name.endswith(("_dataloader", "_pipeline", "_cfg", "_wrapper", "_evaluator"))
         if of_framework or name in ("model", "param_scheduler", "default_scope", "meta_keys"):
             continue
@@ -162,12 +172,38 @@ def settings() -> dict[str, list[Setting]]:
     return {family: list({s.name: s for s in each}.values()) for family, each in found.items()}
 
 
+def allowed() -> dict[str, dict[str, str]]:
+    """Return type and range of each family's settings, as the checks of a run have them."""
+    # one imports detectron2, the other mmseg
+    from transfer.detection.schema import DetectionSettings
+    from transfer.segmentation.settings import SegmentationSettings
+
+    methods = (SparkSettings, FcmaeSettings, BeitSettings)
+    recipe = {k: v for kind in (*methods, Recipe) for k, v in declared(kind).items()}
+    return {
+        "Pretraining": {
+            "--method": either([method.name for method in methods]),
+            **{f"--{name.replace('_', '-')}": words for name, words in recipe.items()},
+        },
+        "Classification": declared(FineTuning),
+        "Probes": declared(Probing),
+        "Detection": described(DetectionSettings),
+        "Segmentation": described(SegmentationSettings),
+    }
+
+
 def page() -> str:
     """Return configs/README.md."""
-    parts = [INTRODUCTION]
+    parts, ranges = [INTRODUCTION], allowed()
     for family, found in settings().items():
-        parts.append(f"\n## {family}\n\n| Setting | Default | |\n|---|---|---|")
-        parts += [f"| `{s.name}` | {_code(s.default)} | {_cell(s.comment)} |" for s in found]
+        parts.append(
+            f"\n## {family}\n\n| Setting | Default | Type and range | |\n|---|---|---|---|"
+        )
+        for setting in found:
+            cells = (setting.default, ranges[family].get(setting.name, ""), setting.comment)
+            default, words, comment = cells
+            texts = (f"`{setting.name}`", _code(default), _cell(words), _cell(comment))
+            parts.append(f"| {' | '.join(texts)} |")
     return "\n".join(parts) + "\n"
 
 

@@ -5,6 +5,7 @@
 
 `weights=FILE` starts from a pretrained encoder, `weights=none` from scratch. The run ends in
 OUTPUT_DIR/result.json; --resume continues an interrupted run and leaves a finished one alone.
+Every setting with type, range and source: configs/README.md.
 """
 
 import argparse

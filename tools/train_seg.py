@@ -3,6 +3,8 @@
 python tools/train_seg.py configs/segmentation/NAME.py --work-dir DIR --cfg-options weights=FILE
 torchrun --nproc-per-node 8 tools/train_seg.py configs/segmentation/NAME.py --work-dir DIR
 srun --ntasks-per-node 8 ... python tools/train_seg.py configs/segmentation/NAME.py --work-dir DIR
+
+Every setting with type, range and source: configs/README.md.
 """
 
 import argparse

@@ -18,8 +18,8 @@ FROZEN = ("freeze=backbone", "layer_decay=1.0")  # no layer of the backbone lear
 
 # task, network -> options of pretrained weights and their control, and of training from scratch
 OPTIONS: dict[tuple[str, Pretrain], tuple[tuple[str, ...], tuple[str, ...]]] = {
-    (SEGMENTATION, SPARK): ((), ()),
-    (SEGMENTATION, FCMAE): ((), ()),
+    (SEGMENTATION, SPARK): (("lr=6e-3", "layer_decay=0.75"), ("lr=6e-3", "layer_decay=0.75")),
+    (SEGMENTATION, FCMAE): (("lr=3e-3", "layer_decay=1.0"), ("lr=1.5e-3", "layer_decay=0.75")),
     (SEGMENTATION, BEIT): ((), ()),
     (DETECTION, SPARK): ((), ()),
     (DETECTION, FCMAE): ((), ()),

@@ -1,7 +1,7 @@
 """Every setting of a pretraining run, its source beside it.
 
 recipe.py       the frozen dataclasses
-ranges.py       their checks
+ranges.py       their checks; declared.py: types and ranges in words
 read.py         recipes from files and JSON; former names
 tokenizer.py    the settings of BEiT's tokenizer
 origins.py      the comment beside each setting, read from source

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from pretrain.config.declared import declared
 from pretrain.config.origins import origins
 from pretrain.config.recipe import Recipe, flat_settings
 
@@ -11,18 +12,18 @@ from pretrain.config.recipe import Recipe, flat_settings
 def explain(path: Path | str, from_file: Recipe, overridden: Recipe) -> Table:
     """Return the table of a recipe: as the file `path` has it, and with the command line's."""
     table = Table(title=f"{path}", title_justify="left")
-    for heading in ("setting", "value", "set by", "source"):
+    for heading in ("setting", "value", "allowed", "set by", "source"):
         table.add_column(heading, overflow="fold")
     values = flat_settings(overridden)
+    allowed = declared(Recipe) | declared(type(overridden.method))
     for name, origin in origins(path, from_file, overridden).items():
         if name.startswith("tokenizer_") and values["tokenizer"]:
             continue  # settings of a tokenizer that is not trained
         style = "bold" if origin.setter == "command line" else ""
-        table.add_row(
-            name, _text(values[name]), origin.setter, origin.source or "ours", style=style
-        )
+        cells = (_text(values[name]), allowed.get(name, ""), origin.setter, origin.source or "ours")
+        table.add_row(name, *cells, style=style)
     table.add_section()
-    table.add_row("peak lr", f"{overridden.peak_lr():.6g}", "computed", lr_rule(overridden))
+    table.add_row("peak lr", f"{overridden.peak_lr():.6g}", "", "computed", lr_rule(overridden))
     return table
 
 

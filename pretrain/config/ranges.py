@@ -34,6 +34,15 @@ def shares(settings: Any, *names: str) -> None:
         require(0 <= value <= 1, f"{name}={value} is not in [0, 1]")
 
 
+def rising(settings: Any, most: float, *names: str) -> None:
+    """Raise ValueError for a pair that is not above 0, at most `most`, and from low to high."""
+    for name in names:
+        low, high = getattr(settings, name)
+        where = "above 0" if most == math.inf else f"within (0, {most}]"
+        good = 0 < low <= high <= most and high < math.inf
+        require(good, f"{name}={(low, high)} is not {where}, low to high")
+
+
 def require(condition: bool, message: str) -> None:
     """Raise ValueError with `message` unless `condition` holds."""
     if not condition:

@@ -9,7 +9,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, Literal
 
-from pretrain.config.ranges import above_zero, at_least, require
+from pretrain.config.ranges import above_zero, at_least, require, rising
 from pretrain.config.tokenizer import TokenizerSettings
 
 FREE = ("run",)  # settings that a resumed run may change
@@ -84,12 +84,8 @@ class Augmentation:
     pixel_std: tuple[float, float, float] = IMAGENET_STD  # RGB in [0, 1]; ImageNet's
 
     def __post_init__(self) -> None:
-        low, high = self.crop_scale
-        require(0 < low <= high <= 1, f"crop_scale={self.crop_scale} is not within (0, 1]")
-        low, high = self.crop_ratio
-        require(
-            0 < low <= high < math.inf, f"crop_ratio={self.crop_ratio} is not above 0, low to high"
-        )
+        rising(self, 1, "crop_scale")
+        rising(self, math.inf, "crop_ratio")
         require(0 <= self.flip <= 1, f"flip={self.flip} is not a probability")
         require(0 <= self.color_jitter < 1, f"color_jitter={self.color_jitter} is not in [0, 1)")
         for name in ("pixel_mean", "pixel_std"):
@@ -154,9 +150,9 @@ class Schedule:
     def __post_init__(self) -> None:
         above_zero(self, "epochs", "steps")
         at_least(self, 0, "warmup_epochs", "warmup_steps", "warmup_start", "final")
-        for name in ("warmup_start", "final"):
-            share = getattr(self, name)
-            require(share <= 1, f"{name}={share} must be at most 1: it is a share of the peak")
+        told = "must be at most 1: it is a share of the peak"
+        require(self.warmup_start <= 1, f"warmup_start={self.warmup_start} {told}")
+        require(self.final <= 1, f"final={self.final} {told}")
 
 
 @dataclass(frozen=True)
@@ -175,8 +171,8 @@ class RunSettings:
     pictures: int = 6  # images of reconstructions.png
 
     def __post_init__(self) -> None:
-        steps = ("log_steps", "checkpoint_steps", "keep_states", "encoder_epochs")
-        at_least(self, 1, "device_batch_size", "pictures", *steps)
+        at_least(self, 1, "device_batch_size", "pictures", "encoder_epochs", "keep_states")
+        at_least(self, 1, "log_steps", "checkpoint_steps")
         if self.workers != "auto":
             at_least(self, 0, "workers")
 

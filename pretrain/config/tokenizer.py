@@ -7,7 +7,9 @@ minute on one core.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+
+from pretrain.config.ranges import above_zero, at_least, require, shares
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,7 @@ class VAESizes:
     n_init: int = 128  # channels at the decoder's input
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if getattr(self, field.name) < 1:
-                raise ValueError(
-                    f"{field.name} must be at least 1, got {getattr(self, field.name)}"
-                )
+        at_least(self, 1, "vocab_size", "n_hid", "n_blk_per_group", "group_count", "n_init")
         if self.n_hid % 4:
             raise ValueError(f"n_hid must be a multiple of 4, got {self.n_hid}")
 
@@ -67,24 +65,23 @@ class TokenizerSettings:
     tokenizer_ema_decay: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "beta_steps"):
-            value = getattr(self, f"tokenizer_{name}")
-            if value < 1:
-                raise ValueError(f"tokenizer_{name}={value} must be at least 1")
+        at_least(self, 1, "tokenizer_steps", "tokenizer_batch_size", "tokenizer_beta_steps")
+        at_least(self, 0, "tokenizer_crop_px", "tokenizer_lr_steps", "tokenizer_warmup_steps")
+        at_least(self, 0, "tokenizer_lr_end", "tokenizer_weight_decay", "tokenizer_beta")
+        at_least(self, 0, "tokenizer_temperature_steps", "tokenizer_encoder_lr")
+        above_zero(self, "tokenizer_lr", "tokenizer_clip_norm")
+        shares(self, "tokenizer_encoder_wait")
         if self.tokenizer_crop_px % self.sizes.downsampling:
             raise ValueError(
                 f"tokenizer_crop_px={self.tokenizer_crop_px} must be a multiple of "
                 f"{self.sizes.downsampling}, the pixels of a token"
             )
-        if not 0 < self.tokenizer_temperature_end <= 1:
-            raise ValueError(
-                f"tokenizer_temperature_end={self.tokenizer_temperature_end} is not in (0, 1]"
-            )
-        decay, norm = self.tokenizer_ema_decay, self.tokenizer_clip_norm
-        if decay is not None and not 0 < decay < 1:
-            raise ValueError(f"tokenizer_ema_decay={decay} is not between 0 and 1")
-        if norm is not None and not 0 < norm < math.inf:
-            raise ValueError(f"tokenizer_clip_norm={norm} must be above 0; none: no clipping")
+        above_zero(self, "tokenizer_temperature_end", "tokenizer_ema_decay")
+        end, decay = self.tokenizer_temperature_end, self.tokenizer_ema_decay
+        told = f"tokenizer_temperature_end={end} must be at most 1"
+        require(self.tokenizer_temperature_end <= 1, told)
+        told = f"tokenizer_ema_decay={decay} must be below 1"
+        require((self.tokenizer_ema_decay or 0) < 1, told)
 
     @property
     def sizes(self) -> VAESizes:

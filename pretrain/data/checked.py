@@ -40,7 +40,9 @@ def checked_images(
         begins,
         lambda: _begin(images, record, skip_unreadable, check or skip_unreadable, cores),
     )
-    facts = json.loads(record.read_text())
+    facts = folder.read_json(record)
+    if not {"images", "names_sha256", "skipped"} <= facts.keys():
+        raise ValueError(f"{record} does not say which images the run has: give another --out")
     images = without(images, facts["skipped"])
     if digest(images) != facts["names_sha256"]:
         raise ValueError(

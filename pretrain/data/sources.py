@@ -4,9 +4,11 @@ All three are the same to the rest: a fixed order of images, each read by its nu
 and shards are looked through once; index.py says where the result is kept.
 """
 
+import hashlib
 import logging
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -30,6 +32,7 @@ from pretrain.files.image import IMAGE_SUFFIXES, open_regular
 
 logger = logging.getLogger(__name__)
 
+SAMPLED = 8  # images whose bytes tell whether a resumed run has those that it began with
 KEPT_FROM = 10_000  # images; fewer are found again as fast
 
 
@@ -90,6 +93,15 @@ Images = Files | Shards
 def digest(images: Images) -> str:
     """Hash the image names in their order; equal digests mean the same data order."""
     return images.names.digest()
+
+
+def sampled_bytes(images: Images) -> dict[str, str]:
+    """Return the SHA-256 of some images by name, those of them that can be read."""
+    found = {}
+    for index in range(0, len(images), -(-len(images) // SAMPLED)):
+        with suppress(OSError), images.open(index) as stream:
+            found[images.relative_name(index)] = hashlib.sha256(stream.read()).hexdigest()
+    return found
 
 
 def open_images(path: Path | str, workers: int = 1) -> Images:

@@ -18,6 +18,8 @@ from PIL import Image
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # other formats have to be decoded
 ENDING_BYTES = 16  # some cameras write a few bytes after the marker
+# what Pillow raises for a file that is damaged, not an image, or too large to be one
+BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 UNKNOWN_RANGE = "32-bit pixels do not say what is black and white: write it with 8 or 16 bits"
 
 Answer = TypeVar("Answer")

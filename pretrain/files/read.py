@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from pretrain.files.arrays import TORCH_STAND_INS, ModuleShell, load_arrays, plain_values
 
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+MOST_SHARED = 8  # values in all tensors by the file's bytes: tied weights are stored once
 _LEGACY_TORCH = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)  # torch.save before the zip format
 
 
@@ -145,7 +146,9 @@ def read_module_tensors(path: str | Path, packages: tuple[str, ...]) -> dict[str
         raise _broken(path, error) from error
     classes = [n for n in named if n.startswith(packages) and n.rpartition(".")[2][:1].isupper()]
     module = _read_torch(path, [(ModuleShell, name) for name in classes])
-    return module.tensors() if isinstance(module, ModuleShell) else {}
+    tensors = module.tensors() if isinstance(module, ModuleShell) else {}
+    _require_no_larger_than_file(path, tensors)
+    return tensors
 
 
 def _read_torch(path: Path, more_stand_ins: Sequence[Any] = ()) -> Any:
@@ -165,17 +168,21 @@ def _read_torch(path: Path, more_stand_ins: Sequence[Any] = ()) -> Any:
 
 
 def _require_no_larger_than_file(path: Path, content: Any) -> None:
-    """Refuse a tensor with more values than the file has bytes: a view that would fill memory."""
-    size, waiting = path.stat().st_size, [("", content)]
+    """Refuse tensors with more values than the file has bytes: views that would fill memory."""
+    size, waiting, values = path.stat().st_size, [("", content)], 0
     while waiting:
         name, value = waiting.pop()
         if isinstance(value, dict):
             waiting += [(str(key), item) for key, item in value.items()]
-        elif isinstance(value, torch.Tensor) and value.numel() > size:
-            raise WeightsError(
-                f"{path}: {name} claims {value.numel()} values in a file of {size} bytes; the "
-                "file is damaged or made to fill memory"
-            )
+        elif isinstance(value, list | tuple):
+            waiting += [(name, item) for item in value]
+        elif isinstance(value, torch.Tensor):
+            values += value.numel()
+            if value.numel() > size or values > MOST_SHARED * size:
+                raise WeightsError(
+                    f"{path}: the tensors up to {name} claim {values} values in a file of {size} "
+                    "bytes; the file is damaged or made to fill memory"
+                )
 
 
 def _require_plain_archive(path: Path) -> None:
@@ -199,6 +206,12 @@ def _require_plain_archive(path: Path) -> None:
             raise WeightsError(
                 f"{path}: {packed[0]} is compressed, which torch.save never does; unpack the "
                 "archive and give the weights file inside"
+            )
+        held, size = sum(e.file_size for e in entries), path.stat().st_size
+        if held > size:
+            raise WeightsError(
+                f"{path}: its entries hold {held} bytes, the file has {size}; it is damaged or "
+                "made to fill memory"
             )
 
 

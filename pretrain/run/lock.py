@@ -17,6 +17,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from pretrain.files.write import writing
+
 LOCK, HOLDER = ".lock", ".lock.json"
 NAMES = (LOCK, HOLDER, f"{HOLDER}.new")
 
@@ -84,14 +86,16 @@ def locked(folder: Path) -> Iterator[None]:
     ended = threading.Event()
     try:
         _acquire(lock, folder)
-        Holder.here().write(folder)
         beat = threading.Thread(target=_beat, args=(folder, ended), daemon=True)
-        beat.start()
         try:
+            with writing(folder / HOLDER):
+                Holder.here().write(folder)
+            beat.start()
             yield
         finally:
             ended.set()
-            beat.join()
+            if beat.ident:
+                beat.join()
             for name in reversed(NAMES):  # the lock itself last, and while it is held
                 (folder / name).unlink(missing_ok=True)
             lock.release()

@@ -13,6 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pretrain.files.write import writing
 from pretrain.run.folder import LOG, TENSORBOARD, TEXT_LOG
 from pretrain.run.provenance import peak_memory_mib
 
@@ -55,6 +57,7 @@ class RunLog:
         lengths = lengths or {}
         for name in (LOG, TEXT_LOG) if text else (LOG,):
             _cut_back(out / name, lengths.get(name, 0))
+        self._out = out
         self._lines = (out / LOG).open("a")
         self._text = _TextFile(out / TEXT_LOG) if text else None
         self._loggers = [logging.getLogger(name) for name in loggers] if self._text else []
@@ -75,21 +78,22 @@ class RunLog:
         """Write one line: `values` of the steps up to `step` (steps done), and the speed."""
         values = {**values, **self._timed()}
         self._images, self._seconds, self._data_seconds = 0, 0.0, 0.0
-        self._lines.write(json.dumps({"step": step, **values}) + "\n")
-        self._lines.flush()
-        if self._board:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+        self._write_values(step, values)
         self._show(step, values)
 
     def write_figures(self, step: int, figures: Mapping[str, float]) -> None:
         """Write a line of figures of the state after `step`, as an evaluation gives them."""
-        self._lines.write(json.dumps({"step": step, **figures}) + "\n")
-        self._lines.flush()
-        if self._board:
-            for name, value in figures.items():
-                self._board.add_scalar(name, value, step)
+        self._write_values(step, figures)
         logger.info("step %d of %d  %s", step, self._steps, _text(figures))
+
+    def _write_values(self, step: int, values: Mapping[str, float]) -> None:
+        with writing(self._out / LOG):
+            self._lines.write(json.dumps({"step": step, **values}) + "\n")
+            self._lines.flush()
+        if self._board:
+            with writing(self._out / TENSORBOARD):
+                for name, value in values.items():
+                    self._board.add_scalar(name, value, step)
 
     def note(self, text: str) -> None:
         """Write a message to log.txt alone."""
@@ -99,25 +103,29 @@ class RunLog:
     def flush_to_disk(self) -> dict[str, int]:
         """Put everything on disk; return the files' lengths in bytes for the training state."""
         if self._board:
-            self._board.flush()
+            with writing(self._out / TENSORBOARD):
+                self._board.flush()
         lengths = {}
         for name, stream in self._streams().items():
-            stream.flush()
-            os.fsync(stream.fileno())
+            with writing(self._out / name):
+                stream.flush()
+                os.fsync(stream.fileno())
             lengths[name] = os.fstat(stream.fileno()).st_size
         return lengths
 
     def close(self) -> None:
-        """Close the files and end the progress bar."""
+        """Close the files and end the progress bar.
+
+        What the disk does not take any more is after the last training state.
+        """
         if self._bar:
             self._bar.stop()
         for source in self._loggers:
             source.removeHandler(self._text)  # type: ignore[arg-type]
-        self._lines.close()
-        if self._text:
-            self._text.close()
-        if self._board:
-            self._board.close()
+        for stream in (self._lines, self._text, self._board):
+            if stream:
+                with suppress(OSError):
+                    stream.close()
 
     def _timed(self) -> dict[str, float]:
         seconds = max(self._seconds, 1e-9)
@@ -143,11 +151,23 @@ class RunLog:
             logger.info(text, extra={"in_log_already": True})
 
 
-class _TextFile(logging.FileHandler):
-    """log.txt: every message with its time of day."""
+class LogFile(logging.FileHandler):
+    """A file of messages, whose errors reach the run: logging itself prints them and goes on."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, mode="a", encoding="utf-8")
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802
+        """Raise the error at hand: WriteError where the disk is full."""
+        with writing(Path(self.baseFilename)):
+            raise
+
+
+class _TextFile(LogFile):
+    """log.txt: every message with its time of day."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
         self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         self.addFilter(lambda record: not getattr(record, "in_log_already", False))
 

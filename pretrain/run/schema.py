@@ -4,7 +4,7 @@ A tool's settings are a Settings class with a field for each key of ours; keys w
 belong to a framework and are left to it.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -29,6 +29,21 @@ WORDS = {  # pydantic's -> ours
     "less than or equal to": "at most",
     "greater than": "above",
     "less than": "below",
+}
+
+KINDS = {  # JSON schema's -> ours
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "boolean": "true or false",
+    "object": "keys with values",
+    "null": "None",
+}
+BOUNDS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "above",
+    "maximum": "at most",
+    "exclusiveMaximum": "below",
 }
 
 Count = Annotated[int, Field(ge=1, le=MOST)]
@@ -119,6 +134,44 @@ def _place(problem: Any, schema: type[Settings]) -> tuple[str, Collection[str], 
         nested = [k for k in kinds if isinstance(k, type) and issubclass(k, Settings)]
         fields = nested[0].model_fields if nested else {}
     return ".".join(parts), siblings, may_be_none
+
+
+def described(schema: type[Settings]) -> dict[str, str]:
+    """Return type and range of each key in words, by its dotted name."""
+    whole = schema.model_json_schema()
+    return dict(_keys(whole, whole.get("$defs", {}), ""))
+
+
+def _keys(
+    node: Mapping[str, Any], groups: Mapping[str, Any], prefix: str
+) -> Iterator[tuple[str, str]]:
+    """Yield the dotted names below a node of a JSON schema, with their words."""
+    for name, kind in node["properties"].items():
+        inner = groups.get(kind.get("$ref", "").rpartition("/")[2])
+        if inner is not None:
+            yield from _keys(inner, groups, f"{prefix}{name}.")
+        yield f"{prefix}{name}", _in_words(kind)
+
+
+def _in_words(kind: Mapping[str, Any]) -> str:
+    """Return a type of a JSON schema in words: "whole number, at least 1", "text or None"."""
+    if "$ref" in kind:
+        return KINDS["object"]
+    if "anyOf" in kind:
+        return " or ".join(map(_in_words, kind["anyOf"]))
+    if "const" in kind:
+        return repr(kind["const"])
+    if "enum" in kind:
+        named = [repr(value) for value in kind["enum"]]
+        return " or ".join([", ".join(named[:-1]), named[-1]])
+    if kind.get("type") == "array":
+        sizes = {kind.get(key) for key in ("minItems", "maxItems")}
+        count = f" of {kind['minItems']}" if len(sizes) == 1 and None not in sizes else ""
+        return f"list{count}: {_in_words(kind['items'])}"
+    words = [KINDS[kind["type"]] if "type" in kind else "anything"]
+    words += [f"like {kind['pattern']}"] if "pattern" in kind else []
+    words += [f"{said} {kind[key]:g}" for key, said in BOUNDS.items() if key in kind]
+    return ", ".join(words)
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

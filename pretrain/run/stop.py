@@ -78,6 +78,7 @@ def exit_status(main: Callable[[], int | None]) -> int:
 
     `python -X dev TOOL ...` lets the error pass, to see where it came from.
     """
+    threading.excepthook = _tell_of_thread
     try:
         refuse_empty_words(sys.argv[1:])
         return main() or DONE
@@ -100,7 +101,13 @@ def refuse_empty_words(words: Sequence[str]) -> None:
             raise ValueError(f"an empty word{place} on the command line (is a variable unset?)")
 
 
-STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # a disk that is full or broken
+STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a disk full or broken
+
+
+def _tell_of_thread(ended: threading.ExceptHookArgs) -> None:
+    """Print what ended a thread, but for a full disk: TensorBoard tells the main thread of that."""
+    if not isinstance(ended.exc_value, OSError):
+        threading.__excepthook__(ended)
 
 
 def _say(what: object, status: int) -> int:

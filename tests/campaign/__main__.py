@@ -1,4 +1,4 @@
-"""Run the campaign: python -m tests.campaign [PATTERN] [--jobs 2] [--every N] [--show].
+"""Run the campaign: python -m tests.campaign [PATTERN ...] [--jobs 2] [--every N] [--show].
 
 Exit status 1 unless every case is clean: one error, with the expected words, and nothing written.
 """
@@ -24,8 +24,8 @@ from tests.campaign.world import import_everything, make_world
 class Arguments:
     """The command line."""
 
-    pattern: Annotated[str, tyro.conf.Positional] = "*"
-    """Names of the cases to run, as a shell pattern: 'detection-*'."""
+    patterns: Annotated[tuple[str, ...], tyro.conf.Positional] = ("*",)
+    """Names of the cases to run, as shell patterns: 'detection-*'."""
     jobs: int = 2
     """Cases at once."""
     every: int = 1
@@ -36,10 +36,11 @@ class Arguments:
 
 def main(arguments: Arguments) -> int:
     """Run the cases that match; return 1 if one of them was not clean."""
-    cases = [case for case in all_cases() if fnmatch.fnmatch(case.name, arguments.pattern)]
+    chosen = arguments.patterns
+    cases = [c for c in all_cases() if any(fnmatch.fnmatch(c.name, p) for p in chosen)]
     cases = cases[:: arguments.every]
     if not cases:
-        raise SystemExit(f"error: no case matches {arguments.pattern!r}")
+        raise SystemExit(f"error: no case matches {' '.join(chosen)}")
     with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
         import_everything()
         world = make_world(Path(folder) / "world")

@@ -3,6 +3,7 @@
 Cases run in forked processes, in which torch and both frameworks are imported already.
 """
 
+import json
 import os
 import re
 import runpy
@@ -15,10 +16,12 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 120.0
-OUTCOMES = ("clean", "other words", "accepted", "traceback", "hang", "written", "executed")
+OUTCOMES = ("clean", "other words", "accepted", "traceback", "hang", "written", "executed", "lost")
+NEVER_SAID = ("weights_only", "OneDL")  # advice to read files unsafely; optional parts
 RAN = "ran"  # a file of this name in the case's folder: code from an input was executed
 
 
@@ -63,6 +66,10 @@ class Case:
     prepare: Callable[[Place], None] | None = None
     statuses: tuple[int, ...] = (2,)
     may_write: tuple[str, ...] = ()
+    fault: Callable[[], None] | None = None  # befalls the tool's process before it begins
+    kept: str = ""  # a file that must stay as it was
+    again: str = ""  # words that then bring the run to its end
+    same: tuple[tuple[str, str], ...] = ()  # (file of the world, file) that must then be equal
 
 
 @dataclass
@@ -82,6 +89,7 @@ class _Running:
     process: int
     started: float
     before: set[Path]
+    kept: bytes
 
 
 def run_tool(tool: str, words: Sequence[str], place: Place) -> None:
@@ -115,13 +123,16 @@ def _start(case: Case, place: Place) -> _Running:
     if case.prepare is not None:
         case.prepare(place)
     before = _files(place.own)
+    kept = (place.own / case.kept).read_bytes() if case.kept else b""
     process = os.fork()
     if process == 0:
-        _be_the_tool(case.tool, place.words(case.words), place)
-    return _Running(case, place, process, time.monotonic(), before)
+        _be_the_tool(case.tool, place.words(case.words), place, case.fault)
+    return _Running(case, place, process, time.monotonic(), before, kept)
 
 
-def _be_the_tool(tool: str, words: list[str], place: Place) -> None:
+def _be_the_tool(
+    tool: str, words: list[str], place: Place, fault: Callable[[], None] | None = None
+) -> None:
     """Become the tool: its arguments, its output into a file beside the case's folder."""
     os.setsid()
     stream = os.open(_said(place), os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND)
@@ -134,6 +145,8 @@ def _be_the_tool(tool: str, words: list[str], place: Place) -> None:
     try:
         path = ROOT / "tools" / f"{tool}.py"
         sys.argv = [str(path), *words]
+        if fault is not None:
+            fault()
         runpy.run_path(str(path), run_name="__main__")
         status = 0
     except SystemExit as end:
@@ -164,7 +177,30 @@ def _outcome(one: _Running) -> Outcome | None:
     text = _said(one.place).read_text(errors="replace")
     _said(one.place).unlink()
     kind = _kind(one, os.waitstatus_to_exitcode(status) if ended else None, text)
-    return Outcome(one.case, kind, seconds, text)
+    lost = _lost(one) if kind == "clean" else ""
+    return Outcome(one.case, "lost" if lost else kind, seconds, text + lost)
+
+
+def _lost(one: _Running) -> str:
+    """Return what a fault has left or taken; "" where the run goes on as if nothing had been."""
+    case, own = one.case, one.place.own
+    left = [path.name for path in own.rglob(".*.tmp")]
+    if left:
+        return f"half-written: {left}"
+    if case.kept and (own / case.kept).read_bytes() != one.kept:
+        return f"{case.kept} is not as it was"
+    if case.again:
+        try:
+            run_tool(case.tool, one.place.words(case.again), one.place)
+        except RuntimeError as error:
+            return str(error)
+    contents = [[_content(Path(*one.place.words(f))) for f in pair] for pair in case.same]
+    return "".join(f"{p} differ" for p, (a, b) in zip(case.same, contents, strict=True) if a != b)
+
+
+def _content(path: Path) -> Any:
+    """Return what must be equal: a record's figures, another file's bytes."""
+    return json.loads(path.read_text())["metrics"] if path.suffix == ".json" else path.read_bytes()
 
 
 def _kind(one: _Running, status: int | None, text: str) -> str:
@@ -176,6 +212,8 @@ def _kind(one: _Running, status: int | None, text: str) -> str:
         return "hang"
     if "Traceback" in text or status < 0:
         return "traceback"
+    if any(word in text for word in NEVER_SAID):
+        return "other words"
     if status not in case.statuses:
         return "accepted" if status == 0 else "other words"
     if any(path.parts[0] not in case.may_write for path in written):

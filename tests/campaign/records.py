@@ -26,6 +26,11 @@ def raw(content: bytes) -> Callable[[Place], None]:
     return prepare
 
 
+def with_run(kind: str, content: str) -> Callable[[Place], None]:
+    """Prepare a finished run whose run.json has this content."""
+    return lambda place: (place.copy(kind, "run") / "run.json").write_text(content) and None
+
+
 def nested(name: str, key: str, value: Any) -> Callable[[Place], None]:
     """Prepare a record with another value below a field."""
     return record(lambda content: content[name].update({key: value}))
@@ -109,6 +114,8 @@ WORDS: dict[str, tuple[str, str, str]] = {
     "check-data-ade-nothing": ("check_data", "ade20k {o}/none", "none|not"),
     "check-data-images-empty-path": ("check_data", "images ''", "empty"),
     "check-data-classes": ("check_data", f"{ADE} --classes -5", "classes"),
+    "tokenizer-empty-path": ("train_tokenizer", "--data '' --out {o}/x.safetensors", "empty"),
+    "show-empty-path": ("show_predictions", "''", "empty"),
     "golden-file": ("check_golden", "{w}/images/0.jpg", "folders of golden cases"),
     "golden-nothing": ("check_golden", "{o}/none", "none"),
     "suite-nothing": ("run_suite", "{o}/none.py --out {o}/s", "none.py"),
@@ -179,6 +186,10 @@ def cases() -> Iterator[Case]:
         yield Case(f"tool-{name}", tool, words, expect, statuses=statuses)
     for name, (tool, words, expect, text) in FILES.items():
         yield Case(f"file-{name}", tool, words, expect, config(text), may_write=("__pycache__",))
+    for kind, tool in (("detection", "evaluate"), ("pretraining", "show_reconstructions")):
+        for name, content in {"cut": "{", "empty": "{}"}.items():
+            words = "{o}/run" + " --data {w}/images" * (kind == "pretraining")
+            yield Case(f"run-{name}-{tool}", tool, words, "run", with_run(kind, content))
     for tool, words in (
         ("train_net", "--config-file {o}/bad.yaml output_dir={o}/p"),
         ("train_seg", "{o}/bad.yaml --work-dir {o}/p"),

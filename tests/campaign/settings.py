@@ -67,6 +67,8 @@ PRETRAINING = {
     "--out {w}/images/0.jpg": "0.jpg",
     "--init {o}/nothing": "nothing",
     "--init {w}/images/0.jpg": "0.jpg",
+    "--out {w}/images/0.jpg/x": "0.jpg",
+    f"--out {{o}}/{'long' * 100}": "File name too long",
 }
 
 DETECTING = {
@@ -127,6 +129,8 @@ DETECTING = {
     "weights={w}/images/0.jpg": "0.jpg",
     "output_dir=''": "output_dir",
     "output_dir={w}/images": "images.*not empty",
+    "output_dir={w}/images/0.jpg/x": "0.jpg",
+    f"output_dir={{o}}/{'long' * 100}": "File name too long",
     "data.train_json=''": "data.train_json is not set",
     "data.train_json={o}/nothing": "nothing",
     "data.train_share=0": "data.train_share=0.0: must be above 0",
@@ -185,6 +189,10 @@ SEGMENTING = {
     "classes=1,2": "names are expected",
     "classes=one": "give the names as a list",
     "classes=a,a,b": "different names",
+    f"classes={','.join(f'c{i}' for i in range(300))}": "300 classes: 8-bit label maps",
+    "'scale_range=(0, 1)'": "scale_range.0=0",
+    "--work-dir {w}/images/0.jpg/x": "0.jpg",
+    f"--work-dir {{o}}/{'long' * 100}": "File name too long",
     "classes={o}/nothing.txt": "classes",
     "arch=resnet5": "resnet5",
     "'arch_args={\"depth\":3}'": "depth",
@@ -198,7 +206,7 @@ SEGMENTING = {
     "train_share=nan": "train_share=nan: .*a number expected",
     "train_share=x": "train_share=x: .*a number expected",
     "image_suffix=.bmp": "bmp",
-    "pixels=coco": "pixels must be",
+    "pixels=coco": "pixels='coco': must be 'weights'",
     "allow_findings=everything": "everything",
     "image_size=64": "image_size",
     "wieghts=none": "did you mean 'weights'",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -94,6 +95,7 @@ WEIGHTS: dict[str, tuple[Any, str]] = {
     "arch-unknown": (header("arch", "resnet5"), "resnet5"),
     "arch-args-list": (header("arch_args", [1]), "arch_args"),
     "method-null": (header("method", None), "method"),
+    "method-markup": (header("method", "<script>alert(1)</script>"), "method"),
     "input-size-negative": (header("input_size", -5), "input_size"),
     "pixel-mean-bytes": (header("pixel_mean", [124, 117, 104]), "pixel_mean"),
     "pixel-std-zero": (header("pixel_std", [0, 0, 0]), "pixel_std"),
@@ -195,6 +197,31 @@ RUNS = {
 }
 
 
+def replaced(out: Path) -> None:
+    """Put other images under the same names beside a run."""
+    (out.parent / "data").mkdir()
+    for i in range(8):
+        Image.effect_noise((80, 72), 50 + i).convert("RGB").save(out.parent / f"data/{i}.jpg")
+
+
+def _other_images(tool: str, words: str) -> Iterator[Case]:
+    """Yield a pretraining whose images, precision or list of images is another when it goes on."""
+    own = words.replace("{w}/images", "{o}/data")
+    expect = r"0\.jpg is another image than when the run began"
+    yield Case(
+        "resume-pretraining-other-images", tool, own, expect, run_of("pretraining", replaced)
+    )
+    cut = run_of("pretraining", lambda out: (out / "data.json").write_text("{"))
+    yield Case("resume-pretraining-data-cut", tool, words, r"data\.json cannot be read", cut)
+    empty = run_of("pretraining", lambda out: (out / "data.json").write_text("{}"))
+    yield Case("resume-pretraining-data-empty", tool, words, r"data\.json does not say", empty)
+    sound = run_of("pretraining", lambda _: None)
+    expect = "precision: 'fp32' -> 'bf16'"
+    yield Case(
+        "resume-pretraining-other-precision", tool, f"{words} --precision bf16", expect, sound
+    )
+
+
 def cases() -> Iterator[Case]:
     """Yield a case for each bad file at each door."""
     for name, (prepare, expect) in {**WEIGHTS, **PICKLES}.items():
@@ -226,6 +253,8 @@ def cases() -> Iterator[Case]:
             "seed: 0 -> 5",
             run_of(kind, lambda _: None),
         )
+        if kind == "pretraining":
+            yield from _other_images(tool, words)
         fresh = words.replace("--resume ", "").replace(" --resume", "")
         yield Case(
             f"occupied-{kind}", tool, fresh, "not empty.*--resume", run_of(kind, lambda _: None)

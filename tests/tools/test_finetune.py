@@ -7,6 +7,7 @@ import pytest
 
 from tests.transfer.classification.conftest import NET, SMALL, draw_tree
 from tools import finetune, probe, show_predictions
+from transfer.weights import releases
 
 WORDS = ["weights=none", "arch=resnet26", f"arch_args={NET}"]
 
@@ -66,6 +67,14 @@ def test_dry_run(call, tmp_path):
     assert status == 0
     assert "training would take" in said.out
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_fetches_no_weights(call, monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr(releases, "download", lambda *_: pytest.fail("it fetches"))
+    status, said = call("weights=convnextv2_atto_1k", "--dry-run")
+    assert (status, said.err.count("\n")) == (2, 1)
+    assert "convnextv2_atto_1k is not there: get it from https://" in said.err
 
 
 def test_probe(call, tmp_path):

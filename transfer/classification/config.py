@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from pretrain.config import Schedule
-from pretrain.config.ranges import above_zero, at_least, choices, require, shares
+from pretrain.config.ranges import above_zero, at_least, choices, require, rising, shares
 from pretrain.config.recipe import flat_settings
 from pretrain.run.options import coerce_like, did_you_mean, parse_key_value
 
@@ -50,10 +50,8 @@ class Input:
         choices(self)
         at_least(self, 1, "input_size")
         shares(self, "flip", "random_erasing", "color_jitter")
-        for name, most in (("crop_scale", 1.0), ("crop_ratio", math.inf)):
-            low, high = getattr(self, name)
-            good = 0 < low <= high <= most and high < math.inf
-            require(good, f"{name}={(low, high)} is not within (0, {most}], low to high")
+        rising(self, 1, "crop_scale")
+        rising(self, math.inf, "crop_ratio")
         require(0 < self.crop_pct <= 1, f"crop_pct={self.crop_pct} is not in (0, 1]")
 
 
@@ -130,8 +128,8 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         choices(self)
-        steps = ("log_steps", "checkpoint_steps", "keep_states", "eval_epochs")
-        at_least(self, 1, "device_batch_size", "test_batch_size", *steps)
+        at_least(self, 1, "device_batch_size", "test_batch_size", "eval_epochs", "keep_states")
+        at_least(self, 1, "log_steps", "checkpoint_steps")
         if self.workers != "auto":
             at_least(self, 0, "workers")
 

@@ -21,7 +21,7 @@ from pretrain.run.provenance import peak_memory_mib
 from transfer.classification.evaluate import hits_of
 from transfer.classification.frozen import Frozen, frozen_encoder, vectors
 from transfer.classification.probe_config import Probing
-from transfer.classification.protocol import images_of
+from transfer.classification.protocol import EVALUATION, images_of
 from transfer.datasets.class_split import ClassSplit, open_split
 from transfer.results.protocol import protocol_hash
 from transfer.results.record import (
@@ -256,12 +256,11 @@ def protocols(
     config: Probing, train: ClassSplit, val: ClassSplit
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what the probe's numbers depend on: its training, and its evaluation."""
-    images = {key: getattr(config.images, key) for key in ("input_size", "crop_pct", "squash")}
+    images = {key: getattr(config.images, key) for key in ("input_size", *EVALUATION)}
     settings = {
         key: getattr(config, key)
         for key in ("epochs", "batch_size", "held_out", "neighbours", "temperature")
     }
     lists = {"layers": list(config.layers), "rates": list(config.rates)}
-    images["interpolation"] = "bicubic"
     training = {"framework": "timm", "frozen": True, **settings, **lists, "images": images}
     return {**training, "data": images_of(train)}, {**images, "data": images_of(val)}

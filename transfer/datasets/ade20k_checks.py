@@ -15,6 +15,7 @@ from PIL import Image
 from pretrain.checks.findings import Finding, Findings
 from pretrain.checks.images import ImageFacts, read_images
 from pretrain.checks.parallel import parallel_map
+from pretrain.files.image import BROKEN
 from transfer.datasets.share import share_of
 
 # ADE20K scene parsing (sceneparsing.csail.mit.edu): images of each split
@@ -116,7 +117,7 @@ def label_facts(path: str) -> LabelFacts:
             present, pixels = np.unique(values.astype(np.int64), return_counts=True)
             counts = tuple(zip(present.tolist(), pixels.tolist(), strict=True))
             return LabelFacts(path, image.width, image.height, image.mode, counts)
-    except (OSError, ValueError, SyntaxError) as error:
+    except BROKEN as error:
         problem = "the file is empty" if Path(path).stat().st_size == 0 else str(error)
         return LabelFacts(path, problem=problem)
 

@@ -22,6 +22,7 @@ from detectron2.structures import BoxMode
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from pretrain.files.image import BROKEN
 from pretrain.run.stop import FailedError, outlive_signals
 from transfer.datasets.coco_file import CocoFile, Mask, is_polygon, read_contents
 from transfer.datasets.lvis import name_files
@@ -252,7 +253,7 @@ def mapped(mapper: DatasetMapper, record: dict[str, Any]) -> dict[str, Any]:
     """Return the mapped record. Raises FailedError for an image that cannot be read."""
     try:
         return mapper(record)
-    except (OSError, SyntaxError, SizeMismatchError) as error:
+    except (*BROKEN, SizeMismatchError) as error:
         raise FailedError(
             f"{record['file_name']}: {error}. tools/check_data.py coco names every such image; "
             "once they are mended, --resume goes on"

@@ -11,6 +11,7 @@ from typing import Any
 from detectron2.utils import comm
 
 from pretrain.run.folder import TEXT_LOG
+from pretrain.run.log import LogFile
 from transfer.detection.build import plain
 from transfer.detection.config import protocol_of
 from transfer.detection.prepare import Run
@@ -58,7 +59,7 @@ def logged_to(out: Path) -> Iterator[None]:
         yield
         return
     loggers = [logging.getLogger(name) for name in ("detectron2", "transfer")]
-    handler = logging.FileHandler(out / TEXT_LOG)
+    handler = LogFile(out / TEXT_LOG)
     handler.setFormatter(logging.Formatter("[%(asctime)s] %(name)s %(levelname)s: %(message)s"))
     for logger in loggers:
         logger.addHandler(handler)

@@ -71,6 +71,9 @@ class Model(Settings):
 
     masks: bool
     cascade: bool
+    stage_loss_weights: Annotated[list[NotNegative], Field(min_length=3, max_length=3)] | None = (
+        None
+    )
     channels: Count
     fpn_norm: Norm
     box_norm: Norm
@@ -105,6 +108,14 @@ class Data(ClosedSettings):
     train_share: ImageShare
     val_json: Text
     val_images: Text
+
+
+class Input(ClosedSettings):
+    """Detectron2's augmentations of training and test images."""
+
+    train: list[Any]
+    test: list[Any]
+    recompute_boxes: bool
 
 
 class Optimizer(Settings):
@@ -183,7 +194,7 @@ class DetectionSettings(ClosedSettings):
     features: Features
     model: Model
     data: Data
-    input: dict[str, Any]
+    input: Input
     optimizer: Optimizer
     layer_decay: LayerDecay
     layer_decay_rule: Text

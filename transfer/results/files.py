@@ -1,6 +1,7 @@
 """A table on disk: table.md, table.csv and table.tex, with the published figures beside it."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 from pretrain.files.write import atomic_write
@@ -20,10 +21,9 @@ def write_tables(table: Table, out: Path, published: Path) -> tuple[str, list[Ma
     markdown = to_markdown(table)
     if found:
         markdown += f"\n## Beside published figures\n\n{beside_published(found)}\n"
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "table.md").write_text(markdown)
-    (out / "table.csv").write_text(to_csv(table))
-    (out / "table.tex").write_text(to_latex(table))
+    texts = {"table.md": markdown, "table.csv": to_csv(table), "table.tex": to_latex(table)}
+    for name, text in texts.items():
+        atomic_write(out / name, partial(Path.write_text, data=text))
     return markdown, found
 
 

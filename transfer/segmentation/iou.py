@@ -12,6 +12,7 @@ from mmseg.registry import METRICS
 from PIL import Image
 from torch import Tensor
 
+from pretrain.files.write import writing
 from transfer.segmentation.labels import IGNORED, read_labels, to_classes, to_labels
 
 PREDICTIONS = "predictions"
@@ -103,9 +104,10 @@ def figures(totals: Tensor) -> tuple[dict[str, float], dict[str, list[float]]]:
 def save_prediction(predicted: Tensor, sample: dict[str, Any], folder: Path) -> None:
     """Write one predicted map (H, W) under the image's name, as the data set stores labels."""
     path = prediction_path(folder, sample["image_name"])
-    path.parent.mkdir(parents=True, exist_ok=True)  # of this process' machine
     labels = to_labels(predicted.cpu().numpy().astype(np.uint8), sample["reduce_zero_label"])
-    Image.fromarray(labels).save(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)  # of this process' machine
+        Image.fromarray(labels).save(path)
 
 
 def prediction_path(folder: Path, image_name: str) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from transfer.datasets.ade20k_checks import IGNORED
 
@@ -45,7 +45,7 @@ def read_labels(path: Path | str) -> NDArray[np.uint8]:
                     "(modes L or P)"
                 )
             values = np.asarray(image)
-    except (UnidentifiedImageError, OSError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read as a label image: {error}") from error
     if values.max(initial=0) > IGNORED or values.min(initial=0) < 0:
         raise ValueError(f"{path} holds the label {values.max()}: labels are 0 to {IGNORED}")

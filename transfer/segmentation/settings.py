@@ -102,6 +102,13 @@ class SegmentationSettings(Settings):
     relative_position: bool = False
     layer_scale: Positive | None = None
     data_root: Text
+    train_images: Text | None = None
+    train_labels: Text | None = None
+    val_images: Text | None = None
+    val_labels: Text | None = None
+    classes: list[Any] | Text = Field([])
+    pixels: Literal["weights", "imagenet"] = "weights"
+    scale_range: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None = None
     train_share: ImageShare = 1.0
     image_suffix: Text | None = None
     label_suffix: Text = ".png"

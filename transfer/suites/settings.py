@@ -105,7 +105,14 @@ def finetune_settings(config: Path, options: tuple[str, ...]) -> Settings:
     from transfer.results.protocol import without
 
     settings = without(load_config(config, options).to_json(), NOT_OF_FINETUNING)
-    bicubic = settings["images"]["interpolation"] == "bicubic"  # steps older than the setting
+    return _as_before_interpolation(settings)
+
+
+def _as_before_interpolation(settings: Settings) -> Settings:
+    """Leave out the bicubic interpolation: steps older than the setting stay what they are."""
+    from transfer.results.protocol import without
+
+    bicubic = settings["images"]["interpolation"] == "bicubic"
     return without(settings, ["images.interpolation"]) if bicubic else settings
 
 
@@ -122,7 +129,7 @@ def _probe(_: Path, options: Sequence[str]) -> tuple[Settings, dict[str, Path]]:
     from transfer.results.protocol import without
 
     settings = json.loads(json.dumps(asdict(probing(options))))
-    return without(settings, NOT_OF_PROBES), {}
+    return _as_before_interpolation(without(settings, NOT_OF_PROBES)), {}
 
 
 NOT_OF_PROBES = ("weights_source", "test_batch_size", "device", "workers", "seed")

@@ -124,7 +124,9 @@ BAD_VALUES = {
     "SparkSettings(decoder_width=0)": "decoder_width=0 must be at least 1",
     "RunSettings(keep_states=0)": "keep_states=0 must be at least 1",
     "RunSettings(workers=-1)": "workers=-1 must be at least 0",
-    "TokenizerSettings(tokenizer_ema_decay=2.0)": "tokenizer_ema_decay=2.0 is not between 0 and 1",
+    "TokenizerSettings(tokenizer_ema_decay=2.0)": "tokenizer_ema_decay=2.0 must be below 1",
+    "TokenizerSettings(tokenizer_lr=float('nan'))": "tokenizer_lr=nan must be above 0",
+    "TokenizerSettings(tokenizer_encoder_wait=2.0)": "tokenizer_encoder_wait=2.0 is not in",
     "TokenizerSettings(tokenizer_clip_norm=0.0)": "tokenizer_clip_norm=0.0 must be above 0",
     "Recipe(arch='x', method=SparkSettings(), drop_path_rate=1.0)": "drop_path_rate=1.0",
 }

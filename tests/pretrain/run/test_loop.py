@@ -2,6 +2,7 @@
 
 import json
 import math
+import resource
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 
 from pretrain.files.training_state import read_state
+from pretrain.files.write import WriteError
 from pretrain.run import folder
 from pretrain.run.log import TIMED
 from pretrain.run.loop import Loop
@@ -140,6 +142,23 @@ def test_a_broken_run_ends_as_an_unbroken_one(
     assert torch.equal(weights(whole), weights(again))
     assert untimed(tmp_path / "whole") == untimed(tmp_path / "broken")
     assert state(tmp_path / "whole")["values"] == state(tmp_path / "broken")["values"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_full_disk_ends_the_run_in_one_sentence_and_the_run_goes_on(tmp_path: Path) -> None:
+    """The log, or its curves, are the first that there is no room for."""
+    sizes = {"log_steps": 1, "checkpoint_steps": 10}
+    whole = trained(tmp_path / "whole", **sizes)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(WriteError, match=r"(log|tensorboard)\S* cannot be written: File too"):
+            trained(tmp_path / "broken", **sizes)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    again = trained(tmp_path / "broken", resume=True, **sizes)
+    assert torch.equal(weights(whole), weights(again))
+    assert untimed(tmp_path / "whole") == untimed(tmp_path / "broken")
 
 
 def test_a_loss_that_is_not_finite_is_noticed_before_anything_is_written(tmp_path: Path) -> None:

@@ -5,7 +5,16 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
-from pretrain.run.schema import ClosedSettings, Count, Positive, Settings, Text, Whole, require
+from pretrain.run.schema import (
+    ClosedSettings,
+    Count,
+    Positive,
+    Settings,
+    Text,
+    Whole,
+    described,
+    require,
+)
 
 
 class Train(ClosedSettings):
@@ -51,3 +60,14 @@ def test_the_sentence(values: dict[str, Any], message: str) -> None:
 
 def test_what_fits_passes_and_other_keys_of_an_open_schema_are_left_alone() -> None:
     require(Top, {"train": {"workers": 3, "clip_norm": 1}, "theirs": object()})
+
+
+def test_types_and_ranges_are_told_in_words() -> None:
+    assert described(Top) == {
+        "train": "keys with values",
+        "train.clip_norm": "number, above 0 or None",
+        "train.batch_size": "whole number, at least 1, at most 1e+09",
+        "train.workers": "'auto' or whole number, at least 0, at most 1e+09",
+        "train.sizes": "list: whole number, at least 1, at most 1e+09",
+        "out": "text",
+    }

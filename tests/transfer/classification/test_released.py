@@ -18,7 +18,7 @@ from transfer.classification.config import CONFIG_FOLDER, ConfigError, load_conf
 from transfer.classification.protocol import protocols_of
 from transfer.results.record import read_result
 from transfer.results.table import build_table
-from transfer.suites.settings import finetune_settings
+from transfer.suites.settings import finetune_settings, task_settings
 from transfer.weights.classifiers import read_classifier, synsets
 from transfer.weights.releases import classifiers, releases
 
@@ -220,6 +220,8 @@ def test_the_setting_of_the_interpolation_changes_no_older_protocol_or_step():
     assert "interpolation" not in finetune_settings(config, ())["images"]
     bilinear = ("interpolation=bilinear",)
     assert finetune_settings(config, bilinear)["images"]["interpolation"] == "bilinear"
+    probed = task_settings("probe", config, (), None)[0]
+    assert "interpolation" not in probed["images"]
     changed = protocols_of(load_config(config, bilinear), "fp32", {}, {})
     assert changed.train == settings.train
     assert changed.eval["interpolation"] == "bilinear"

@@ -163,12 +163,12 @@ HOSTILE = (
 
 
 def hostile_table(name):
-    """The same text as pretraining data, backbone, argument, note and one of two datasets."""
+    """The same text as pretraining data, labels, backbone, argument, note, one of two datasets."""
     return build_table([hostile_record(name), record("fcmae", 1.0)])
 
 
 def hostile_record(name):
-    stages = (Stage("fcmae", data=name),)
+    stages = (Stage("fcmae", data=name, labels=True),)
     return record(
         "fcmae",
         1.5,
@@ -219,7 +219,7 @@ def test_a_hostile_name_is_text_in_markdown(name):
     kinds = {token.type for token in tokens} | {c.type for t in inline for c in t.children}
     assert not any(kind.startswith(("html", "link", "image", "heading")) for kind in kinds)
     assert sum(token.type == "tr_open" for token in tokens) == 3
-    assert sum(token.type == "td_open" for token in tokens) == 2 * (2 + 4 * 2)
+    assert sum(token.type == "td_open" for token in tokens) == 2 * (3 + 4 * 2)
     texts = ["".join(child.content for child in token.children) for token in inline]
     name, texts = (re.sub("[*_]", "", str(x)) for x in (shown(name), "\n".join(texts)))
     assert f" = {name}(" in texts  # a note, where stars and underscores may be emphasis
@@ -232,7 +232,7 @@ def test_a_hostile_name_is_text_in_latex(name):
     assert len(rows) == 1 + 1 + 2  # header, rule, rows
     for row in (rows[0], *rows[2:]):
         cells = re.split(r"(?<!\\)&", row.removesuffix("\\\\"))
-        assert len(cells) == 2 + 4 * 2
+        assert len(cells) == 3 + 4 * 2
         assert not row.lstrip().startswith(("[", "*"))
         assert_escaped(row)
     items = [line for line in notes.splitlines() if line.startswith("\\item")]
@@ -252,9 +252,10 @@ def test_a_hostile_name_is_no_formula_in_csv(name):
     assert {len(row) for row in rows} == {len(CSV_HEADER)}
     assert len(rows) == 1 + 2 * 2
     for row in rows[1:]:
-        assert not any(cell.startswith(("=", "+", "-", "@", "\t")) for cell in row[:8])
+        assert not any(cell.startswith(("=", "+", "-", "@", "\t")) for cell in row[:9])
         assert not row[-1].startswith(("=", "+", "-", "@", "\t"))
-    assert any(row[5].removeprefix("'") == shown(name) for row in rows)  # the dataset
+    assert any(row[4].removeprefix("'") == shown(name) for row in rows)  # the labels
+    assert any(row[6].removeprefix("'") == shown(name) for row in rows)  # the dataset
     assert any(row[-1].removeprefix("'") == shown(name) for row in rows)  # the note
 
 

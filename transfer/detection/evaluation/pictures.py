@@ -14,6 +14,7 @@ import numpy as np
 import pycocotools.mask as mask_api
 from PIL import Image, ImageDraw
 
+from pretrain.files.write import atomic_write
 from pretrain.run.folder import PREDICTIONS_PICTURE
 from pretrain.run.sheet import contact_sheet
 from transfer.detection.data import Split
@@ -95,8 +96,7 @@ def draw(
     sheet = contact_sheet(
         [compare(r, truths[r["image_id"]], found[r["image_id"]], names) for r in records]
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    atomic_write(path, lambda temporary: sheet.save(temporary, "png"))
     return path
 
 

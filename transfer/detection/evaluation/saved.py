@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pretrain.run.folder import RUN
+from pretrain.run.folder import RUN, read_json
 from transfer.detection.data import Split, read_split
 from transfer.detection.evaluation.evaluator import PREDICTIONS_NAME
 from transfer.detection.folder import PATHS
@@ -39,7 +39,7 @@ def read_val(source: Path, annotations: Path | None = None, images: Path | None 
     data: dict[str, str] = {}
     run_file = (source if source.is_dir() else source.parent) / RUN
     if run_file.is_file():
-        data = json.loads(run_file.read_text())[PATHS]
+        data = read_json(run_file).get(PATHS, {})
     json_file = annotations or data.get("val_json")
     if json_file is None:
         raise ValueError(f"{source} is not a run's folder: give --annotations")

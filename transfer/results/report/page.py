@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pretrain import __version__
+from pretrain.files.write import atomic_write
 from pretrain.run import folder
 from transfer.results.cells import METHODS, Row, Table
 from transfer.results.files import write_tables
@@ -55,7 +56,8 @@ def write_report(
     found = [read_run(run) for run in runs]
     made = build_table([run.record for run in found])
     markdown, beside = write_tables(made, out, published)
-    (out / "report.html").write_text(render(found, made, beside, title, lines))
+    page = render(found, made, beside, title, lines)
+    atomic_write(out / "report.html", lambda path: path.write_text(page))
     return markdown
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from pretrain.files.image import BROKEN
 from pretrain.run import folder
 from transfer.results.cells import METHODS, Row, Table
 from transfer.results.record import EVALUATIONS, RECORD_NAME, Result, read_result
@@ -111,7 +112,7 @@ def data_uri(path: Path, width: int) -> str:
     try:
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
-    except OSError:
+    except BROKEN:
         return ""
     picture.thumbnail((width, 10 * width))
     data = io.BytesIO()
