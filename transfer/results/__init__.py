@@ -9,6 +9,7 @@ cells.py        the parts of a table
 table.py        records -> a table with its notes
 formats.py      a table as Markdown, LaTeX, HTML, CSV
 files.py        a table on disk, with the published figures beside it
+publish.py      records without the paths of the machine they were made on
 checks.py       a tree of records: edited, copied, unfinished, unlike
 published.py    the papers' figures beside the suite's own
 report/         the HTML report

@@ -1,0 +1,64 @@
+"""Published records hold what was measured, and no path of the machine."""
+
+import json
+
+import pytest
+
+from tests.transfer.results.test_table import record
+from transfer.results.publish import publish
+from transfer.results.record import read_result, write_result
+
+
+def runs(folder, metrics=None):
+    """Two runs below a folder, one from weights that lie beside them."""
+    encoder = folder / "pretrain/spark/encoder.safetensors"
+    ours = record(
+        "spark",
+        41.0,
+        weights={"sha256": "0" * 64, "file": str(encoder)},
+        command=f"python tools/train_net.py weights={encoder} output_dir={folder}/spark/seed0",
+    )
+    if metrics:
+        ours = ours.model_copy(update={"metrics": metrics})
+    write_result(ours, folder / "spark/seed0")
+    write_result(ours, folder / "other").rename(folder / "other/renamed.json")
+    elsewhere = record("spark", 40.0, weights={"sha256": "1" * 64, "file": "/far/away.pth"})
+    write_result(elsewhere, folder / "far")
+    (folder / "far/log.jsonl").write_text("{}")
+    return folder
+
+
+def test_records_are_copied_without_the_paths_of_the_machine(tmp_path):
+    source, to = runs(tmp_path / "made"), tmp_path / "published"
+    assert publish(source, to) == (2, 0)
+    found = sorted(p.relative_to(to).as_posix() for p in to.rglob("*") if p.is_file())
+    assert found == ["far/result.json", "spark/seed0/result.json"]
+    assert not any(str(tmp_path) in p.read_text() for p in to.rglob("*.json"))
+    ours = read_result(to / "spark/seed0")
+    assert ours.weights["file"] == "pretrain/spark/encoder.safetensors"
+    assert ours.command.endswith("output_dir=made/spark/seed0")
+    assert ours.metrics == read_result(source / "spark/seed0").metrics
+    assert read_result(to / "far").weights["file"] == "away.pth"
+
+
+def test_what_is_published_is_not_written_over_unasked(tmp_path):
+    source, to = runs(tmp_path / "made"), tmp_path / "published"
+    publish(source, to)
+    assert publish(source, to) == (0, 2)
+    runs(source, metrics={"AP_box": 50.0, "AP_mask": 1.0})
+    before = (to / "spark/seed0/result.json").read_bytes()
+    with pytest.raises(ValueError, match="says something else"):
+        publish(source, to)
+    assert (to / "spark/seed0/result.json").read_bytes() == before
+    assert publish(source, to, replace=True) == (1, 1)
+    assert json.loads((to / "spark/seed0/result.json").read_text())["metrics"]["AP_box"] == 50.0
+
+
+def test_a_record_that_is_not_valid_publishes_nothing(tmp_path):
+    source, to = runs(tmp_path / "made"), tmp_path / "published"
+    (source / "far/result.json").write_text("{}")
+    with pytest.raises(ValueError, match="is not a valid record"):
+        publish(source, to)
+    assert not to.exists()
+    with pytest.raises(FileNotFoundError, match="no folder of runs"):
+        publish(tmp_path / "none", to)
