@@ -1,11 +1,14 @@
 """Records that leave the machine they were made on: no paths of it, and nothing but records."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from pretrain.files.write import atomic_write
 from transfer.results.record import Result, find_results, read_result
+
+ABSOLUTE = re.compile(r"""(?<![\w./])/(?:[^\s'"=:/]+/)+([^\s'"=:/]*)""")  # its last part is kept
 
 
 def publish(runs: Path, to: Path, *, replace: bool = False) -> tuple[int, int]:
@@ -51,5 +54,6 @@ def _text(result: Result, root: Path) -> str:
     if content["weights"] and content["weights"].get("file"):
         content["weights"]["file"] = _told(Path(content["weights"]["file"]), root)
     if content["command"]:
-        content["command"] = content["command"].replace(f"{root}/", f"{root.name}/")
+        command = content["command"].replace(f"{root}/", f"{root.name}/")
+        content["command"] = ABSOLUTE.sub(r"\1", command)
     return json.dumps(content, indent=1) + "\n"

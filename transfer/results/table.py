@@ -64,9 +64,13 @@ def build_table(records: Sequence[Result]) -> Table:
 
 
 def labels_before(stages: Sequence[Stage]) -> str:
-    """Return the data whose labels a lineage had seen; "no" for none, "unknown" if a stage is."""
+    """Return the data whose labels a lineage had seen; "no" for none, "unknown" if a stage is.
+
+    Shuffled and random weights learnt nothing by that.
+    """
     seen = [stage.data or f"{stage.method}'s data" for stage in stages if stage.labels]
-    unknown = ["unknown"] * any(stage.labels is None for stage in stages)
+    learnt = [stage for stage in stages if stage.method not in (CONTROL, RANDOM)]
+    unknown = ["unknown"] * any(stage.labels is None for stage in learnt)
     return ", ".join(dict.fromkeys([*seen, *unknown])) or "no"
 
 

@@ -22,7 +22,12 @@ def runs(folder, metrics=None):
         ours = ours.model_copy(update={"metrics": metrics})
     write_result(ours, folder / "spark/seed0")
     write_result(ours, folder / "other").rename(folder / "other/renamed.json")
-    elsewhere = record("spark", 40.0, weights={"sha256": "1" * 64, "file": "/far/away.pth"})
+    elsewhere = record(
+        "spark",
+        40.0,
+        weights={"sha256": "1" * 64, "file": "/far/away.pth"},
+        command="python tools/train_net.py weights=control:shuffled:/far/off/away.pth lr=1/2 a/b",
+    )
     write_result(elsewhere, folder / "far")
     (folder / "far/log.jsonl").write_text("{}")
     return folder
@@ -38,7 +43,9 @@ def test_records_are_copied_without_the_paths_of_the_machine(tmp_path):
     assert ours.weights["file"] == "pretrain/spark/encoder.safetensors"
     assert ours.command.endswith("output_dir=made/spark/seed0")
     assert ours.metrics == read_result(source / "spark/seed0").metrics
-    assert read_result(to / "far").weights["file"] == "away.pth"
+    far = read_result(to / "far")
+    assert far.weights["file"] == "away.pth"
+    assert far.command.endswith("weights=control:shuffled:away.pth lr=1/2 a/b")
 
 
 def test_what_is_published_is_not_written_over_unasked(tmp_path):

@@ -113,7 +113,8 @@ def test_arguments_of_a_backbone_are_a_note():
 def test_labels_seen_before_the_transfer_have_a_column():
     none = Stage("fcmae", data="IN1K", labels=False)
     tuned = Stage("supervised", data="IN1K", labels=True)
-    lineages = [(none,), (none, tuned), (tuned,), (Stage("mae"),), ()]
+    shuffled = (none, Stage("shuffled"))
+    lineages = [(none,), (none, tuned), (tuned,), (Stage("mae"),), (), shuffled]
     table = build_table([record("scratch", 40.0, stages=stages) for stages in lineages])
     labels = {row.method: row.labels for row in table.rows}
     assert labels == {
@@ -122,6 +123,7 @@ def test_labels_seen_before_the_transfer_have_a_column():
         "fcmae+supervised": "IN1K",
         "supervised": "IN1K",
         "mae": "unknown",
+        "fcmae+shuffled": "no",
     }
     head, _, *lines = to_markdown(table).splitlines()
     assert [cell.strip() for cell in head.split("|")[1:4]] == [
@@ -129,7 +131,7 @@ def test_labels_seen_before_the_transfer_have_a_column():
         "Backbone",
         "Labels before transfer",
     ]
-    assert [line.split("|")[3].strip() for line in lines[:5]] == [r.labels for r in table.rows]
+    assert [line.split("|")[3].strip() for line in lines[:6]] == [r.labels for r in table.rows]
     rows = list(csv.DictReader(to_csv(table).splitlines()))
     assert {row["method"]: row["labels"] for row in rows} == labels
     plain = build_table([record("scratch", 40.0), record("x", 41.0, stages=(none,))])
