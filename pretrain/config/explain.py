@@ -12,7 +12,8 @@ from pretrain.config.recipe import Recipe, flat_settings
 def explain(path: Path | str, from_file: Recipe, overridden: Recipe) -> Table:
     """Return the table of a recipe: as the file `path` has it, and with the command line's."""
     table = Table(title=f"{path}", title_justify="left")
-    for heading in ("setting", "value", "allowed", "set by", "source"):
+    table.add_column("setting", no_wrap=True, min_width=max(map(len, flat_settings(overridden))))
+    for heading in ("value", "allowed", "set by", "source"):
         table.add_column(heading, overflow="fold")
     values = flat_settings(overridden)
     allowed = declared(Recipe) | declared(type(overridden.method))
