@@ -1,5 +1,6 @@
 """What a segmentation run is: WORK_DIR/run.json, which a resumed run must agree with."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -18,7 +19,10 @@ FREE = (
     "report",
     "record",
 )  # what a resumed run may change: where things lie, how it is watched
-READ_LATER = ("arch", "arch_args", "pixels", "protocol", "report", "seed", "weights")
+READ_LATER = (
+    *("arch", "arch_args", "built_arch_args", "pixels", "protocol", "report", "seed"),
+    "weights",
+)
 RECORDED = ("config", "dataset", "environment", "eval_hash", "notes", "train")  # in "record"
 
 
@@ -33,6 +37,7 @@ def identity_of(cfg: Config, filled: Config, backbone: Any) -> dict[str, Any]:
         "weights": report.sha256 if report else "none",
         "arch": backbone.arch,
         "arch_args": transfer_arch_args(backbone.arch, backbone.arch_args),
+        "built_arch_args": json.loads(json.dumps(backbone.arch_args)),
         "pixels": asdict(backbone.pixels),
         "report": report.to_json() if report else None,
         "config": filled.to_dict(),
@@ -71,8 +76,12 @@ def identity_of_resumed(cfg: Config, filled: Config, former: Mapping[str, Any]) 
 
 
 def architecture_of(former: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that build a former run's net, to be filled from its state."""
-    net = {"arch": former["arch"], "arch_args": former["arch_args"]}
+    """Return the settings that build a former run's net, to be filled from its state.
+
+    `arch_args` tells the record's network, without the image size of a pretraining; position
+    parameters have the shapes of the arguments it was built with.
+    """
+    net = {"arch": former["arch"], "arch_args": former["built_arch_args"]}
     return {"weights": "none", "fresh": [], "unused": [], **net}
 
 

@@ -8,9 +8,12 @@ import signal
 import pytest
 import torch
 
+from pretrain.files.encoder_file import EncoderIdentity, write_encoder
 from pretrain.run.folder import RunFolder
 from pretrain.run.log import TIMED
 from pretrain.run.stop import NotFiniteError, Stopped
+from tests.transfer.weights.cases_layouts import BEIT
+from transfer.features.timm_features import build_encoder
 from transfer.results.record import read_result
 from transfer.segmentation import runner as runner_module
 from transfer.segmentation.state import load
@@ -93,6 +96,40 @@ def test_a_killed_run_goes_on_to_the_same_end(segment, tiny, whole, tmp_path, mo
     assert_same_log(whole, tmp_path, steps=[2, 4, 6])
     assert resumed.metrics == read_result(whole).metrics
     assert resumed.per_class == read_result(whole).per_class
+
+
+def test_a_vit_pretrained_at_another_size_goes_on_to_the_same_end(
+    segment, evaluate, tiny, tmp_path, monkeypatch
+):
+    """Its relative positions have the shapes of that size, not those of its name's 224 px."""
+    arch, args = BEIT
+    identity = EncoderIdentity(
+        arch=arch,
+        arch_args=args,
+        method="beit",
+        input_size=96,
+        pixel_mean=(0.4, 0.4, 0.4),
+        pixel_std=(0.2, 0.2, 0.2),
+        color_order="RGB",
+        steps=1,
+        recipe={},
+        suite_version="test",
+        commit="test",
+    )
+    torch.manual_seed(0)
+    file = tmp_path / "encoder.safetensors"
+    write_encoder(file, build_encoder(arch, args).state_dict(), identity)
+    options = [o for o in tiny if not o.startswith(("arch", "drop_path"))] + [f"weights={file}"]
+    whole = segment(options, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3, kill)
+        with pytest.raises(KilledError):
+            segment(options, tmp_path / "broken")
+    file.unlink()  # the state holds all weights
+    resumed = segment(options, tmp_path / "broken", resume=True)
+    assert resumed.metrics == whole.metrics
+    assert_same_weights(tmp_path / "whole", tmp_path / "broken")
+    assert evaluate(options, tmp_path / "whole") == whole.metrics
 
 
 def test_accumulation_resumes_exactly(segment, tiny, tmp_path, monkeypatch):
