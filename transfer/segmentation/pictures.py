@@ -21,7 +21,7 @@ from transfer.results.record import read_result
 # Some are imported for what they register: the parts of a trained segmentor.
 from transfer.segmentation import backbone, linear_head  # noqa: F401
 from transfer.segmentation.config import with_tuples
-from transfer.segmentation.identity import architecture_of
+from transfer.segmentation.identity import architecture_of, identity_of_former
 from transfer.segmentation.labels import IGNORED
 from transfer.segmentation.segmentor import set_pixels
 from transfer.segmentation.state import evaluated_weights, load
@@ -44,7 +44,7 @@ def load_trained(run_dir: Path) -> tuple[Any, Any]:
     FileNotFoundError or ValueError for a folder that does not hold a segmentation run.
     """
     state = load(run_dir / STATE)
-    settings = RunFolder(run_dir, RECORD).settings()
+    settings = identity_of_former(RunFolder(run_dir, RECORD))
     cfg = Config(with_tuples(settings["config"]))
     cfg["model"]["backbone"].update(architecture_of(settings))
     with DefaultScope.overwrite_default_scope("mmseg"):
