@@ -20,7 +20,7 @@ FROZEN = ("freeze=backbone", "layer_decay=1.0")  # no layer of the backbone lear
 OPTIONS: dict[tuple[str, Pretrain], tuple[tuple[str, ...], tuple[str, ...]]] = {
     (SEGMENTATION, SPARK): (("lr=6e-3", "layer_decay=0.75"), ("lr=6e-3", "layer_decay=0.75")),
     (SEGMENTATION, FCMAE): (("lr=3e-3", "layer_decay=1.0"), ("lr=1.5e-3", "layer_decay=0.75")),
-    (SEGMENTATION, BEIT): ((), ()),
+    (SEGMENTATION, BEIT): (("lr=3e-3", "layer_decay=0.75"), ("lr=1.5e-3", "layer_decay=0.75")),
     (DETECTION, SPARK): ((), ()),
     (DETECTION, FCMAE): ((), ()),
     (DETECTION, BEIT): ((), ()),
