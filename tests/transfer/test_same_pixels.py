@@ -8,7 +8,8 @@ import timm
 import torch
 from PIL import Image
 
-from pretrain.files.encoder_file import EncoderIdentity, write_encoder
+from pretrain.files.encoder_file import write_encoder
+from tests.identity import identity_of
 
 ARCH, ARGS = "convnextv2_atto", {"depths": [1, 1, 1, 1], "dims": [8, 12, 16, 24]}
 MEAN, STD = (0.3, 0.5, 0.6), (0.2, 0.25, 0.4)
@@ -26,18 +27,8 @@ def picture(tmp_path) -> Path:
 def _encoder(folder: Path, order: str) -> tuple[Path, torch.nn.Module]:
     torch.manual_seed(0)
     net = timm.create_model(ARCH, num_classes=0, **ARGS).eval()
-    identity = EncoderIdentity(
-        arch=ARCH,
-        arch_args=ARGS,
-        method="fcmae",
-        input_size=64,
-        pixel_mean=MEAN,
-        pixel_std=STD,
-        color_order=order,
-        steps=1,
-        recipe={},
-        suite_version="0",
-        commit="0",
+    identity = identity_of(
+        ARCH, ARGS, method="fcmae", pixel_mean=MEAN, pixel_std=STD, color_order=order
     )
     write_encoder(folder / "encoder.safetensors", net.state_dict(), identity)
     return folder / "encoder.safetensors", net

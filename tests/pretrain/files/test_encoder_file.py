@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pretrain.files.encoder_file import (
-    EncoderIdentity,
     first_not_finite,
     read_encoder,
     read_identity,
@@ -21,21 +20,10 @@ from pretrain.files.encoder_file import (
 )
 from pretrain.files.lineage import Stage
 from pretrain.files.write import atomic_write, remove_unfinished
+from tests.identity import identity_of
 
 ROOT = Path(__file__).resolve().parents[3]
-IDENTITY = EncoderIdentity(
-    arch="resnet18",
-    arch_args={"channels": [8, 16]},
-    method="spark",
-    input_size=64,
-    pixel_mean=(0.5, 0.4, 0.3),
-    pixel_std=(0.2, 0.2, 0.2),
-    color_order="RGB",
-    steps=7,
-    recipe={"seed": 0},
-    suite_version="0",
-    commit="abc",
-)
+IDENTITY = identity_of("resnet18", {"channels": [8, 16]}, steps=7, recipe={"seed": 0}, commit="abc")
 
 
 def test_encoder_file_round_trip(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pretrain.files.encoder_file import EncoderIdentity, write_encoder
+from pretrain.files.encoder_file import write_encoder
 from pretrain.files.lineage import Stage
+from tests.identity import identity_of
 from tests.transfer.weights.cases_layouts import random_net
 
 Writer = Callable[..., str]
@@ -30,20 +31,7 @@ def encoder(tmp_path: Path) -> Writer:
 
     def write(name: str, arch: str, args: dict, seed: int = 0) -> str:
         net = random_net(arch, args, seed, num_classes=0)
-        identity = EncoderIdentity(
-            arch=arch,
-            arch_args=args,
-            method="test",
-            stages=(Stage("test"),),
-            input_size=64,
-            pixel_mean=(0.5, 0.4, 0.3),
-            pixel_std=(0.2, 0.2, 0.2),
-            color_order="RGB",
-            steps=1,
-            recipe={},
-            suite_version="0",
-            commit="c",
-        )
+        identity = identity_of(arch, args, method="test", stages=(Stage("test"),))
         path = tmp_path / f"{name}.safetensors"
         write_encoder(path, net.state_dict(), identity)
         return str(path)

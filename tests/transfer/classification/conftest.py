@@ -9,7 +9,8 @@ import timm
 import torch
 from PIL import Image
 
-from pretrain.files.encoder_file import EncoderIdentity, write_encoder
+from pretrain.files.encoder_file import write_encoder
+from tests.identity import identity_of
 from transfer.classification.config import FineTuning, load_config
 
 CLASSES = ("disc", "square", "stripes")
@@ -73,18 +74,13 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("encoder") / "encoder.safetensors"
     torch.manual_seed(0)
     net = timm.create_model("resnet26", num_classes=0, **NET)
-    identity = EncoderIdentity(
-        arch="resnet26",
-        arch_args=NET,
-        method="spark",
+    identity = identity_of(
+        "resnet26",
+        NET,
         input_size=32,
-        pixel_mean=(0.5, 0.4, 0.3),
         pixel_std=(0.2, 0.25, 0.3),
-        color_order="RGB",
         steps=7,
         recipe={"method": "x", "seed": 3},
-        suite_version="test",
-        commit="test",
     )
     write_encoder(path, net.state_dict(), identity)
     return path

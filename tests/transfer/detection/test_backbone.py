@@ -12,7 +12,8 @@ from detectron2.modeling import build_backbone
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pretrain.files.encoder_file import EncoderIdentity, write_encoder
+from pretrain.files.encoder_file import write_encoder
+from tests.identity import identity_of
 from transfer.detection.backbone import TimmBackbone, add_timm_config, feature_pyramid
 from transfer.detection.build import place
 from transfer.features import TimmFeatures
@@ -87,18 +88,8 @@ def test_yacs_users_feed_the_pixels_that_the_weights_want(tmp_path: Path) -> Non
     path = tmp_path / "encoder.safetensors"
     arch, args = "resnet18", NETS["resnet18"]
     state = timm.create_model(arch, num_classes=0, **args).state_dict()
-    identity = EncoderIdentity(
-        arch=arch,
-        arch_args=args,
-        method="spark",
-        input_size=64,
-        pixel_mean=(0.5, 0.5, 0.5),
-        pixel_std=(0.25, 0.25, 0.25),
-        color_order="BGR",
-        steps=1,
-        recipe={},
-        suite_version="0",
-        commit="0",
+    identity = identity_of(
+        arch, args, pixel_mean=(0.5, 0.5, 0.5), pixel_std=(0.25, 0.25, 0.25), color_order="BGR"
     )
     cfg = get_cfg()
     add_timm_config(cfg)

@@ -10,8 +10,9 @@ import timm
 import torch
 from omegaconf import DictConfig
 
-from pretrain.files.encoder_file import EncoderIdentity, write_encoder
+from pretrain.files.encoder_file import write_encoder
 from pretrain.files.read import sha256_of
+from tests.identity import identity_of
 from transfer.detection.build import build_detector
 from transfer.detection.config import ConfigError
 from transfer.detection.run import eval_only, run
@@ -20,18 +21,8 @@ from transfer.weights import features_for
 
 ARCH = "convnextv2_atto"
 ARGS = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}
-IDENTITY = EncoderIdentity(
-    arch=ARCH,
-    arch_args=ARGS,
-    method="fcmae",
-    input_size=64,
-    pixel_mean=(0.5, 0.4, 0.3),
-    pixel_std=(0.2, 0.3, 0.4),
-    color_order="BGR",
-    steps=10,
-    recipe={},
-    suite_version="0",
-    commit="0",
+IDENTITY = identity_of(
+    ARCH, ARGS, method="fcmae", pixel_std=(0.2, 0.3, 0.4), color_order="BGR", steps=10
 )
 
 Tiny = Callable[..., DictConfig]

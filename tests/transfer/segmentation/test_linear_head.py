@@ -5,7 +5,8 @@ import torch
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 
-from pretrain.files.encoder_file import EncoderIdentity, write_encoder
+from pretrain.files.encoder_file import write_encoder
+from tests.identity import identity_of
 from tests.transfer.segmentation.test_configs import FOLDER, LINEAR, SMALL_NETS, batch
 from transfer.features.timm_features import build_encoder
 from transfer.results.record import read_result
@@ -27,19 +28,7 @@ def encoder_file(folder, family):
     arch, args = ARCHS[family], SMALL_NETS[family]
     torch.manual_seed(0)
     net = build_encoder(arch, args)
-    identity = EncoderIdentity(
-        arch=arch,
-        arch_args=args,
-        method="spark",
-        input_size=64,
-        pixel_mean=(0.4, 0.4, 0.4),
-        pixel_std=(0.2, 0.2, 0.2),
-        color_order="RGB",
-        steps=1,
-        recipe={},
-        suite_version="test",
-        commit="test",
-    )
+    identity = identity_of(arch, args, pixel_mean=(0.4, 0.4, 0.4))
     write_encoder(folder / "encoder.safetensors", net.state_dict(), identity)
     return folder / "encoder.safetensors"
 

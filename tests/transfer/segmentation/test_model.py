@@ -8,7 +8,8 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from pretrain.files.encoder_file import EncoderIdentity, write_encoder
+from pretrain.files.encoder_file import write_encoder
+from tests.identity import identity_of
 from transfer.segmentation.backbone import TimmBackbone
 from transfer.segmentation.config import fill_in, load_config
 from transfer.segmentation.optimizer import parameter_groups
@@ -42,19 +43,7 @@ def encoder_file(path, arch="resnet18", arch_args=None, std=(0.5, 0.5, 0.5)):
     """An encoder file with random weights; returns its tensors."""
     torch.manual_seed(1)
     net = timm.create_model(arch, pretrained=False, num_classes=0, **(arch_args or {}))
-    identity = EncoderIdentity(
-        arch=arch,
-        arch_args=arch_args or {},
-        method="spark",
-        input_size=64,
-        pixel_mean=(0.4, 0.5, 0.6),
-        pixel_std=std,
-        color_order="RGB",
-        steps=1,
-        recipe={},
-        suite_version="0",
-        commit="0",
-    )
+    identity = identity_of(arch, arch_args or {}, pixel_mean=(0.4, 0.5, 0.6), pixel_std=std)
     write_encoder(path, net.state_dict(), identity)
     return load_file(path)
 

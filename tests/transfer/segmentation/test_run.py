@@ -8,10 +8,11 @@ import signal
 import pytest
 import torch
 
-from pretrain.files.encoder_file import EncoderIdentity, write_encoder
+from pretrain.files.encoder_file import write_encoder
 from pretrain.run.folder import RunFolder
 from pretrain.run.log import TIMED
 from pretrain.run.stop import NotFiniteError, Stopped
+from tests.identity import identity_of
 from tests.transfer.weights.cases_layouts import BEIT
 from transfer.features.timm_features import build_encoder
 from transfer.results.record import read_result
@@ -103,19 +104,7 @@ def test_a_vit_pretrained_at_another_size_goes_on_to_the_same_end(
 ):
     """Its relative positions have the shapes of that size, not those of its name's 224 px."""
     arch, args = BEIT
-    identity = EncoderIdentity(
-        arch=arch,
-        arch_args=args,
-        method="beit",
-        input_size=96,
-        pixel_mean=(0.4, 0.4, 0.4),
-        pixel_std=(0.2, 0.2, 0.2),
-        color_order="RGB",
-        steps=1,
-        recipe={},
-        suite_version="test",
-        commit="test",
-    )
+    identity = identity_of(arch, args, method="beit", input_size=96, pixel_mean=(0.4, 0.4, 0.4))
     torch.manual_seed(0)
     file = tmp_path / "encoder.safetensors"
     write_encoder(file, build_encoder(arch, args).state_dict(), identity)

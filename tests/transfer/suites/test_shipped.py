@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import timm
 
-from pretrain.files.encoder_file import EncoderIdentity, write_encoder
+from pretrain.files.encoder_file import write_encoder
+from tests.identity import identity_of
 from transfer.suites.published import expectation, figures_of, lines_of
 from transfer.suites.steps import plan
 from transfer.suites.suite import FineTune, Pretrain, Released, load_suite
@@ -106,8 +107,7 @@ def test_a_network_without_a_config_is_refused(tmp_path):
 def encoder_at(folder: Path, arch: str = "convnextv2_atto", args: dict | None = None) -> Path:
     """Write an encoder file of an architecture."""
     args = {"depths": [1, 1, 1, 1]} if args is None else args
-    stats = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "RGB")
-    identity = EncoderIdentity(arch, args, "fcmae", 64, *stats, 1, {}, "0", "c")
+    identity = identity_of(arch, args, method="fcmae")
     tensors = timm.create_model(arch, num_classes=0, **args).state_dict()
     write_encoder(folder / "encoder.safetensors", tensors, identity)
     return folder / "encoder.safetensors"

@@ -18,7 +18,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save, save_file
 
-from pretrain.files.encoder_file import EncoderIdentity, write_encoder
+from pretrain.files.encoder_file import write_encoder
+from tests.identity import identity_of
 from tests.transfer.weights.cases_layouts import RESNET, random_net, without
 
 
@@ -133,20 +134,9 @@ def encoder(**changes) -> Callable[[Path], None]:
     """An encoder file of ours with a header that asks for more than an architecture."""
 
     def write(path: Path) -> None:
-        fields = {
-            "arch": "resnet18",
-            "arch_args": {"layers": [1, 2, 1, 1]},
-            "method": "x",
-            "input_size": 64,
-            "pixel_mean": (0.5,) * 3,
-            "pixel_std": (0.5,) * 3,
-            "color_order": "RGB",
-            "steps": 1,
-            "recipe": {},
-            "suite_version": "0",
-            "commit": "0",
-        }
-        write_encoder(path, {"a": torch.ones(1)}, EncoderIdentity(**{**fields, **changes}))
+        own = {"arch": "resnet18", "arch_args": {"layers": [1, 2, 1, 1]}, "method": "x"}
+        identity = identity_of(**(own | changes))
+        write_encoder(path, {"a": torch.ones(1)}, identity)
 
     return write
 

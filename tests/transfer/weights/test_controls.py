@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pretrain.files.encoder_file import EncoderIdentity, write_encoder
+from pretrain.files.encoder_file import write_encoder
 from pretrain.files.lineage import Stage, read_stages
 from pretrain.files.read import sha256_of
+from tests.identity import identity_of
 from tests.transfer.weights.cases_layouts import BEIT, CONVNEXT2, RESNET, random_net
 from transfer.weights import WeightsError, features_for
 from transfer.weights.controls import file_of, random_images, sha256_of_weights, shuffled
@@ -26,19 +27,15 @@ def encoder(request, tmp_path) -> Path:
 def written(folder: Path, arch: str, args: dict) -> Path:
     """Write an encoder file of random values."""
     state = random_net(arch, args, num_classes=0).state_dict()
-    identity = EncoderIdentity(
-        arch=arch,
-        arch_args=args,
-        method="spark",
+    identity = identity_of(
+        arch,
+        args,
         stages=(STAGE,),
-        input_size=64,
         pixel_mean=(0.1, 0.2, 0.3),
         pixel_std=(0.4, 0.5, 0.6),
         color_order="BGR",
         steps=7,
         recipe={"seed": 3},
-        suite_version="0",
-        commit="c",
     )
     path = folder / "encoder.safetensors"
     write_encoder(path, state, identity)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pretrain.files.encoder_file import EncoderIdentity, write_encoder
+from tests.identity import identity_of
 from tests.transfer.weights.cases_layouts import BEIT, CONVNEXT2, RESNET, VIT, layouts, random_net
 from transfer.features import TimmFeatures
 from transfer.features.position import resize_position_embedding, resize_relative_position
@@ -23,20 +24,9 @@ from transfer.weights.convert import read_weights
 
 
 def identity(arch: str, args: dict, **changes) -> EncoderIdentity:
-    fields = {
-        "arch": arch,
-        "arch_args": args,
-        "method": "test",
-        "input_size": 64,
-        "pixel_mean": (0.1, 0.2, 0.3),
-        "pixel_std": (0.4, 0.5, 0.6),
-        "color_order": "BGR",
-        "steps": 7,
-        "recipe": {"lr": 1},
-        "suite_version": "0",
-        "commit": "c",
-    }
-    return EncoderIdentity(**{**fields, **changes})
+    own = {"method": "test", "pixel_mean": (0.1, 0.2, 0.3), "pixel_std": (0.4, 0.5, 0.6)}
+    own |= {"color_order": "BGR", "steps": 7, "recipe": {"lr": 1}}
+    return identity_of(arch, args, **(own | changes))
 
 
 @pytest.fixture
