@@ -27,6 +27,7 @@ from rich.table import Table
 from pretrain.files.read import WeightsError, sha256_of
 from pretrain.run.options import did_you_mean
 from pretrain.run.stop import exit_status
+from transfer.results.released import REPORT
 from transfer.weights.detectors import detectors
 from transfer.weights.releases import (
     FOLDER,
@@ -178,7 +179,7 @@ def measure_segmentor(release: ReleasedSegmentor, arguments: Arguments, tta: boo
     options = [f"data_root={arguments.data}", *arguments.cfg_options]
     options += ["tta.on=True"] if tta else []
     cfg = released.released_config(segmentor, arguments.config, options)
-    found = former(folder / released.REPORT, sha256, lambda: released.protocol_of(cfg))
+    found = former(folder / REPORT, sha256, lambda: released.protocol_of(cfg))
     found = found or released.evaluate_released(segmentor, cfg, folder, release=release)
     return found["metrics"]["mIoU"]
 
@@ -198,7 +199,7 @@ def measure_detector(release: ReleasedSegmentor, arguments: Arguments, metric: s
     def protocol() -> dict[str, Any]:
         return released.protocol_of(released.prepare_released(detector, config))
 
-    found = former(folder / released.REPORT, sha256, protocol)
+    found = former(folder / REPORT, sha256, protocol)
     found = found or released.evaluate_released(detector, config, folder, release)
     return found["metrics"][metric]
 
@@ -215,7 +216,7 @@ def measure_classifier(name: str, arguments: Arguments) -> float:
     def protocol() -> dict[str, Any]:
         return released.protocol_of(config, released.open_validation(file, data)[0])
 
-    found = former(folder / released.REPORT, file.encoder.sha256, protocol)
+    found = former(folder / REPORT, file.encoder.sha256, protocol)
     found = found or released.evaluate_released(file, config, data, folder, published)
     return found["metrics"]["top1"]
 

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from pretrain.files.read import WeightsError, sha256_of
-from pretrain.files.write import atomic_write
 from pretrain.run.processes import available_cores, is_first_process, launch
 from transfer.classification.classifier import Built, Classifier
 from transfer.classification.config import ConfigError, FineTuning, Input, checked, override
@@ -23,8 +22,13 @@ from transfer.classification.protocol import images_of, pixels_to_json, protocol
 from transfer.classification.record import EVALUATOR, STAGE_DATA
 from transfer.datasets.class_split import ClassSplit, open_split
 from transfer.results.protocol import protocol_hash
-from transfer.results.record import Dataset, Result, describe_environment, fields_of, write_result
-from transfer.results.released import before_the_task, training_of_release
+from transfer.results.record import Dataset, Result, describe_environment, fields_of
+from transfer.results.released import (
+    before_the_task,
+    require_no_report,
+    training_of_release,
+    write_released,
+)
 from transfer.weights import PixelStats, load_encoder, transfer_arch_args
 from transfer.weights.classifiers import ReleasedClassifier, read_classifier, synsets
 from transfer.weights.releases import (
@@ -34,7 +38,6 @@ from transfer.weights.releases import (
     require_expected_hash,
 )
 
-REPORT = "released.json"
 IMAGENET = "imagenet_1k"
 OF_THE_FILE = ("arch", "arch_args", "weights", "fresh", "unused", "pool", "head_std")
 
@@ -162,8 +165,7 @@ def evaluate_released(
 
     Raises ValueError where the folder has one, or the data or the file cannot be used.
     """
-    if (work_dir / REPORT).exists():
-        raise ValueError(f"{work_dir / REPORT} is there: give another --work-dir, or remove it")
+    require_no_report(work_dir)
     fabric = launch(config.run.device, config.precision)
     split, order = open_validation(file, data)
     config = replace(config, dataset=config.dataset or _name(split, data))
@@ -184,10 +186,7 @@ def evaluate_released(
         "protocol": protocol_of(config, split),
     }
     if is_first_process():
-        work_dir.mkdir(parents=True, exist_ok=True)
-        write_result(record, work_dir)
-        text = json.dumps(found, indent=1)
-        atomic_write(work_dir / REPORT, lambda path: path.write_text(text + "\n"))
+        write_released(record, found, work_dir)
     return found
 
 

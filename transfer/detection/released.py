@@ -6,7 +6,6 @@ What differs in arithmetic from the authors' code is named in DIFFERENCES.
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,7 @@ from detectron2.modeling.meta_arch import GeneralizedRCNN
 from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 
-from pretrain.files.lineage import write_stages
 from pretrain.files.read import WeightsError
-from pretrain.files.write import atomic_write
 from transfer.detection import checkpoint
 from transfer.detection.build import place
 from transfer.detection.config import load_config
@@ -34,15 +31,13 @@ from transfer.results.record import (
     Result,
     describe_environment,
     fields_of,
-    write_result,
 )
-from transfer.results.released import training_of_release
+from transfer.results.released import require_no_report, training_of_release, write_released
 from transfer.weights.detectors import Detector
 from transfer.weights.identity import transfer_arch_args
-from transfer.weights.releases import ReleasedSegmentor, releases
+from transfer.weights.releases import ReleasedSegmentor, report_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "detection"
-REPORT = "released.json"
 CONFIG_OF = {  # (layout, timm's name) -> the config whose test is theirs
     ("detectron2_resnet", "resnet50"): "resnet50_1x",
     ("detectron2_resnet", "resnet101"): "resnet50_1x",  # the net is the file's
@@ -198,9 +193,7 @@ def evaluate_released(
     `release` is what is known of the file. Raises ValueError where the folder has a report, or the
     data or the file cannot be used.
     """
-    report = work_dir / REPORT
-    if report.exists():
-        raise ValueError(f"{report} is there already: give another --work-dir, or remove it")
+    require_no_report(work_dir)
     start_processes(config.train.device, "fp32")
     setup = prepare_released(released, config)
     began = time.monotonic()
@@ -224,10 +217,9 @@ def evaluate_released(
         "environment": describe_environment(setup.device).model_dump(),
     }
     if comm.is_main_process():
-        work_dir.mkdir(parents=True, exist_ok=True)
         seconds = time.monotonic() - began
-        write_result(record_of(released, setup, evaluator, seconds, release), work_dir)
-        atomic_write(report, lambda path: path.write_text(json.dumps(found, indent=1) + "\n"))
+        record = record_of(released, setup, evaluator, seconds, release)
+        write_released(record, found, work_dir)
     return found
 
 
@@ -240,8 +232,9 @@ def record_of(
 ) -> Result:
     """Return the record of an evaluation; the lineage is that of the release it started from."""
     identity = released.encoder.identity
-    start = releases().get(release.started_from or "") if release else None
-    stages = start.stages if start else identity.stages
+    report, stages = report_of(
+        released.file, released.layout, released.encoder.sha256, identity, release
+    )
     training = training_of_release(
         "detection",
         Dataset(
@@ -252,12 +245,7 @@ def record_of(
         ),
         describe_environment(setup.device),
         seconds,
-        report={
-            "file": released.file,
-            "sha256": released.encoder.sha256,
-            "source": released.layout,
-            "identity": {**asdict(identity), "stages": write_stages(stages)},
-        },
+        report=report,
         backbone=identity.arch,
         backbone_args=transfer_arch_args(identity.arch, identity.arch_args),
         stages=stages,

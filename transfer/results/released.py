@@ -1,11 +1,15 @@
 """Records of models that their authors trained and that were only evaluated here."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 from pretrain.files.lineage import Lineage, method_of
+from pretrain.files.write import atomic_write
 from transfer.results.protocol import protocol_hash
-from transfer.results.record import Cost, Dataset, Environment, Training
+from transfer.results.record import Cost, Dataset, Environment, Result, Training, write_result
 
+REPORT = "released.json"
 FRAMEWORK = "released"  # in a record's protocol of training: by others, in their own way
 
 
@@ -45,6 +49,21 @@ def training_of_release(
         environment=environment,
         notes=[f"{told}, evaluated here; the time is that of the evaluation", *notes],
     )
+
+
+def require_no_report(work_dir: Path) -> None:
+    """Raise ValueError where an evaluation of a released model has ended in the folder."""
+    path = work_dir / REPORT
+    if path.exists():
+        raise ValueError(f"{path} is there already: give another --work-dir, or remove it")
+
+
+def write_released(record: Result, report: dict[str, Any], work_dir: Path) -> None:
+    """Write an evaluation's result.json, then its report."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    write_result(record, work_dir)
+    text = json.dumps(report, indent=1)
+    atomic_write(work_dir / REPORT, lambda path: path.write_text(text + "\n"))
 
 
 def before_the_task(stages: Lineage, data: str) -> Lineage:

@@ -6,7 +6,6 @@ What differs in arithmetic from the authors' code is named in DIFFERENCES.
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,14 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from pretrain.files.lineage import write_stages
 from pretrain.files.read import WeightsError
-from pretrain.files.write import atomic_write
 from transfer.results.record import (
     Dataset,
     Result,
     describe_environment,
     fields_of,
-    write_result,
 )
-from transfer.results.released import training_of_release
+from transfer.results.released import require_no_report, training_of_release, write_released
 from transfer.segmentation.config import CONFIGS, fill_in, load_config
 from transfer.segmentation.data import check_data
 from transfer.segmentation.launch import join_processes
@@ -37,10 +33,9 @@ from transfer.segmentation.safe_files import read_tensors_only
 from transfer.segmentation.segmentor import set_pixels
 from transfer.segmentation.state import require_finite
 from transfer.weights.identity import transfer_arch_args
-from transfer.weights.releases import ReleasedSegmentor, releases
+from transfer.weights.releases import ReleasedSegmentor, report_of
 from transfer.weights.segmentors import Segmentor
 
-REPORT = "released.json"
 FAMILIES = {  # layout -> the family of CONFIG_OF
     "unilm_beit": "beit",
     "mmseg_beit": "beit",
@@ -213,9 +208,7 @@ def evaluate_released(
     """
     read_tensors_only()
     several = join_processes(launcher) > 1
-    report = work_dir / REPORT
-    if report.exists():
-        raise ValueError(f"{report} is there already: give another --work-dir, or remove it")
+    require_no_report(work_dir)
     filled = fill_in(cfg)
     check_data(filled, ("val",))
     runner = build_runner(filled, work_dir, several, training=False)
@@ -241,9 +234,8 @@ def evaluate_released(
         "environment": describe_environment(device_of(runner)).model_dump(),
     }
     if is_main_process():
-        work_dir.mkdir(parents=True, exist_ok=True)
-        write_result(record_of(released, cfg, runner, metrics, seconds, release), work_dir)
-        atomic_write(report, lambda path: path.write_text(json.dumps(found, indent=1) + "\n"))
+        record = record_of(released, cfg, runner, metrics, seconds, release)
+        write_released(record, found, work_dir)
     return found
 
 
@@ -257,8 +249,9 @@ def record_of(
 ) -> Result:
     """Return the record of an evaluation; the lineage is that of the release it started from."""
     identity, settings, filled = released.encoder.identity, protocol_of(cfg), fill_in(cfg)
-    start = releases().get(release.started_from or "") if release else None
-    stages = start.stages if start else identity.stages
+    report, stages = report_of(
+        released.file, released.layout, released.encoder.sha256, identity, release
+    )
     training = training_of_release(
         "segmentation",
         Dataset(
@@ -269,12 +262,7 @@ def record_of(
         ),
         describe_environment(device_of(runner)),
         seconds,
-        report={
-            "file": released.file,
-            "sha256": released.encoder.sha256,
-            "source": released.layout,
-            "identity": {**asdict(identity), "stages": write_stages(stages)},
-        },
+        report=report,
         backbone=identity.arch,
         backbone_args=transfer_arch_args(identity.arch, identity.arch_args),
         stages=stages,

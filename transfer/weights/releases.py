@@ -9,12 +9,13 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pretrain.files.lineage import Lineage, read_stages
+from pretrain.files.encoder_file import EncoderIdentity
+from pretrain.files.lineage import Lineage, read_stages, write_stages
 from pretrain.files.read import WeightsError, file_format, sha256_of
 from pretrain.files.write import atomic_write
 from pretrain.run.options import did_you_mean
@@ -96,6 +97,23 @@ def segmentors(path: Path = SEGMENTORS) -> dict[str, ReleasedSegmentor]:
     """Return the manifest of whole segmentors by name."""
     listed = (ReleasedSegmentor(**entry) for entry in json.loads(path.read_text())["segmentors"])
     return {release.name: release for release in listed}
+
+
+def report_of(
+    file: str,
+    layout: str,
+    sha256: str,
+    identity: EncoderIdentity,
+    release: ReleasedSegmentor | None,
+) -> tuple[dict[str, Any], Lineage]:
+    """Return what a record says of the file of a whole model, and its stages before the task.
+
+    The stages are those of the release that the model started from, where that is known.
+    """
+    start = releases().get(release.started_from or "") if release else None
+    stages = start.stages if start else identity.stages
+    told = {**asdict(identity), "stages": write_stages(stages)}
+    return {"file": file, "sha256": sha256, "source": layout, "identity": told}, stages
 
 
 @contextmanager

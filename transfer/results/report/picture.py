@@ -10,13 +10,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
-from pretrain.files.lineage import CONTROL as SHUFFLED
+from pretrain.files.lineage import CONTROL
 from pretrain.files.write import atomic_write
 from transfer.results.cells import METHODS, Cell, Column, Row, Table
 from transfer.results.report.scaling import LABELS, LENGTH, Line, Scale, axis_of, lines, place_of
 from transfer.results.statistics import Difference
 
-CONTROL = f"+{SHUFFLED}"  # ends the name of a control's method
+ENDING = f"+{CONTROL}"  # ends the name of a control's method
 COLORS = ("#0b66a8", "#c05a10", "#1d7a55", "#8a3f9c", "#a98600", "#b23a5c")
 INK = "#24292f"
 PANEL_INCHES = (2.6, 2.1)
@@ -73,7 +73,7 @@ def _compared(table: Table, column: Column) -> list[tuple[Row, Cell]]:
     last: dict[tuple[Any, ...], tuple[tuple[float, int], Row, Cell]] = {}
     for row in table.rows:
         cell = row.cells.get(column)
-        if cell and cell.records and "scratch" in cell.differences and CONTROL not in row.method:
+        if cell and cell.records and "scratch" in cell.differences and ENDING not in row.method:
             place = place_of(row, cell)
             reach = (place.length[0] if place.length else 0.0, place.labels)
             key = (row.method, row.backbone, place.setting)
@@ -83,7 +83,7 @@ def _compared(table: Table, column: Column) -> list[tuple[Row, Cell]]:
 
 
 def _colors(table: Table) -> dict[str, str]:
-    methods = sorted({row.method.removesuffix(CONTROL) for row in table.rows} - {"scratch"})
+    methods = sorted({row.method.removesuffix(ENDING) for row in table.rows} - {"scratch"})
     return {name: COLORS[i % len(COLORS)] for i, name in enumerate(methods)}
 
 
@@ -134,7 +134,7 @@ def _lines(axis: Axes, scale: Scale, found: Sequence[Line], colors: dict[str, st
     """Draw the gains of each method against what was varied."""
     axis.axhline(0, color=INK, linewidth=0.9)
     for line in found:
-        method = line.place.method.removesuffix(CONTROL)
+        method = line.place.method.removesuffix(ENDING)
         shuffled = method != line.place.method
         halves = [_halves(d) for d in line.differences]
         axis.errorbar(
