@@ -21,9 +21,18 @@ OPTIONS: dict[tuple[str, Pretrain], tuple[tuple[str, ...], tuple[str, ...]]] = {
     (SEGMENTATION, SPARK): (("lr=6e-3", "layer_decay=0.75"), ("lr=6e-3", "layer_decay=0.75")),
     (SEGMENTATION, FCMAE): (("lr=3e-3", "layer_decay=1.0"), ("lr=1.5e-3", "layer_decay=0.75")),
     (SEGMENTATION, BEIT): (("lr=3e-3", "layer_decay=0.75"), ("lr=1.5e-3", "layer_decay=0.75")),
-    (DETECTION, SPARK): ((), ()),
-    (DETECTION, FCMAE): ((), ()),
-    (DETECTION, BEIT): ((), ()),
+    (DETECTION, SPARK): (
+        ("optimizer.lr=2e-3", "layer_decay=1.0"),
+        ("optimizer.lr=2e-3", "layer_decay=1.0"),
+    ),
+    (DETECTION, FCMAE): (
+        ("optimizer.lr=2e-3", "layer_decay=1.0"),
+        ("optimizer.lr=2e-3", "layer_decay=0.75"),
+    ),
+    (DETECTION, BEIT): (
+        ("optimizer.lr=1e-3", "layer_decay=0.75"),
+        ("optimizer.lr=2e-3", "layer_decay=0.75"),
+    ),
 }
 
 
