@@ -1,0 +1,21 @@
+"""FCMAE for the embedded benchmark on a ConvNeXt without GRN, as ConvNeXt V1 is.
+
+All other settings are those of shapes_fcmae_convnextv2_long.py, so that what differs between the
+two encoders is GRN against LayerScale (ConvNeXt V2 paper, section 3.2).
+"""
+
+from dataclasses import replace
+
+from pretrain.config import load_recipe
+
+base = load_recipe("shapes_fcmae_convnextv2_long.py")
+assert base.arch_args is not None
+recipe = replace(
+    base,
+    arch_args={
+        **base.arch_args,
+        "use_grn": False,
+        "ls_init_value": 1e-6,  # ConvNeXt's layer_scale_init_value; GRN replaces it in V2
+    },
+    optimizer=replace(base.optimizer, always_decay=()),  # it names GRN alone
+)
