@@ -15,7 +15,8 @@ LENGTHS = (250, 1000)  # steps of pretraining; the recipes' own are the end of t
 SHARES = {30: "train_share=0.1", 100: "train_share=0.3333"}  # of 300 labelled images
 
 
-def suite(seeds: int = 3) -> Suite:
+def suite(seeds: int = 3, controls: bool = True) -> Suite:
+    """Return the cells; `--set controls=False` leaves the shuffled weights out."""
     embedded = runpy.run_path(str(ROOT / "configs/suites/embedded.py"))
     task = embedded["SEGMENTATION"]
     cells = []
@@ -24,14 +25,18 @@ def suite(seeds: int = 3) -> Suite:
         for share in ((), *((share,) for share in SHARES.values())):
             cells += [
                 Cell(task, pretrain, (*options, *share)),
-                Cell(task, Control(pretrain), (*options, *share)),
                 Cell(task, None, (*from_scratch, *share), like=pretrain),
+                Cell(task, Control(pretrain), (*options, *share), like=pretrain),
             ]
         for steps in LENGTHS:
             words = ("--steps", str(steps), "--warmup-steps", str(min(200, steps // 5)))
             shorter = replace(pretrain, options=words)
-            cells += [Cell(task, shorter, options), Cell(task, Control(shorter), options)]
+            cells += [
+                Cell(task, shorter, options),
+                Cell(task, Control(shorter), options, like=pretrain),
+            ]
+    kept = (cell for cell in cells if controls or not isinstance(cell.weights, Control))
     every = tuple(range(seeds))
     return Suite(
-        shapes=("--for", "benchmark"), cells=tuple(replace(cell, seeds=every) for cell in cells)
+        shapes=("--for", "benchmark"), cells=tuple(replace(cell, seeds=every) for cell in kept)
     )
