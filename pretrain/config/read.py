@@ -45,19 +45,20 @@ def load_recipe(path: Path | str) -> Recipe:
     return recipe
 
 
-def find_config(path: Path | str) -> Path:
-    """Return `path`, or the shipped recipe of that name.
+def find_config(path: Path | str, folder: Path = CONFIG_FOLDER) -> Path:
+    """Return `path`, or the shipped config of that name in `folder`.
 
     Raises FileNotFoundError, with similar names, if there is neither.
     """
     given = Path(path)
-    for file in (given, CONFIG_FOLDER / given.name):
+    for file in (given, folder / given.name):
         if file.is_file() and (file == given or given.parent == Path()):
             return file
-    shipped = sorted(p.stem for p in CONFIG_FOLDER.glob("*.py"))
+    shipped = sorted(p.stem for p in folder.glob("*.py"))
     near = did_you_mean(given.stem, shipped, count=3)
-    near = near or f"; configs/pretrain has {', '.join(shipped[:3])} and {len(shipped) - 3} more"
-    raise FileNotFoundError(f"no recipe at {path}{near}")
+    some = f"{', '.join(shipped[:3])} and {len(shipped) - 3} more"
+    near = near or f"; {folder.parent.name}/{folder.name} has {some}"
+    raise FileNotFoundError(f"no config at {path}{near}")
 
 
 def _nearest_field(error: str) -> str:

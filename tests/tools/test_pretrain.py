@@ -168,7 +168,7 @@ def test_the_tool_says_error_and_ends_with_2(tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(
-        "error: no recipe at no_such.py; configs/pretrain has beit_base_in1k"
+        "error: no config at no_such.py; configs/pretrain has beit_base_in1k"
     )
     code = "import sys; sys.path.insert(0, sys.argv[1]); import pretrain.config.recipe, pretrain"
     code += "; assert pretrain.__version__"

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pretrain.config import Schedule
 from pretrain.config.ranges import above_zero, at_least, choices, require, rising, shares
+from pretrain.config.read import find_config
 from pretrain.config.recipe import flat_settings
 from pretrain.run.options import coerce_like, did_you_mean, parse_key_value
 
@@ -188,9 +189,9 @@ def load_config(path: Path | str, overrides: Iterable[str] = ()) -> FineTuning:
     """Return the `finetuning` that a file defines, with `key=value` overrides applied.
 
     A bare file name means a file in configs/classification, so that configs can vary one another.
-    Raises ConfigError, which names the nearest setting or file.
+    Raises FileNotFoundError and ConfigError; they name the nearest file or setting.
     """
-    file = _find(path)
+    file = find_config(path, CONFIG_FOLDER)
     try:
         config = runpy.run_path(str(file)).get("finetuning")
     except (ValueError, ImportError, SyntaxError, NameError, AttributeError, TypeError) as error:
@@ -243,13 +244,3 @@ def _changed(config: Any, key: str, value: Any) -> Any:
         old = float(old)  # 100 epochs may become half an epoch
     new = value if key == "workers" else coerce_like(value, old)
     return replace(config, **{key: tuple(new) if isinstance(old, tuple) else new})
-
-
-def _find(path: Path | str) -> Path:
-    given = Path(path)
-    for file in (given, CONFIG_FOLDER / given.name):
-        if file.is_file() and (file == given or given.parent == Path()):
-            return file
-    shipped = sorted(p.stem for p in CONFIG_FOLDER.glob("*.py"))
-    near = did_you_mean(given.stem, shipped, count=3)
-    raise ConfigError(f"no config at {path}{near or '; the shipped ones: ' + ', '.join(shipped)}")

@@ -88,7 +88,7 @@ def test_an_override_that_does_not_fit_says_why(word, told):
 
 
 def test_a_missing_config_names_the_nearest(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"did you mean .*'mae_large'"):
+    with pytest.raises(FileNotFoundError, match=r"did you mean .*'mae_large'"):
         load_config("mae_larg.py")
     (tmp_path / "x.py").write_text("recipe = 1")
     with pytest.raises(ConfigError, match="does not define `finetuning"):
