@@ -9,13 +9,13 @@ from dataclasses import replace
 from pretrain.config import load_recipe
 
 base = load_recipe("shapes_fcmae_convnextv2_long.py")
+V1 = {"use_grn": False, "ls_init_value": 1e-6}
 assert base.arch_args is not None
 recipe = replace(
     base,
-    arch_args={
-        **base.arch_args,
-        "use_grn": False,
-        "ls_init_value": 1e-6,  # ConvNeXt's layer_scale_init_value; GRN replaces it in V2
-    },
-    optimizer=replace(base.optimizer, always_decay=()),  # it names GRN alone
+    arch_args={**base.arch_args, **V1},  # models/convnext.py of ConvNeXt
+    optimizer=replace(
+        base.optimizer,
+        always_decay=(),  # it names GRN alone; ours
+    ),
 )
