@@ -55,7 +55,7 @@ class Images(Check):
 
 @dataclass(frozen=True, kw_only=True)
 class Classes(Check):
-    """Labelled images in any of the README's forms."""
+    """Labelled images in any form of docs/classification.md."""
 
     root: Positional[Path]
     """The folder, list or shards."""

@@ -3,7 +3,7 @@
     python tools/finetune.py configs/classification/NAME.py --data DIR weights=FILE --out DIR
         [--resume] [--eval-only] [--dry-run] [key=value ...]
 
-DIR holds train/CLASS/IMAGE and val/CLASS/IMAGE, or one of the other forms that the README names.
+DIR holds train/CLASS/IMAGE and val/CLASS/IMAGE, or another form of docs/classification.md.
 `weights=none arch=NAME` trains from scratch. The run ends in OUT/result.json and
 OUT/encoder.safetensors, which detection and segmentation start from; --resume continues an
 interrupted run and leaves a finished one alone. Several devices: torchrun --nproc-per-node N.

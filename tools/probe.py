@@ -3,8 +3,8 @@
     python tools/probe.py ENCODER --data DIR --out DIR [key=value ...]
 
 ENCODER is a weights file of any known layout, or `none` with arch=NAME for a random encoder, the
-control. DIR holds train/CLASS/IMAGE and val/CLASS/IMAGE, or one of the other forms that the README
-names. The figures end in OUT/result.json.
+control. DIR holds train/CLASS/IMAGE and val/CLASS/IMAGE, or one of the other forms of
+docs/classification.md. The figures end in OUT/result.json.
 """
 
 import argparse
