@@ -95,7 +95,7 @@ class Row:
 
     @property
     def failed(self) -> bool:
-        """Whether the figure is another one, or the file could not be used."""
+        """Return whether the figure is another one, or the file could not be used."""
         return self.verdict not in ("equal", HERE, NO_DATA)
 
 

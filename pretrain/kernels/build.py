@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 
 @torch.compiler.assume_constant_result
 def available() -> bool:
-    """Whether the kernels can be used here; the first call compiles them, about two seconds."""
+    """Return whether the kernels can be used; the first call compiles them, about two seconds."""
     return library() is not None
 
 
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL | None:
-    """The compiled kernels, or None, with the reason logged."""
+    """Return the compiled kernels, or None, with the reason logged."""
     if os.environ.get("MIM_TRANSFER_KERNELS", "1") == "0":
         return None
     compiler = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
@@ -42,7 +42,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def _compiled(compiler: str) -> Path:
-    """The library in the cache folder, compiled first where it is missing."""
+    """Return the library in the cache folder, compiled first where it is missing."""
     target = _cache() / f"convolutions-{_fingerprint(compiler)}.so"
     if target.is_file():
         return target
@@ -60,7 +60,7 @@ def _compiled(compiler: str) -> Path:
 
 
 def _fingerprint(compiler: str) -> str:
-    """Sources, flags, compiler and processor: -march=native is for this processor only."""
+    """Return a hash of sources, flags, compiler and processor, which -march=native is for."""
     parts = [file.read_text() for file in sorted(SOURCES.glob("*.[ch]"))]
     parts += [*FLAGS, compiler, platform.machine(), _processor()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

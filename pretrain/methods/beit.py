@@ -161,14 +161,14 @@ class BEiT(nn.Module):
 
     @property
     def can_decode(self) -> bool:
-        """Whether the tokenizer turns codes into images: DALL-E's encoder alone does not."""
+        """Return whether the tokenizer turns codes into images: DALL-E's encoder alone does not."""
         return self.tokenizer is not None and self.tokenizer.decoder is not None
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor, visible: Tensor, token_images: Tensor) -> Tensor:
-        """The likeliest codes of the masked patches among the true ones of the visible, decoded.
+        """Decode the likeliest codes of the masked patches among the true ones of the visible.
 
-        -> (B, 3, H, W) in the normalised pixel space of `images`; a picture of what the loss
+        Returns (B, 3, H, W) in the normalised pixel space of `images`; a picture of what the loss
         sees: the tokenizer's own loss of detail is in it.
         """
         tokens = self.tokens(token_images)
@@ -179,11 +179,11 @@ class BEiT(nn.Module):
         return (decoded - mean) / std
 
     def encoder_state(self) -> dict[str, Tensor]:
-        """The encoder file's tensors, timm-named: shared table and final norm included."""
+        """Return the encoder file's tensors, timm-named: shared table and final norm included."""
         return dict(self.encoder.state_dict())
 
     def get_extra_state(self) -> dict[str, str]:
-        """Which tokenizer the training state belongs to."""
+        """Return which tokenizer the training state belongs to."""
         return {"tokenizer": self.tokenizer_digest}
 
     def set_extra_state(self, state: Any) -> None:

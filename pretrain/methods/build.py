@@ -119,7 +119,7 @@ def build_method(recipe: Recipe, tokenizer: Path | None = None) -> Method:
 
 
 def mask_drawer(recipe: Recipe, method: Method) -> DrawMask:
-    """What draws the mask of one sample from its generator -> visible (h, w) bool."""
+    """Return what draws the mask of one sample from its generator -> visible (h, w) bool."""
     settings = recipe.method
     if not isinstance(method, BEiT) or not isinstance(settings, BeitSettings):
         assert not isinstance(method, BEiT)

@@ -66,7 +66,7 @@ class FCMAE(nn.Module):
         init_weights(self, init)
 
     def forward(self, images: Tensor, visible: Tensor) -> Tensor:
-        """The loss, a scalar; images (B, 3, H, W) normalised, visible (B, 1, h, w) bool."""
+        """Return the loss, a scalar; images (B, 3, H, W) normalised, visible (B, 1, h, w) bool."""
         return masked_patch_loss(self.predict(images, visible), images, visible)
 
     def predict(self, images: Tensor, visible: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class FCMAE(nn.Module):
         return nn.functional.linear(rows, self.pred.weight.flatten(1), self.pred.bias)
 
     def features(self, images: Tensor, visible: Tensor) -> list[Tensor]:
-        """The encoder's maps (B, C, H', W'), zero where masked, high resolution first."""
+        """Return the encoder's maps (B, C, H', W'), zero where masked, high resolution first."""
         return self.masked.densified(images, self.view(visible))
 
     def view(self, visible: Tensor) -> View:
@@ -90,13 +90,13 @@ class FCMAE(nn.Module):
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor, visible: Tensor) -> Tensor:
-        """The prediction in the pixel space of `images`, with the true patches' mean and std."""
+        """Return the prediction in the pixels of `images`, with the true patches' mean and std."""
         rows = self.predict(images, visible)
         grid = visible.shape[2], visible.shape[3]
         return unnormalise_patches(unpatchify(rows, self.patch, grid), images, self.patch)
 
     def encoder_state(self) -> dict[str, Tensor]:
-        """The encoder file's tensors, timm-named, without a head."""
+        """Return the encoder file's tensors, timm-named, without a head."""
         return dict(self.encoder.state_dict())
 
 

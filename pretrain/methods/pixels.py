@@ -11,19 +11,19 @@ def patchify(images: Tensor, patch: int) -> Tensor:
 
 
 def unpatchify(patches: Tensor, patch: int, grid: tuple[int, int]) -> Tensor:
-    """The inverse of `patchify`."""
+    """Undo `patchify`."""
     cells = patches.unflatten(2, (patch, patch, 3)).unflatten(1, grid)  # (B, h, w, p, p, 3)
     return cells.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 
 
 def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each patch, (..., 1); unbiased variance, eps 1e-6."""
+    """Return mean and standard deviation of each patch, (..., 1); unbiased variance, eps 1e-6."""
     var, mean = torch.var_mean(patches, dim=-1, keepdim=True)
     return mean, (var + 1e-6).sqrt()
 
 
 def masked_patch_loss(prediction: Tensor, images: Tensor, visible: Tensor) -> Tensor:
-    """Mean squared error on the masked patches, each normalised by its own mean and std.
+    """Return the mean squared error on the masked patches, each normalised by its own mean and std.
 
     prediction (B, h w, p p 3), images (B, 3, h p, w p), visible (B, 1, h, w).
     """
@@ -35,7 +35,7 @@ def masked_patch_loss(prediction: Tensor, images: Tensor, visible: Tensor) -> Te
 
 
 def unnormalise_patches(prediction: Tensor, images: Tensor, patch: int) -> Tensor:
-    """A prediction (B, 3, H, W) of normalised patches in the pixel space of `images`."""
+    """Return a prediction (B, 3, H, W) of normalised patches in the pixel space of `images`."""
     mean, std = patch_statistics(patchify(images, patch))
     grid = images.shape[2] // patch, images.shape[3] // patch
     return unpatchify(patchify(prediction, patch) * std + mean, patch, grid)

@@ -64,7 +64,7 @@ class SparK(nn.Module):
         self.decoder = Decoder(decoder_width, self.masked.patch, merge=sparse == "patches")
 
     def forward(self, images: Tensor, visible: Tensor) -> Tensor:
-        """The loss, a scalar; images (B, 3, H, W) normalised, visible (B, 1, h, w) bool."""
+        """Return the loss, a scalar; images (B, 3, H, W) normalised, visible (B, 1, h, w) bool."""
         rows = patchify(self.predict(images, visible), self.masked.patch)
         return masked_patch_loss(rows, images, visible)
 
@@ -85,7 +85,7 @@ class SparK(nn.Module):
         return self.decoder(densified)
 
     def features(self, images: Tensor, visible: Tensor) -> list[Tensor]:
-        """The encoder's maps (B, C, H', W'), zero where masked, high resolution first."""
+        """Return the encoder's maps (B, C, H', W'), zero where masked, high resolution first."""
         return self.masked.densified(images, self.view(visible))
 
     def view(self, visible: Tensor) -> View:
@@ -94,11 +94,11 @@ class SparK(nn.Module):
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor, visible: Tensor) -> Tensor:
-        """The prediction in the pixel space of `images`, with the true patches' mean and std."""
+        """Return the prediction in the pixels of `images`, with the true patches' mean and std."""
         return unnormalise_patches(self.predict(images, visible), images, self.masked.patch)
 
     def encoder_state(self) -> dict[str, Tensor]:
-        """The encoder file's tensors, timm-named."""
+        """Return the encoder file's tensors, timm-named."""
         return dict(self.encoder.state_dict())
 
 

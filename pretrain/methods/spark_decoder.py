@@ -112,7 +112,7 @@ class Edges(torch.autograd.Function):
 
 
 def worth_merging(x: Tensor) -> bool:
-    """Whether merging the weights, 144 C^3, costs little beside its gain, 16 C^2 an input cell.
+    """Return whether merging weights, 144 C^3, costs little beside its gain, 16 C^2 an input cell.
 
     Measured on CPUs; a GPU's libraries run the two convolutions as quickly.
     """

@@ -18,7 +18,7 @@ from pretrain.sparse.rows import as_rows
 
 
 def densify(feature: Tensor, token: Tensor, proj: nn.Module, view: View) -> Tensor:
-    """A normalised feature map of the encoder, and its mask token (1, C, 1, 1) -> (B, C', H', W').
+    """Fill a normalised feature map with its mask token (1, C, 1, 1) -> (B, C', H', W').
 
     `proj`: the 1 x 1 or 3 x 3 convolution (padding 1) of SparK, or nothing (nn.Identity).
     """

@@ -39,7 +39,7 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run's last file exists and is complete."""
+        """Return whether the run's last file exists and is complete."""
         return is_whole(self.path / self.product)
 
     def lock(self, first: bool = True) -> AbstractContextManager[None]:

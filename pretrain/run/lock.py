@@ -56,12 +56,12 @@ class Holder:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether the process runs, or ran, on another machine."""
+        """Return whether the process runs, or ran, on another machine."""
         return self.host != socket.gethostname()
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process runs; on another machine, whether it ran recently."""
+        """Return whether the process runs; on another machine, whether it ran recently."""
         if self.is_elsewhere:
             return time.time() - self.heartbeat < ABANDONED_S
         try:

@@ -47,6 +47,6 @@ class VisibleDepthwise(torch.autograd.Function):
 
 
 def visible_depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, entries: Entries) -> Tensor:
-    """The convolution of x (n, C, P, P) over its visible neighbours, the same shape."""
+    """Convolve x (n, C, P, P) over its visible neighbours; the shape stays."""
     out = VisibleDepthwise.apply(as_rows(x), weight, bias, *entries)
     return out.view(x.shape[0], *x.shape[2:], -1).permute(0, 3, 1, 2)

@@ -58,7 +58,7 @@ class MaskedEncoder:
             return run_encoder(self.encoder, view.inputs(images), maps or self.maps)
 
     def densified(self, images: Tensor, view: View) -> list[Tensor]:
-        """All feature maps as (B, C, H', W'), zero where masked."""
+        """Return all feature maps as (B, C, H', W'), zero where masked."""
         return [view.densify(feature) for feature in self(images, view)]
 
 
@@ -100,7 +100,7 @@ def _all_visible(patch: int) -> PatchView:
 
 
 def _outputs(encoder: nn.Module, masked: MaskedEncoder, view: PatchView | None) -> Outputs:
-    """Every layer's output for one small image, in the order in which the layers end."""
+    """Return every layer's output for one small image, in the order in which the layers end."""
     side = 2 * masked.patch
     weight = next(encoder.parameters())
     image = torch.linspace(0, 97, 3 * side * side, dtype=weight.dtype, device=weight.device).sin()

@@ -44,7 +44,7 @@ class PatchConvolution(PatchLayer):
 
     @property
     def centred_depthwise(self: Any) -> bool:
-        """One filter a channel, as wide as high, stride 1, the same reach on all sides."""
+        """Return whether it has a square filter a channel, stride 1, reaching equally far."""
         (before, after), horizontal = self.halo
         return (
             self.groups == self.in_channels == self.out_channels
@@ -166,7 +166,7 @@ class PatchDropPath(PatchLayer, DropPath):
 
 
 def layer_halo(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> Reach:
-    """The halo of a layer's windows, (vertical, horizontal)."""
+    """Return the halo of a layer's windows, (vertical, horizontal)."""
     kernel, stride = to_2tuple(module.kernel_size), to_2tuple(module.stride)
     dilation = to_2tuple(getattr(module, "dilation", 1))
     if isinstance(module, Conv2dSame):

@@ -83,7 +83,7 @@ class ScatterProduct(torch.autograd.Function):
 
 
 def transposed_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A transposed convolution 4 x 4, stride 2, padding 1, as a product: (B, C', 2H, 2W).
+    """Apply a transposed convolution 4 x 4, stride 2, padding 1, as a product: (B, C', 2H, 2W).
 
     weight (C, C', 4, 4), as in nn.ConvTranspose2d.
     """
@@ -109,7 +109,7 @@ def _output_rows(batch: int, cells: tuple[Tensor, Tensor], size: tuple[int, int]
 
 
 def window_product(x: Tensor, weight: Tensor, bias: Tensor | None, taps: Tensor) -> Tensor:
-    """A convolution of x (n, C, P, P) by its windows' taps (n, P', P', k k) -> (n, C', P', P')."""
+    """Convolve x (n, C, P, P) by its windows' taps (n, P', P', k k) -> (n, C', P', P')."""
     rows = as_rows(x)
     out = WindowProduct.apply(rows, weight.to(rows.dtype), taps.flatten(0, 2))
     out = out if bias is None else out + bias
@@ -117,7 +117,7 @@ def window_product(x: Tensor, weight: Tensor, bias: Tensor | None, taps: Tensor)
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...]) -> Tensor:
-    """A 1 x 1 convolution as a Linear over the cells."""
+    """Apply a 1 x 1 convolution as a Linear over the cells."""
     x = x[:, :, :: stride[0], :: stride[-1]]
     return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
 

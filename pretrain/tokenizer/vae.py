@@ -50,7 +50,7 @@ class DiscreteVAE(nn.Module):
 
     @property
     def vocab_size(self) -> int:
-        """Number of codes."""
+        """Return the number of codes."""
         return self.sizes.vocab_size
 
     @property

@@ -138,7 +138,7 @@ def _their_vit() -> nn.Module | None:
 
 
 def _their_resnet(arch: str, ours: nn.Module) -> nn.Module:
-    """The same detector over Detectron2's ResNet, strides in the 3x3 convolution as timm's."""
+    """Return the detector over Detectron2's ResNet, strides in the 3x3 convolution as timm's."""
     from detectron2.modeling.backbone.resnet import BasicStem, ResNet
 
     bottom_up = ResNet(

@@ -53,7 +53,7 @@ class Scale:
 
 
 def goldens(scale: Scale) -> Cases:
-    """Every golden case of the official codes, in float64 and float32, both ways."""
+    """Check every golden case of the official codes, in float64 and float32, both ways."""
     for folder in sorted(path for path in GOLDEN.iterdir() if path.is_dir()):
         convnet = folder.name.startswith(("spark", "fcmae_conv"))
         for sparse in ("patches", "dense") if convnet else ("",):

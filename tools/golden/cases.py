@@ -51,7 +51,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether the error is within the tolerance; False for NaN."""
+        """Return whether the error is within the tolerance; False for NaN."""
         return self.error <= self.tolerance  # False for NaN
 
 
@@ -99,7 +99,7 @@ def read_case(
     dtype: torch.dtype = torch.float64,
     device: str = "cpu",
 ) -> Case:
-    """The case in `path`; ValueError if the folder is none."""
+    """Return the case in `path`; ValueError if the folder is none."""
     for name in ("case.json", "case.safetensors"):
         if not (path / name).is_file():
             raise ValueError(f"{path} is not a golden case: it has no {name}")

@@ -73,7 +73,7 @@ class Targets:
 
     @property
     def mixes(self) -> bool:
-        """Whether images are mixed in pairs."""
+        """Return whether images are mixed in pairs."""
         return self.mixup > 0 or self.cutmix > 0
 
 

@@ -39,21 +39,21 @@ class Run:
 
     @property
     def train(self) -> ClassSplit:
-        """The training images. Raises ValueError where there are none."""
+        """Return the training images. Raises ValueError where there are none."""
         if self.train_split is None:
             raise ValueError("this run only evaluates: it has no training data")
         return self.train_split
 
     @property
     def val(self) -> ClassSplit:
-        """The images to evaluate on. Raises ValueError where there are none."""
+        """Return the images to evaluate on. Raises ValueError where there are none."""
         if self.val_split is None:
             raise ValueError("evaluate=false: this run has no images to evaluate on")
         return self.val_split
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes, in the order of the classifier's outputs."""
+        """Return the classes, in the order of the classifier's outputs."""
         return (self.train_split or self.val).classes
 
     @property
@@ -66,12 +66,12 @@ class Run:
 
     @property
     def length(self) -> RunLength:
-        """How long to train. Raises ValueError if the images do not fill a step."""
+        """Return how long to train. Raises ValueError if the images do not fill a step."""
         return schedule_length(self.config.schedule, self.config.batch_size, len(self.train))
 
     @property
     def precision(self) -> str:
-        """The arithmetic: fp32, bf16 or fp16."""
+        """Return the arithmetic: fp32, bf16 or fp16."""
         return precision_of(self.fabric)
 
 

@@ -32,7 +32,7 @@ class Trained:
 
     @property
     def classes(self) -> list[str]:
-        """The classes, in the order of the outputs."""
+        """Return the classes, in the order of the outputs."""
         return self.training.dataset.classes
 
 

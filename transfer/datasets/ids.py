@@ -39,7 +39,7 @@ class IdNumbers:
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> "IdNumbers":
-        """Number the images and categories of COCO instances."""
+        """Give the images and categories of COCO instances numbers."""
         images, categories = (
             sorted({record["id"] for record in data[name]}) for name in ("images", "categories")
         )

@@ -130,7 +130,7 @@ def add_timm_config(cfg: CfgNode) -> None:
 
 @BACKBONE_REGISTRY.register()
 def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:  # noqa: ARG001
-    """The backbone that cfg.MODEL.TIMM describes; its weights are read strictly.
+    """Return the backbone that cfg.MODEL.TIMM describes; its weights are read strictly.
 
     ValueError where the config feeds other pixels than the weights were trained with.
     """
@@ -161,6 +161,6 @@ def _require_pixels(cfg: CfgNode, pixels: PixelStats, weights: str) -> None:
 
 @BACKBONE_REGISTRY.register()
 def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
-    """The same with FPN on top, or with the simple feature pyramid for a plain ViT."""
+    """Return the same with FPN on top, or with the simple feature pyramid for a plain ViT."""
     features = build_timm_backbone(cfg, input_shape).features
     return feature_pyramid(features, cfg.MODEL.FPN.OUT_CHANNELS, cfg.MODEL.FPN.NORM)

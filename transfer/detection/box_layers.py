@@ -40,7 +40,7 @@ class SoftNMSOutputLayers(BoxOutputLayers):
     def inference(
         self, predictions: Any, proposals: list[Instances]
     ) -> tuple[list[Instances], list[Tensor]]:
-        """Detections of every image, and the proposals they come from."""
+        """Return the detections of every image, and the proposals they come from."""
         boxes = self.predict_boxes(predictions, proposals)
         scores = self.predict_probs(predictions, proposals)
         return self.detect(boxes, scores, [p.image_size for p in proposals])
@@ -48,7 +48,7 @@ class SoftNMSOutputLayers(BoxOutputLayers):
     def detect(
         self, boxes: Sequence[Tensor], scores: Sequence[Tensor], sizes: list[tuple[int, int]]
     ) -> tuple[list[Instances], list[Tensor]]:
-        """Detections of every image, and the rows they come from.
+        """Return the detections of every image, and the rows they come from.
 
         boxes (R, 4K) or (R, 4) in pixels and scores (R, K + 1) of each image of (height, width).
         """

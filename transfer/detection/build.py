@@ -93,7 +93,7 @@ def build_detector(
 
 
 def _pixels(config: DictConfig, report: LoadReport | None) -> PixelStats | None:
-    """The config's pixel statistics; without them, a warning where the file's are assumed."""
+    """Return the config's pixel statistics; without any, warn where the file's are assumed."""
     if config.pixels is not None:
         chosen = plain(config.pixels)
         return PixelStats(tuple(chosen["mean"]), tuple(chosen["std"]), chosen["color_order"])
@@ -161,12 +161,12 @@ def build_optimizer(config: DictConfig, model: nn.Module, arch: str) -> torch.op
 
 
 def plain(node: Any) -> Any:
-    """A config node as Python dicts and lists; classes stay what they are."""
+    """Return a config node as Python dicts and lists; classes stay what they are."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
 def _notes(config: DictConfig, model: nn.Module) -> tuple[str, ...]:
-    """What a reader of the figures should know of this process' BatchNorm."""
+    """Return what a reader of the figures should know of this process' BatchNorm."""
     if not has_batch_norm(model):
         return ()
     asked = {
@@ -204,7 +204,7 @@ def set_backbone_norm(encoder: nn.Module, kind: str) -> nn.Module:
 
 
 def has_frozen_norm(module: nn.Module) -> bool:
-    """Whether any BatchNorm is fixed to the statistics it holds."""
+    """Return whether any BatchNorm is fixed to the statistics it holds."""
     return any(type(m).__name__.startswith("FrozenBatchNorm") for m in module.modules())
 
 

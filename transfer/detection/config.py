@@ -98,7 +98,7 @@ class ConfigError(ValueError):
 def load_config(
     path: str | Path, overrides: list[str] | None = None, *, training: bool = True
 ) -> DictConfig:
-    """The config of a file with overrides applied, budget and data root worked in.
+    """Return the config of a file with overrides applied, budget and data root worked in.
 
     Without `training` it need not name training data. ConfigError.
     """
@@ -153,7 +153,7 @@ def apply_override(config: DictConfig, override: str) -> None:
 
 
 def flat_keys(config: DictConfig, prefix: str = "") -> list[str]:
-    """Every key in dots: `train`, `train.batch_size`, ..."""
+    """Return every key in dots: `train`, `train.batch_size`, ..."""
     keys = []
     for name in map(str, config):
         key = f"{prefix}{name}"
@@ -199,7 +199,7 @@ def _apply_budget(config: DictConfig) -> None:
 
 
 def protocol_of(config: DictConfig) -> dict[str, Any]:
-    """Every setting that may change the number, and nothing of what is compared by it."""
+    """Return every setting that may change the number, and nothing of what is compared by it."""
     plain = _plain(config)
     kept = {k: v for k, v in plain.items() if k not in NOT_PROTOCOL}
     kept["train"] = {k: v for k, v in plain["train"].items() if k not in NOT_PROTOCOL_TRAIN}
@@ -213,7 +213,7 @@ def protocol_of(config: DictConfig) -> dict[str, Any]:
 
 
 def _plain(node: Any) -> Any:
-    """A config as JSON values; classes and functions by name."""
+    """Return a config as JSON values; classes and functions by name."""
     if isinstance(node, DictConfig | dict):
         return {str(k): _plain(v) for k, v in node.items()}
     if isinstance(node, ListConfig | list | tuple):

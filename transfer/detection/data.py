@@ -60,7 +60,7 @@ class Records(Sequence[dict[str, Any]]):
 
     @property
     def wide(self) -> list[bool]:
-        """Whether each image is wider than high."""
+        """Return whether each image is wider than high."""
         return self.file.wide[self.places].tolist()
 
     def trainable(self) -> "Records":
@@ -87,12 +87,12 @@ class Split:
 
     @cached_property
     def records(self) -> Records:
-        """All images, in the order of their ids."""
+        """Return all images, in the order of their ids."""
         return Records(self.file, self.image_root)
 
     @property
     def json_file(self) -> Path:
-        """The annotation file."""
+        """Return the annotation file."""
         return self.file.path
 
     @property
@@ -116,11 +116,11 @@ class Split:
 
     @property
     def has_masks(self) -> bool:
-        """Whether every annotation that is not a crowd has a mask."""
+        """Return whether every annotation that is not a crowd has a mask."""
         return not (self.file.masks[~self.file.crowd] == Mask.NONE).any()
 
     def read_ground_truth(self) -> dict[str, Any]:
-        """The annotation file as it is, annotations numbered from 1 and complete."""
+        """Return the annotation file as it is, annotations numbered from 1 and complete."""
         data = json.loads(self.json_file.read_bytes())
         name_files(data["images"])
         for number, annotation in enumerate(data["annotations"], start=1):
@@ -210,7 +210,7 @@ def micro_batches(wide: Sequence[bool], size: int, seed: int) -> Iterator[list[D
 
 
 def step_indices(wide: Sequence[bool], size: int, seed: int, count: int, step: int) -> list[int]:
-    """The records of the `count` micro-batches of a step, over all processes."""
+    """Return the records of the `count` micro-batches of a step, over all processes."""
     stream = islice(micro_batches(wide, size, seed), step * count, (step + 1) * count)
     return [index for batch in stream for _, index in batch]
 

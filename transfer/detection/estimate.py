@@ -81,7 +81,7 @@ def _counts(setup: Run) -> Counts:
 
 
 def _plot(schedule: dict) -> str:
-    """The learning rate over the run as one line of bars."""
+    """Return the learning rate over the run as one line of bars."""
     columns = min(PLOT_COLUMNS, schedule["steps"])
     at = [round(i * (schedule["steps"] - 1) / max(columns - 1, 1)) for i in range(columns)]
     return "".join(BARS[round(lr_factor(step, **schedule) * (len(BARS) - 1))] for step in at)
@@ -97,7 +97,7 @@ WIDEST = 1.6  # width / height of the papers' 1280 x 800
 
 
 def count(model: GeneralizedRCNN, size: tuple[int, int]) -> Counts:
-    """Counts of a model on any device (also meta) for an image of `size` (height, width).
+    """Count a model on any device (also meta) for an image of `size` (height, width).
 
     The image is padded as the model pads it; the largest stride is at least 32.
     """
@@ -156,5 +156,5 @@ def _run(call: Callable[[Any], Any], inputs: Any) -> tuple[Any, float]:
 
 
 def _several(part: nn.Module) -> list[nn.Module]:
-    """The stages of a cascade, or the one there is."""
+    """Return the stages of a cascade, or the one there is."""
     return list(part) if isinstance(part, nn.ModuleList) else [part]

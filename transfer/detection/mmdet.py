@@ -46,7 +46,7 @@ class PerClassCascadeHeads(CascadeHeads):
     def _forward_box(
         self, features: dict[str, Tensor], proposals: list[Instances], targets: Any = None
     ) -> list[Instances]:
-        """Detections of each image. Raises ValueError in training, where `targets` are given."""
+        """Return the detections of each image. Raises ValueError in training."""
         if self.training or targets is not None:
             raise ValueError("model.arithmetic=mmdetection: such a cascade is only evaluated here")
         maps = [features[name] for name in self.box_in_features]
@@ -69,7 +69,7 @@ class PerClassCascadeHeads(CascadeHeads):
         return fast_rcnn_inference(boxes, scores, sizes, *limits)[0]
 
     def _forward_mask(self, features: dict[str, Tensor], instances: list[Instances]) -> Any:
-        """Detections with `pred_masks`, probabilities (N, 1, 28, 28)."""
+        """Return the detections with `pred_masks`, probabilities (N, 1, 28, 28)."""
         if not self.mask_on:
             return instances
         maps = [features[name] for name in self.mask_in_features]

@@ -26,7 +26,7 @@ def parameter_groups(
     rule: str = "auto",
     no_weight_decay: str = "norms",
 ) -> list[dict[str, Any]]:
-    """Groups of equal learning-rate factor and weight decay, with the names they hold.
+    """Return groups of equal learning-rate factor and weight decay, with the names they hold.
 
     rule: one of transfer.features.layer_decay.RULES, or "auto". no_weight_decay: "nothing",
     "norms" (Detectron2's WEIGHT_DECAY_NORM = 0), "norms_and_pos_embed" (ViTDet) or "vectors"

@@ -21,7 +21,7 @@ class Float32ROIPooler(ROIPooler):
     """Detectron2's ROIPooler on float32 copies of the maps, so that the boxes keep their places."""
 
     def forward(self, x: list[Tensor], box_lists: list[Boxes]) -> Tensor:
-        """Maps (B, C, H, W) of each level, boxes of each image in pixels -> (R, C, size, size)."""
+        """Pool maps (B, C, H, W) of each level by boxes in pixels -> (R, C, size, size)."""
         plain = torch.contiguous_format  # what the kernel would make of it in a second copy
         maps = [level.to(torch.float32, memory_format=plain) for level in x]
         return super().forward(maps, box_lists)

@@ -43,14 +43,14 @@ class Run:
 
     @property
     def train(self) -> Split:
-        """The training split; ValueError where there is none."""
+        """Return the training split; ValueError where there is none."""
         if self.train_split is None:
             raise ValueError("this run only evaluates: it has no training data")
         return self.train_split
 
     @property
     def micro_batch(self) -> int:
-        """Images a process sees at once; ConfigError where the batch cannot be divided so."""
+        """Return the images a process sees at once. Raises ConfigError where they do not divide."""
         train, world = self.config.train, comm.get_world_size()
         size, rest = divmod(train.batch_size, train.accumulation_steps * world)
         if rest or not size:
@@ -90,7 +90,7 @@ def prepare(config: DictConfig, pixels: PixelStats | None = None, *, training: b
 
 
 def _read_data(config: DictConfig, names: tuple[str, ...]) -> dict[str, Split]:
-    """The checked splits by name; ValueError for errors that the config does not allow."""
+    """Return the checked splits by name; ValueError for errors that the config does not allow."""
     data = config.data
     shares = {"train": data.train_share, "val": 1.0}
     parts = [

@@ -105,7 +105,7 @@ def once_per_machine(compute: Callable[[], T]) -> T:
 
 @cache
 def _machine_group() -> Any:
-    """A gloo group of this machine's processes: NCCL's cannot send objects from main memory."""
+    """Return a gloo group of this machine's processes: NCCL's cannot send objects."""
     size, mine = comm.get_local_size(), None
     for first in range(0, comm.get_world_size(), size):
         members = list(range(first, first + size))

@@ -38,7 +38,7 @@ class JointlyFailingRPN(RPN):
         pred_anchor_deltas: list[Tensor],
         image_sizes: list[tuple[int, int]],
     ) -> list[Instances]:
-        """The best proposals of each image; anchors instead where predictions are not finite."""
+        """Return the best proposals of each image; anchors where predictions are not finite."""
         sizes = image_sizes
         try:
             return super().predict_proposals(

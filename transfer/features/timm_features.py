@@ -232,7 +232,7 @@ class TimmFeatures(nn.Module):
 
     @property
     def has_relative_position(self) -> bool:
-        """Whether the blocks have relative position tables, as in BEiT."""
+        """Return whether the blocks have relative position tables, as in BEiT."""
         return plain_vit.has_relative_position(self.encoder)
 
     def train(self, mode: bool = True) -> "TimmFeatures":

@@ -51,7 +51,7 @@ class Measured:
 
     @property
     def notes(self) -> list[str]:
-        """What the runs are not: seeds that ran once each."""
+        """Return what the runs are not: seeds that ran once each."""
         again = [(seed, len(same)) for (_, seed), same in self.runs.items() if len(same) > 1]
         notes = [f"seed {seed} ran {count} times, counted once" for seed, count in again]
         copies = len(self.records) - sum(map(len, self.runs.values()))
@@ -61,7 +61,7 @@ class Measured:
 
     @cached_property
     def figures(self) -> dict[str, dict[int, float]]:
-        """Each metric that all records have: seed -> figure.
+        """Return each metric that all records have: seed -> figure.
 
         A seed that was run again counts once, by its mean; runs of several pretrainings are
         numbered instead.

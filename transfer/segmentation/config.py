@@ -230,7 +230,7 @@ def _fill(value: Any, values: Mapping[str, Any], seen: tuple[str, ...] = ()) -> 
 
 
 def with_tuples(value: Any) -> Any:
-    """Lists of numbers as tuples: what JSON forgets and MMCV insists on for sizes."""
+    """Return lists of numbers as tuples: what JSON forgets and MMCV insists on for sizes."""
     if isinstance(value, Mapping):
         return {k: with_tuples(v) for k, v in value.items()}
     if isinstance(value, list):

@@ -223,11 +223,11 @@ class SaveHook(Hook):
         self.evaluated = checkpoint["evaluated"]
 
     def _is_evaluated(self, runner: Any, done: int) -> bool:
-        """Whether MMEngine's loop evaluates after `done` forward passes."""
+        """Return whether MMEngine's loop evaluates after `done` forward passes."""
         return done > 0 and (done % self.evaluation_passes == 0 or done == runner.max_iters)
 
     def _any_process_asked(self, runner: Any) -> int:
-        """The signal that any process got; 0 for none."""
+        """Return the signal that any process got; 0 for none."""
         if not is_distributed():
             return runner.stop.signal
         asked = torch.tensor(float(runner.stop.signal))

@@ -96,7 +96,7 @@ def _settings(cfg: Config, filled: Config) -> dict[str, Any]:
 
 
 def _weights(weights: str, seed: int, former: Mapping[str, Any]) -> str:
-    """The digest of the weights, "none", or what names them if their file is not there."""
+    """Return the digest of the weights, "none", or what names them if their file is not there."""
     file = file_of(weights)
     if file is None or place_of(file).is_file():
         return sha256_of_weights(weights, seed)

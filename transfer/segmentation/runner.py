@@ -61,7 +61,7 @@ class TransferRunner(Runner):
 
     @property
     def unwrapped_model(self) -> Any:
-        """The model without a wrapper for several processes."""
+        """Return the model without a wrapper for several processes."""
         return self.model.module if is_model_wrapper(self.model) else self.model
 
     @property
@@ -147,7 +147,7 @@ class TransferRunner(Runner):
         return MMLogger.get_instance(self._experiment_name, log_level=log_level)
 
     def _log_env(self, env_cfg: dict[str, Any]) -> None:
-        """The record holds the environment, run.json the config."""
+        """Log nothing: the record holds the environment, run.json the config."""
 
     def get_hooks_info(self) -> str:
         """Return nothing: not worth a page of the log."""

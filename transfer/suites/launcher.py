@@ -52,7 +52,7 @@ class Progress(Protocol):
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do."""
+        """Return whether nothing is left to do."""
 
     def run(self) -> None:
         """Go on until nothing is left to do."""
@@ -92,7 +92,7 @@ class Launcher:
 
     @property
     def finished(self) -> bool:
-        """Whether no step runs, here or elsewhere, and no other can be started."""
+        """Return whether no step runs, here or elsewhere, and no other can be started."""
         return not (self.running or self.elsewhere or self._ready())
 
     def poll(self) -> None:

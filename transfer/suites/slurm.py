@@ -77,7 +77,7 @@ class SlurmLauncher:
 
     @property
     def finished(self) -> bool:
-        """Whether every step is done, has failed, or cannot run."""
+        """Return whether every step is done, has failed, or cannot run."""
         return all(self.state(n) in ("done", "failed", "blocked") for n in self.only)
 
     def run(self) -> None:

@@ -41,7 +41,7 @@ class ReleasedClassifier:
 
     @property
     def pool(self) -> str:
-        """What the last layer of a plain ViT reads: "mean" of the patches, or the class "token"."""
+        """Return what a ViT's last layer reads: "mean" of the patches, or the class "token"."""
         tensors = self.encoder.tensors
         return "token" if "norm.weight" in tensors and "fc_norm.weight" not in tensors else "mean"
 

@@ -77,7 +77,7 @@ class LoadReport:
 
     @property
     def pixels(self) -> str:
-        """The pixel statistics, and others that a file of this layout may need."""
+        """Return the pixel statistics, and others that a file of this layout may need."""
         mean, std, order = (self.identity[k] for k in ("pixel_mean", "pixel_std", "color_order"))
         other = self.identity["extra"].get("other_pixels", "")
         assumed = f", assumed: {other}" if other else ""

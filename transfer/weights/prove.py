@@ -34,7 +34,7 @@ class Proof:
 
     @property
     def failed(self) -> bool:
-        """Whether the difference exceeds the tolerance, or is NaN."""
+        """Return whether the difference exceeds the tolerance, or is NaN."""
         return self.largest_difference is not None and not self.largest_difference <= TOLERANCE
 
     def to_json(self) -> dict[str, Any]:

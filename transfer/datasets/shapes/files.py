@@ -59,7 +59,7 @@ class ShapesSettings:
 
     @property
     def rules(self) -> Level:
-        """What the level draws; raises ValueError for an unknown one or number of classes."""
+        """Return what the level draws. Raises ValueError for an unknown level or count."""
         if self.level not in LEVELS:
             raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {self.level!r}")
         level = LEVELS[self.level]

@@ -36,12 +36,12 @@ class Level:
 
     @property
     def by_outline(self) -> bool:
-        """Whether the outline alone makes the class."""
+        """Return whether the outline alone makes the class."""
         return self.classes == len(OUTLINES)
 
     @property
     def things(self) -> tuple[str, ...]:
-        """The classes of objects: "disc", or "striped disc"."""
+        """Return the classes of objects: "disc", or "striped disc"."""
         if self.by_outline:
             return tuple(OUTLINES)
         surfaces = tuple(SURFACES)[: self.classes // len(OUTLINES)]

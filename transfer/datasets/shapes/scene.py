@@ -121,7 +121,7 @@ class Thing:
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
-        """The pixels (H, W) that are more than half inside."""
+        """Return the pixels (H, W) that are more than half inside."""
         mask = np.zeros((self.size, self.size), dtype=bool)
         mask[self.window] = self.depth < 0
         return mask

@@ -112,7 +112,7 @@ def _evaluate(
     engine: str,
     max_detections: int,
 ) -> Any:
-    """A finished COCOeval of either engine."""
+    """Return a finished COCOeval of either engine."""
     if engine == "faster-coco-eval":
         from faster_coco_eval import COCO, COCOeval_faster
 

@@ -52,6 +52,6 @@ def draw_curves(ground_truth: dict[str, Any], detections: list[dict[str, Any]], 
 
 
 def _mean(table: np.ndarray) -> np.ndarray:
-    """Mean over the last axis without what is not a number; 0 where nothing is left."""
+    """Return the mean over the last axis without what is not a number; 0 where nothing is left."""
     known = ~np.isnan(table)
     return np.nansum(table, axis=-1) / np.maximum(known.sum(-1), 1)

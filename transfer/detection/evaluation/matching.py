@@ -53,7 +53,7 @@ def match(
 
 
 def to_rle(annotation: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
-    """A COCO segmentation (polygons, or run-length codes of either kind) as compressed RLE."""
+    """Turn a COCO segmentation (polygons, or either kind of run-length codes) into RLE."""
     mask = annotation["segmentation"]
     if isinstance(mask, list):
         return mask_api.merge(mask_api.frPyObjects(mask, *size))
@@ -67,7 +67,7 @@ def _overlaps(
     size: tuple[int, int],
     masks: bool,
 ) -> np.ndarray:
-    """(detections, ground truths) intersection over union; of masks where both have them."""
+    """Return the IoU (detections, ground truths), of masks where both have them."""
     if masks and all(d.get("segmentation") for d in [*detections, *truths]):
         found, wanted = ([to_rle(a, size) for a in side] for side in (detections, truths))
         return np.asarray(mask_api.iou(found, wanted, crowd))

@@ -38,7 +38,7 @@ def write_pictures(split: Split, folder: Path, count: int) -> Path | None:
 
 
 def best_score(split: Split, predictions: list[dict[str, Any]]) -> float:
-    """The least score to show: the one of the best F1 at box IoU 0.5, of at most 200 images."""
+    """Return the least score to show: that of the best F1 at box IoU 0.5, of at most 200 images."""
     truths, found = _by_image(split, predictions, 0.0)
     marked: list[tuple[float, bool]] = []
     wanted = 0

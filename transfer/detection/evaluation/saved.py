@@ -47,5 +47,5 @@ def read_val(source: Path, annotations: Path | None = None, images: Path | None 
 
 
 def read_truth(source: Path, annotations: Path | None = None) -> dict[str, Any]:
-    """The ground truth that a run's predictions are measured on."""
+    """Return the ground truth that a run's predictions are measured on."""
     return read_val(source, annotations).read_ground_truth()

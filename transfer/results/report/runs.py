@@ -49,7 +49,7 @@ class Run:
 
     @cached_property
     def log(self) -> list[dict[str, Any]]:
-        """The lines of the run's log.jsonl."""
+        """Return the lines of the run's log.jsonl."""
         return read_log(self.folder / folder.LOG)
 
     def predictions(self, width: int) -> str:
