@@ -189,18 +189,33 @@ def pretrained_of(record: Result) -> tuple[str | None, tuple[int | None, ...]]:
 
 
 def _variants(records: list[Result]) -> list[tuple[str, list[Result]]]:
-    """Return the ways a lineage was trained: by each place's first, second, ... protocol."""
-    ways: dict[Place, dict[str, list[Result]]] = {}
+    """Return the ways a lineage was trained: by each place's first, second, ... protocol.
+
+    Protocols of two tasks are in one row only where they agree in what means the same in both.
+    """
+    ways: dict[str, dict[Place, dict[str, list[Result]]]] = {}
+    of_place: dict[Place, dict[str, list[Result]]] = {}
     for record in records:
-        ways.setdefault(place_of(record), {}).setdefault(record.train_hash, []).append(record)
-    names = {place: _names(found) for place, found in ways.items()}
-    count = max(map(len, ways.values()))
+        place = place_of(record)
+        found = ways.setdefault(_in_every_task(record), {}).setdefault(place, {})
+        found.setdefault(record.train_hash, []).append(record)
+        of_place.setdefault(place, {}).setdefault(record.train_hash, []).append(record)
+    names = {place: _names(found) for place, found in of_place.items()}
     variants = []
-    for i in range(count):
-        chosen = [(place, sorted(found)[i]) for place, found in ways.items() if i < len(found)]
-        name = "; ".join(filter(None, (names[place][train] for place, train in chosen)))
-        variants.append((name, [r for place, train in chosen for r in ways[place][train]]))
+    for told, places in ways.items():
+        for i in range(max(map(len, places.values()))):
+            chosen = [(p, sorted(found)[i]) for p, found in places.items() if i < len(found)]
+            name = "; ".join(filter(None, (names[place][train] for place, train in chosen)))
+            name = name or (told if len(ways) > 1 else "")
+            variants.append((name, [r for place, train in chosen for r in places[place][train]]))
     return variants
+
+
+def _in_every_task(record: Result) -> str:
+    """Return the settings of a training that every task has: what is frozen, share of labels."""
+    freeze = record.train.get("freeze") or "none"
+    share = _value(record.train, "data.train_share") or record.train.get("train_share") or 1
+    return f"freeze={freeze}, train_share={share}"
 
 
 def _names(ways: Mapping[str, list[Result]]) -> dict[str, str]:

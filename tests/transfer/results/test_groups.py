@@ -237,3 +237,24 @@ def test_a_frozen_encoder_is_compared_with_the_frozen_random_one():
     )
     assert [cell.delta for cell in cells_of(table, "fcmae")] == [9.0]
     assert [cell.delta for cell in cells_of(table, "random")] == [None]
+
+
+def test_a_frozen_run_of_one_task_is_in_no_row_with_a_fine_tuned_one_of_another():
+    """Were rows joined by the order of their hashes, some of these would be."""
+
+    def segmented(value, freeze, **more):
+        protocol = {"max_iters": 5, "freeze": freeze, **more}
+        ade = {"task": "segmentation", "dataset": "ade20k", "metrics": {"mIoU": value}}
+        return pretrained(value, protocol=protocol, **ade)
+
+    for i in range(4):  # other hashes, another order
+        runs = [segmented(60.0, "backbone", lr=i), segmented(70.0, "none", lr=i)]
+        table = build_table([pretrained(50.0, protocol={"freeze": "none"}), *runs])
+        found = {
+            row.label: [cell.mean for cell in row.cells.values() if cell.records]
+            for row in table.rows
+        }
+        assert found == {
+            "convnextv2_base [freeze=backbone]": [60.0],
+            "convnextv2_base [freeze=none]": [50.0, 25.0, 70.0],
+        }
