@@ -42,17 +42,23 @@ def _says(path: Path, text: str) -> bool:
     return path.is_file() and path.read_text() == text
 
 
-def _told(file: Path, root: Path) -> str:
-    """Return a weights file as it is named from the runs; by its name alone if it is not there."""
+def _told(said: str, root: Path) -> str:
+    """Return a weights file as it is named from the runs; by its name alone if it is not there.
+
+    A control keeps its words: "control:shuffled:FILE".
+    """
+    words, colon, path = said.rpartition(":") if said.startswith("control:") else ("", "", said)
+    file = Path(path)
     if file.is_relative_to(root):
-        return file.relative_to(root).as_posix()
-    return file.name if file.is_absolute() else file.as_posix()
+        file = file.relative_to(root)
+    told = file.name if file.is_absolute() else file.as_posix()
+    return f"{words}{colon}{told}"
 
 
 def _text(result: Result, root: Path) -> str:
     content: dict[str, Any] = json.loads(result.model_dump_json())
     if content["weights"] and content["weights"].get("file"):
-        content["weights"]["file"] = _told(Path(content["weights"]["file"]), root)
+        content["weights"]["file"] = _told(content["weights"]["file"], root)
     if content["command"]:
         command = content["command"].replace(f"{root}/", f"{root.name}/")
         content["command"] = ABSOLUTE.sub(r"\1", command)

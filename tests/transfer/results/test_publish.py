@@ -69,3 +69,13 @@ def test_a_record_that_is_not_valid_publishes_nothing(tmp_path):
     assert not to.exists()
     with pytest.raises(FileNotFoundError, match="no folder of runs"):
         publish(tmp_path / "none", to)
+
+
+def test_a_control_of_a_file_names_no_folder_of_the_machine(tmp_path):
+    source, to = tmp_path / "made", tmp_path / "published"
+    for name, file in (("near", f"{source}/pretrain/a.safetensors"), ("far", "/far/away.pth")):
+        weights = {"sha256": "0" * 64, "file": f"control:shuffled:{file}"}
+        write_result(record("spark", 41.0, weights=weights), source / name)
+    publish(source, to)
+    said = [read_result(to / name).weights["file"] for name in ("near", "far")]
+    assert said == ["control:shuffled:pretrain/a.safetensors", "control:shuffled:away.pth"]
