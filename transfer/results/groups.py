@@ -213,9 +213,8 @@ def _variants(records: list[Result]) -> list[tuple[str, list[Result]]]:
 
 def _in_every_task(record: Result) -> str:
     """Return the settings of a training that every task has: what is frozen, share of labels."""
-    freeze = record.train.get("freeze") or "none"
-    share = _value(record.train, "data.train_share") or record.train.get("train_share") or 1
-    return f"freeze={freeze}, train_share={share}"
+    train = record.train
+    return f"freeze={train.get('freeze', 'none')}, train_share={train.get('train_share', 1)}"
 
 
 def _names(ways: Mapping[str, list[Result]]) -> dict[str, str]:
