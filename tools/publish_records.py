@@ -1,6 +1,6 @@
 """Copy the records of finished runs for others to read, without the paths of this machine.
 
-    python tools/publish_records.py RUNS --to DIR
+    python tools/publish_records.py RUNS --to DIR [--only PATTERN ...] [--skip PATTERN ...]
 
 Every result.json and evals/*.json below RUNS is validated and written to the same place below DIR,
 and nothing else. Weights are named from RUNS; in commands RUNS is written by its last part. What
@@ -18,6 +18,8 @@ import tyro
 from pretrain.run.stop import exit_status
 from transfer.results.publish import publish
 
+Patterns = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -27,13 +29,23 @@ class Arguments:
     """A folder that holds finished runs at any depth."""
     to: Path
     """Folder of the published records."""
+    only: Patterns = ()
+    """Only records whose path below RUNS fits PATTERN, e.g. '*freeze*'; default: all."""
+    skip: Patterns = ()
+    """No records whose path below RUNS fits PATTERN."""
     replace: bool = False
     """Write over published records that say something else."""
 
 
 def main(arguments: Arguments) -> None:
     """Publish the records and say how many are new."""
-    written, kept = publish(arguments.runs, arguments.to, replace=arguments.replace)
+    written, kept = publish(
+        arguments.runs,
+        arguments.to,
+        only=arguments.only or ("*",),
+        skip=arguments.skip,
+        replace=arguments.replace,
+    )
     print(f"{written} records -> {arguments.to}; {kept} were there already")
 
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,17 @@ from transfer.results.record import Result, find_results, read_result
 ABSOLUTE = re.compile(r"""(?<![\w./])/(?:[^\s'"=:/]+/)+([^\s'"=:/]*)""")  # its last part is kept
 
 
-def publish(runs: Path, to: Path, *, replace: bool = False) -> tuple[int, int]:
-    """Copy every record below `runs` to the same place below `to`.
+def publish(
+    runs: Path,
+    to: Path,
+    *,
+    only: Sequence[str] = ("*",),
+    skip: Sequence[str] = (),
+    replace: bool = False,
+) -> tuple[int, int]:
+    """Copy the records below `runs` to the same place below `to`.
+
+    `only` and `skip` are patterns of paths below `runs`, in which "*" matches "/" too.
 
     Returns how many are new, and how many were there already.
 
@@ -22,10 +33,15 @@ def publish(runs: Path, to: Path, *, replace: bool = False) -> tuple[int, int]:
     root = runs.resolve()
     if not root.is_dir():
         raise FileNotFoundError(f"no folder of runs at {runs}")
-    texts = {
-        to / path.resolve().relative_to(root): _text(read_result(path), root)
-        for path in find_results([root])
+    places = {path.resolve().relative_to(root): path for path in find_results([root])}
+    chosen = {
+        place: path
+        for place, path in places.items()
+        if _fits(place, only) and not _fits(place, skip)
     }
+    if not chosen:
+        raise FileNotFoundError(f"none of the {len(places)} records in {runs} fits --only, --skip")
+    texts = {to / place: _text(read_result(path), root) for place, path in chosen.items()}
     new = {path: text for path, text in texts.items() if not _says(path, text)}
     other = [path for path in new if path.exists()]
     if other and not replace:
@@ -36,6 +52,10 @@ def publish(runs: Path, to: Path, *, replace: bool = False) -> tuple[int, int]:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, lambda temporary, text=text: temporary.write_text(text))  # type: ignore[misc]
     return len(new), len(texts) - len(new)
+
+
+def _fits(place: Path, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(place.as_posix(), pattern) for pattern in patterns)
 
 
 def _says(path: Path, text: str) -> bool:

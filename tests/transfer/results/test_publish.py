@@ -79,3 +79,14 @@ def test_a_control_of_a_file_names_no_folder_of_the_machine(tmp_path):
     publish(source, to)
     said = [read_result(to / name).weights["file"] for name in ("near", "far")]
     assert said == ["control:shuffled:pretrain/a.safetensors", "control:shuffled:away.pth"]
+
+
+def test_patterns_choose_the_records(tmp_path):
+    source = runs(tmp_path / "made")
+    assert publish(source, tmp_path / "a", only=("spark/*",)) == (1, 0)
+    assert publish(source, tmp_path / "b", skip=("*seed0*",)) == (1, 0)
+    found = [p.parent.name for name in "ab" for p in (tmp_path / name).rglob("*.json")]
+    assert found == ["seed0", "far"]
+    with pytest.raises(FileNotFoundError, match=r"none of the 2 records .* fits"):
+        publish(source, tmp_path / "c", only=("beit/*",))
+    assert not (tmp_path / "c").exists()
