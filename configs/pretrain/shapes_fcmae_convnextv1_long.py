@@ -1,7 +1,7 @@
 """FCMAE for the embedded benchmark on a ConvNeXt without GRN, as ConvNeXt V1 is.
 
 All other settings are those of shapes_fcmae_convnextv2_long.py, so that what differs between the
-two encoders is GRN against LayerScale (ConvNeXt V2 paper, section 3.2).
+two encoders is GRN against LayerScale (ConvNeXt V2 paper, "Global Response Normalization").
 """
 
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """Statistics of a layer's channels over images, batch by batch.
 
-cosine distance   ConvNeXt V2 section 3: the mean over pairs i, j of channels of (1 - cos(x_i, x_j))
+cosine distance   ConvNeXt V2's: the mean over pairs i, j of channels of (1 - cos(x_i, x_j))
                   / 2, x_i a channel's map of one image as a vector; the mean over images. Channels
                   that are zero on an image have no direction and are left out of its pairs
 dead              share of channels whose largest value lies below 1 % of the layer's root mean

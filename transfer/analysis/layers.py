@@ -1,7 +1,7 @@
 """The layers of an encoder that are looked at: one of each residual block, in the order they run.
 
 An expansion is what an MLP or an inverted bottleneck shrinks again, after its activation and its
-GRN: where ConvNeXt V2's paper finds features collapsed (section 3). A block without one, as
+GRN: where ConvNeXt V2's paper finds features collapsed. A block without one, as
 ResNet's, is looked at where it ends.
 """
 
