@@ -24,14 +24,13 @@ from transfer.results.record import (
 )
 
 
-def record(setup: Run, evaluator: CocoEvaluator, loop: Loop) -> Result:
-    """Return the run's result; what it cost counts all resumed parts."""
-    training = training_of(setup, loop)
+def record(setup: Run, evaluator: CocoEvaluator, training: Training) -> Result:
+    """Return the record of a training and of its evaluation."""
     return Result(**fields_of(training), **measured(setup, evaluator))
 
 
 def training_of(setup: Run, loop: Loop) -> Training:
-    """Return what the record says of the training."""
+    """Return what the record says of the training; what it cost counts all resumed parts."""
     config, detector = setup.config, setup.detector
     settings = protocols(setup)
     images = loop.done * config.train.batch_size

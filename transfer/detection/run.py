@@ -81,9 +81,10 @@ def finish(setup: Run, loop: Loop) -> Result | None:
     evaluator, speed = evaluate(setup, loop.trained, setup.out)
     if not comm.is_main_process():
         return None
-    _save_final(setup, loop)
+    training = training_of(setup, loop)  # taken once: its measured cost is the same in both files
+    _save_final(setup, loop, training)
     logger.info("evaluated at %.1f images/s", speed)
-    result = record(setup, evaluator, loop)
+    result = record(setup, evaluator, training)
     write_pictures(setup.val, setup.out, setup.config.test.pictures)
     write_result(result, setup.out)
     return result
@@ -165,13 +166,13 @@ def _refresh_batchnorm(setup: Run, loop: Loop) -> None:
             precise_bn(loop.trained.train(), training_batches(setup, loop.done), count)
 
 
-def _save_final(setup: Run, loop: Loop) -> None:
+def _save_final(setup: Run, loop: Loop, training: Training) -> None:
     """Save the trained detector, which stands alone."""
     final = {
         "model": loop.trained.state_dict(),
         "step": loop.done,
         **about_run(setup),
-        "training": training_of(setup, loop).model_dump_json(),
+        "training": training.model_dump_json(),
         "eval_hash": protocol_hash(protocols(setup).eval),
     }
     checkpoint.save(final, setup.out / checkpoint.FINAL_NAME)

@@ -14,7 +14,7 @@ from transfer.detection.data import Split, read_split
 from transfer.detection.evaluation.evaluate import evaluate_alone
 from transfer.detection.evaluation.pictures import write_pictures
 from transfer.detection.prepare import Run
-from transfer.detection.record import record
+from transfer.detection.record import record, training_of
 from transfer.results.record import write_result
 
 ADVICE = "Change what the evaluation depends on (test, input.test, model) or mend the images"
@@ -31,7 +31,7 @@ def try_end(setup: Run, loop: Loop) -> None:
     with trial(loop.trained, ADVICE) as folder, eager:
         few = replace(setup, val=few_images(setup.val, folder))
         evaluator = evaluate_alone(few, loop.trained, folder)
-        write_result(record(setup, evaluator, loop), folder)
+        write_result(record(setup, evaluator, training_of(setup, loop)), folder)
         write_pictures(few.val, folder, setup.config.test.pictures)
 
 
