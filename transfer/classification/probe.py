@@ -8,7 +8,7 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +48,13 @@ class Found:
     chosen: str
 
 
+class Labelled(NamedTuple):
+    """Vectors of images by layer (images, channels), and the images' classes (images,)."""
+
+    vectors: Vectors
+    labels: Tensor
+
+
 def probe(weights: str, data: Path, out: Path, config: Probing) -> Result:
     """Probe the encoder of `weights` on the classes at `data`; the record ends in `out`.
 
@@ -63,9 +70,10 @@ def probe(weights: str, data: Path, out: Path, config: Probing) -> Result:
         own, mean_std = standardised(vectors(frozen, train, config, device))
         theirs = applied(vectors(frozen, val, config, device), mean_std)
         logger.info("features of %d and %d images", len(train), len(val))
-        labels = torch.from_numpy(train.labels), torch.from_numpy(val.labels)
-        linear = linear_probe(own, theirs, *labels, len(train.classes), config, device)
-        nearest = k_nearest(own, theirs, *labels, len(train.classes), config, device)
+        learnt = Labelled(own, torch.from_numpy(train.labels))
+        judged = Labelled(theirs, torch.from_numpy(val.labels))
+        linear = linear_probe(learnt, judged, len(train.classes), config, device)
+        nearest = k_nearest(learnt, judged, len(train.classes), config, device)
         hours = (time.perf_counter() - started) / 3600
         result = record(frozen, train, val, config, (linear, nearest), hours, device)
         folder.begin({"train": result.train, "eval": result.eval, "weights": result.sha256})
@@ -91,32 +99,32 @@ def applied(features: Vectors, mean_std: Vectors) -> Vectors:
 
 
 def linear_probe(
-    train: Vectors,
-    val: Vectors,
-    labels: Tensor,
-    val_labels: Tensor,
-    classes: int,
-    config: Probing,
-    device: torch.device,
+    train: Labelled, val: Labelled, classes: int, config: Probing, device: torch.device
 ) -> Found:
     """Train a linear classifier for each layer and rate at once; held-out images choose one."""
-    held, kept = held_out(len(labels), config)
+    held, kept = held_out(len(train.labels), config)
     heads = nn.ModuleDict(
         {
             f"{layer} {i}": nn.Linear(x.shape[1], classes)
-            for layer, x in train.items()
+            for layer, x in train.vectors.items()
             for i in range(len(config.rates))
         }
     ).to(device)
     for name, parameter in heads.named_parameters():
         nn.init.zeros_(parameter) if name.endswith("bias") else nn.init.normal_(parameter, std=0.01)
-    fit(heads, {layer: x[kept] for layer, x in train.items()}, labels[kept], config, device)
-    scores = {name: top(heads, name, train, labels, held, device)[0] for name in heads}
+    fit(heads, some_of(train, kept), config, device)
+    scores = {name: top(heads, name, some_of(train, held), device)[0] for name in heads}
     best = max(scores, key=lambda name: scores[name])
-    top1, top5 = top(heads, best, val, val_labels, torch.arange(len(val_labels)), device)
+    top1, top5 = top(heads, best, val, device)
     metrics = {"linear_top1": top1} | ({"linear_top5": top5} if classes > 5 else {})
     layer, rate = best.split()
     return Found(metrics, f"linear: {layer}, learning rate {config.rates[int(rate)]:g}")
+
+
+def some_of(images: Labelled, rows: Tensor) -> Labelled:
+    """Return the images of these numbers."""
+    vectors = {layer: x[rows] for layer, x in images.vectors.items()}
+    return Labelled(vectors, images.labels[rows])
 
 
 def held_out(count: int, config: Probing) -> tuple[Tensor, Tensor]:
@@ -131,10 +139,9 @@ def held_out(count: int, config: Probing) -> tuple[Tensor, Tensor]:
     return order[:size], order[size:]
 
 
-def fit(
-    heads: nn.ModuleDict, train: Vectors, labels: Tensor, config: Probing, device: torch.device
-) -> None:
+def fit(heads: nn.ModuleDict, train: Labelled, config: Probing, device: torch.device) -> None:
     """Train all heads by SGD with momentum, each with its own rate, cosine to 0."""
+    labels = train.labels
     groups = [
         {"params": list(head.parameters()), "lr": config.rates[int(name.split()[1])]}
         for name, head in heads.items()
@@ -148,7 +155,7 @@ def fit(
     for _ in range(config.epochs):
         for rows in torch.randperm(len(labels), generator=draws).split(config.batch_size):
             target = labels[rows].to(device)
-            inputs = {layer: x[rows].to(device) for layer, x in train.items()}
+            inputs = {layer: x[rows].to(device) for layer, x in train.vectors.items()}
             losses = [F.cross_entropy(h(inputs[n.split()[0]]), target) for n, h in heads.items()]
             optimizer.zero_grad()
             torch.stack(losses).sum().backward()
@@ -158,41 +165,31 @@ def fit(
 
 @torch.no_grad()
 def top(
-    heads: nn.ModuleDict,
-    name: str,
-    features: Vectors,
-    labels: Tensor,
-    rows: Tensor,
-    device: torch.device,
+    heads: nn.ModuleDict, name: str, images: Labelled, device: torch.device
 ) -> tuple[float, float]:
-    """Return top-1 and top-5 accuracy of one head on some images, in percent."""
-    hits = torch.zeros(3, dtype=torch.int64)
-    for some in rows.split(QUERIES):
-        logits = heads[name](features[name.split()[0]][some].to(device)).cpu()
-        hits += hits_of(logits, labels[some]).sum(dim=1)
-    return 100 * int(hits[0]) / len(rows), 100 * int(hits[1]) / len(rows)
+    """Return top-1 and top-5 accuracy of one head, in percent."""
+    hits, count = torch.zeros(3, dtype=torch.int64), len(images.labels)
+    vectors = images.vectors[name.split()[0]]
+    for some, labels in zip(vectors.split(QUERIES), images.labels.split(QUERIES), strict=True):
+        hits += hits_of(heads[name](some.to(device)).cpu(), labels).sum(dim=1)
+    return 100 * int(hits[0]) / count, 100 * int(hits[1]) / count
 
 
 def k_nearest(
-    train: Vectors,
-    val: Vectors,
-    labels: Tensor,
-    val_labels: Tensor,
-    classes: int,
-    config: Probing,
-    device: torch.device,
+    train: Labelled, val: Labelled, classes: int, config: Probing, device: torch.device
 ) -> Found:
     """Classify by the nearest training images, weighted as DINO does; held-out ones choose."""
-    held, kept = held_out(len(labels), config)
+    held, kept = held_out(len(train.labels), config)
 
-    def accuracy(layer: str, rows: Tensor, queries: Tensor, targets: Tensor) -> float:
-        bank, known = train[layer][rows].to(device), labels[rows].to(device)
-        votes = knn_votes(bank, known, queries.to(device), classes, config)
-        return 100 * int((votes.argmax(1) == targets).sum()) / len(targets)
+    def accuracy(layer: str, known: Labelled, asked: Labelled) -> float:
+        bank, labels = known.vectors[layer].to(device), known.labels.to(device)
+        votes = knn_votes(bank, labels, asked.vectors[layer].to(device), classes, config)
+        return 100 * int((votes.argmax(1) == asked.labels).sum()) / len(asked.labels)
 
-    scores = {layer: accuracy(layer, kept, x[held], labels[held]) for layer, x in train.items()}
+    learnt, choosing = some_of(train, kept), some_of(train, held)
+    scores = {layer: accuracy(layer, learnt, choosing) for layer in train.vectors}
     best = max(scores, key=lambda layer: scores[layer])
-    top1 = accuracy(best, torch.arange(len(labels)), val[best], val_labels)
+    top1 = accuracy(best, train, val)
     return Found({"knn_top1": top1}, f"k-NN: {best}")
 
 

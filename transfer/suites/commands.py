@@ -8,7 +8,7 @@ from transfer.suites.suite import PROBE, ROOT, Cell
 from transfer.tasks import TASKS, Task, task_of_config
 
 
-def find_config(name: str) -> Path:
+def config_path(name: str) -> Path:
     """Return a config's path, relative ones from the project's folder.
 
     Raises FileNotFoundError if it does not exist.
@@ -24,12 +24,12 @@ def config_of(cell: Cell) -> Path:
 
     Raises FileNotFoundError if it does not exist.
     """
-    return Path(PROBE) if cell.task == PROBE else find_config(cell.task)
+    return Path(PROBE) if cell.task == PROBE else config_path(cell.task)
 
 
 def task_of(cell: Cell) -> Task:
     """Return the task of a cell. Raises ValueError if its config lies in no task's folder."""
-    return TASKS[PROBE] if cell.task == PROBE else task_of_config(find_config(cell.task))
+    return TASKS[PROBE] if cell.task == PROBE else task_of_config(config_path(cell.task))
 
 
 def options_of(cell: Cell) -> tuple[str, ...]:
@@ -45,7 +45,7 @@ def _network(cell: Cell) -> tuple[str, ...]:
         from transfer.weights.identity import transfer_arch_args
 
         like = cell.like
-        recipe = recipe_from_json(pretrain_settings(find_config(like.config), like.options)[0])
+        recipe = recipe_from_json(pretrain_settings(config_path(like.config), like.options)[0])
         arch, arch_args = recipe.arch, transfer_arch_args(recipe.arch, recipe.arch_args)
     if arch is None:
         return ()

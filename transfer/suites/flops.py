@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from transfer.suites.commands import config_of, find_config, options_of, task_of
+from transfer.suites.commands import config_of, config_path, options_of, task_of
 from transfer.suites.settings import data_root
 from transfer.suites.steps import Step
 from transfer.suites.suite import FineTune
@@ -34,7 +34,7 @@ def hours(step: Step, tflops: float) -> float | None:
 def _trained(step: Step) -> tuple[str, Path, tuple[str, ...]] | None:
     """Return task, config and options of a step that trains on labels."""
     if isinstance(step.stage, FineTune):
-        return "classification", find_config(step.stage.config), step.stage.options
+        return "classification", config_path(step.stage.config), step.stage.options
     if step.cell is None or "--eval-only" in step.command:
         return None
     kind = task_of(step.cell).name

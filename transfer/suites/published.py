@@ -10,7 +10,7 @@ from typing import Any
 from pretrain.config import load_recipe
 from transfer.results.published import Figure, Line, differences, is_comparable
 from transfer.results.record import Result
-from transfer.suites.commands import config_of, find_config, task_of
+from transfer.suites.commands import config_of, config_path, task_of
 from transfer.suites.names import cell_name
 from transfer.suites.suite import ROOT, Cell, FineTune, Pretrain, Released, Weights
 from transfer.weights.releases import releases
@@ -111,7 +111,7 @@ def _made(weights: Weights) -> tuple[str, str] | None:
         release = releases()[weights.name]
         return release.arch, release.method
     if isinstance(weights, Pretrain):
-        recipe = load_recipe(find_config(weights.config))
+        recipe = load_recipe(config_path(weights.config))
         return recipe.arch, recipe.method.name
     if isinstance(weights, FineTune) and weights.of is not None:
         before = _made(weights.of)

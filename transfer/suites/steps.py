@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.run.folder import ENCODER, RECORD, is_whole
-from transfer.suites.commands import command_of, config_of, find_config, options_of, task_of, tool
+from transfer.suites.commands import command_of, config_of, config_path, options_of, task_of, tool
 from transfer.suites.inputs import (
     MISSING,
     content_digest,
@@ -129,7 +129,7 @@ class Planner:
         return self.found[name]
 
     def _pretraining(self, name: str, pretrain: Pretrain) -> Step:
-        config, folder = find_config(pretrain.config), self.out / name
+        config, folder = config_path(pretrain.config), self.out / name
         seed = () if pretrain.seed is None else ("--seed", str(pretrain.seed))
         words = (*pretrain.options, *seed)
         looks: dict[str, Callable[[], Any]] = {
@@ -159,7 +159,7 @@ class Planner:
         )
 
     def _finetuning(self, name: str, stage: FineTune) -> Step:
-        config, folder = find_config(stage.config), self.out / name
+        config, folder = config_path(stage.config), self.out / name
         weights, known, needs, missing = self._weights(stage.of)
         settings, problems = looked_at(
             {"config": partial(finetune_settings, config, stage.options)}

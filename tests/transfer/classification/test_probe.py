@@ -10,6 +10,7 @@ from tests.transfer.classification.conftest import NET, draw_tree
 from transfer.classification.config import ConfigError
 from transfer.classification.frozen import frozen_encoder, vectors
 from transfer.classification.probe import (
+    Labelled,
     applied,
     held_out,
     k_nearest,
@@ -86,25 +87,25 @@ def test_a_plain_vit_is_probed_at_the_size_that_is_asked_for(tree):
     assert not torch.equal(found["res2"], found["res5"])  # four blocks of one stride
 
 
-def blobs(count: int, seed: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+def blobs(count: int, seed: int) -> Labelled:
     """One layer that tells three classes apart and one that is noise."""
     draws = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 3
     noise = torch.randn(count, 8, generator=draws)
     told = noise + 3 * F.one_hot(labels, 8).float()
-    return {"res2": torch.randn(count, 8, generator=draws), "res5": told}, labels
+    return Labelled({"res2": torch.randn(count, 8, generator=draws), "res5": told}, labels)
 
 
 def test_held_out_images_choose_the_layer_that_tells():
-    (train, labels), (val, val_labels) = blobs(300, 0), blobs(90, 1)
+    train, val = blobs(300, 0), blobs(90, 1)
     config = Probing(epochs=20, batch_size=64)
-    linear = linear_probe(train, val, labels, val_labels, 3, config, CPU)
-    nearest = k_nearest(train, val, labels, val_labels, 3, config, CPU)
+    linear = linear_probe(train, val, 3, config, CPU)
+    nearest = k_nearest(train, val, 3, config, CPU)
     assert linear.chosen.startswith("linear: res5")
     assert nearest.chosen == "k-NN: res5"
     assert linear.metrics["linear_top1"] > 90
     assert nearest.metrics["knn_top1"] > 90
-    wrong = linear_probe(train, val, labels, (val_labels + 1) % 3, 3, config, CPU)
+    wrong = linear_probe(train, val._replace(labels=(val.labels + 1) % 3), 3, config, CPU)
     assert wrong.metrics["linear_top1"] < 10  # the validation labels decide nothing but the figure
 
 

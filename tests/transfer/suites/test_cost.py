@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from transfer.suites.commands import find_config
+from transfer.suites.commands import config_path
 from transfer.suites.cost import costs, in_words
 from transfer.suites.flops import training_multiply_adds
 from transfer.suites.marks import read_mark
@@ -75,7 +75,7 @@ def test_fine_tuning_is_counted_at_its_input(tmp_path):
     share = 1000 * 4096 / (300 * 1_281_167)  # the config's batch
     assert found[steps[1].name].hours == pytest.approx(share * hours)
     assert (
-        training_multiply_adds("classification", find_config(ACCURACY), ("dataset=mine",)) is None
+        training_multiply_adds("classification", config_path(ACCURACY), ("dataset=mine",)) is None
     )
 
 
@@ -85,7 +85,7 @@ def test_a_probe_is_not_estimated(tmp_path):
 
 
 def test_segmentation_is_counted_at_its_crop():
-    config = find_config("configs/segmentation/shapes_upernet.py")
+    config = config_path("configs/segmentation/shapes_upernet.py")
     arch = ("arch=resnet18",)
     count = training_multiply_adds("segmentation", config, arch)
     twice = training_multiply_adds("segmentation", config, (*arch, "max_iters=480"))
