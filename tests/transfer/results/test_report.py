@@ -209,6 +209,20 @@ def test_the_picture_of_gains_has_a_row_of_panels_for_each_dial(tmp_path):
         draw_gains(build_table([record("spark", 1.0)]), tmp_path / "none.png")
 
 
+def test_panels_of_dials_stand_side_by_side_where_other_columns_have_none(tmp_path):
+    def height(records: list[Result]) -> int:
+        draw_gains(build_table(records), tmp_path / "gains.png")
+        with Image.open(tmp_path / "gains.png") as picture:
+            return picture.height
+
+    length = [r for seed in (0, 1) for steps in (250, 1001) for r in dial(steps, 300, seed, 1.0)]
+    both = length + [r for seed in (0, 1) for r in dial(250, 100, seed, 1.0)]
+    elsewhere = {"dataset": length[0].dataset.model_copy(update={"name": "elsewhere"})}
+    undialled = [r.model_copy(update=elsewhere) for r in length[:2] + length[4:6]]
+    assert height(both) > height(length) + 200  # two columns: one dial under the other
+    assert height(both + undialled) == height(length)  # four columns: beside each other
+
+
 def test_gains_have_their_intervals_on_one_axis(tmp_path):
     box, _ = gains(build_table(seeds(tmp_path)))
     assert box.title == "AP_box"

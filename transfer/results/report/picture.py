@@ -46,9 +46,10 @@ def draw_gains(table: Table, path: Path) -> None:
     columns = [column for column, found in rows.items() if found]
     if not columns:
         raise ValueError("no run has another from scratch beside it: there is no gain to draw")
-    dials = [s for s in (LENGTH, LABELS) if any(lines(table, c, s) for c in columns)]
+    dials = [(s, c) for s in (LENGTH, LABELS) for c in columns if lines(table, c, s)]
+    below = [dials[i : i + len(columns)] for i in range(0, len(dials), len(columns))]
     most = max(len(rows[column]) for column in columns)
-    heights = [0.9 + ROW_INCHES * most, *(PANEL_INCHES[1] for _ in dials)]
+    heights = [0.9 + ROW_INCHES * most, *(PANEL_INCHES[1] for _ in below)]
     width = PANEL_INCHES[0] * len(columns) + LEGEND_INCHES
     canvas = Figure(figsize=(width, sum(heights)), layout="constrained", facecolor="white")
     FigureCanvasAgg(canvas)
@@ -56,11 +57,13 @@ def draw_gains(table: Table, path: Path) -> None:
     colors = _colors(table)
     for j, column in enumerate(columns):
         _intervals(grid[0][j], column.title, rows[column], colors, named=j == 0)
-        for i, scale in enumerate(dials, 1):
-            _lines(grid[i][j], scale, lines(table, column, scale), colors)
-    for i in range(1, len(heights)):
-        _legend(grid[i][-1], grid[i])
-    _legend(grid[0][-1], grid[0])
+    for panels, row in zip(below, grid[1:], strict=True):
+        for axis, (scale, column) in zip(row, panels, strict=False):
+            _lines(axis, scale, column, lines(table, column, scale), colors)
+        for axis in row[len(panels) :]:
+            axis.set_axis_off()
+        _legend(row, spare=row[len(panels)] if len(panels) < len(row) else None)
+    _legend(grid[0])
     atomic_write(path, lambda to: canvas.savefig(to, format="png", dpi=DOTS_PER_INCH))
 
 
@@ -130,7 +133,9 @@ def _name(row: Row) -> str:
     return f"{method}, frozen" if frozen else method
 
 
-def _lines(axis: Axes, scale: Scale, found: Sequence[Line], colors: dict[str, str]) -> None:
+def _lines(
+    axis: Axes, scale: Scale, column: Column, found: Sequence[Line], colors: dict[str, str]
+) -> None:
     """Draw the gains of each method against what was varied."""
     axis.axhline(0, color=INK, linewidth=0.9)
     for line in found:
@@ -152,18 +157,19 @@ def _lines(axis: Axes, scale: Scale, found: Sequence[Line], colors: dict[str, st
     axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
     axis.xaxis.set_major_formatter(ScalarFormatter())
     axis.xaxis.set_minor_locator(NullLocator())
-    axis.set_xlabel(axis_of(scale, found) if found else "")
-    axis.set_ylabel("gain over scratch")
+    axis.set_xlabel(axis_of(scale, found))
+    axis.set_ylabel(f"gain over scratch, {column.title}")
     axis.grid(axis="y")
 
 
-def _legend(axis: Axes, row: Sequence[Axes]) -> None:
-    """Explain a row's marks once, beside its last panel."""
+def _legend(row: Sequence[Axes], spare: Axes | None = None) -> None:
+    """Explain a row's marks once, in a `spare` panel or beside the last one."""
     known: dict[str, Any] = {}
     for panel in row:
         handles, labels = panel.get_legend_handles_labels()
         known |= dict(zip(labels, handles, strict=True))
     if known:
+        axis, x = (row[-1], 1.0) if spare is None else (spare, 0.0)
         axis.legend(
-            known.values(), known.keys(), loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False
+            known.values(), known.keys(), loc="upper left", bbox_to_anchor=(x, 1.0), frameon=False
         )
