@@ -29,6 +29,7 @@ TUNED = (
     "optimizer.layer_decay_rule",
     "layer_decay.rate",
 )
+FOLLOWS = {"data.digest": "train_share", "data.images": "train_share"}  # setting -> from which
 Place = tuple[str, str]  # task, dataset
 
 
@@ -221,6 +222,11 @@ def _names(ways: Mapping[str, list[Result]]) -> dict[str, str]:
     """Return for each training protocol the settings that tell it from the others."""
     protocols = {train: records[0].train for train, records in ways.items()}
     keys = differing_keys(list(protocols.values()))
+    brief = _named(protocols, [key for key in keys if FOLLOWS.get(key) not in keys])
+    return brief if len(set(brief.values())) == len(brief) else _named(protocols, keys)
+
+
+def _named(protocols: Mapping[str, Mapping[str, Any]], keys: Sequence[str]) -> dict[str, str]:
     return {train: _settings(protocol, keys) for train, protocol in protocols.items()}
 
 

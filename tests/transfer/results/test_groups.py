@@ -258,3 +258,15 @@ def test_a_frozen_run_of_one_task_is_in_no_row_with_a_fine_tuned_one_of_another(
             "convnextv2_base [freeze=backbone]": [60.0],
             "convnextv2_base [freeze=none]": [50.0, 25.0, 70.0],
         }
+
+
+def test_a_share_of_labels_is_named_without_the_images_that_follow_from_it():
+    def run(value, share, digest, **more):
+        data = {"digest": digest, "images": {None: 300, 0.1: 30}[share]}
+        return record("fcmae", value, protocol={"train_share": share, "data": data, **more})
+
+    records = [run(50.0, None, "a"), run(40.0, 0.1, "b")]
+    labels = {row.label for row in build_table(records).rows}
+    assert labels == {f"convnextv2_base [train_share={share}]" for share in (None, 0.1)}
+    other_data = build_table([*records, run(41.0, 0.1, "c")])
+    assert any("data.digest=c" in row.label for row in other_data.rows)
