@@ -282,6 +282,8 @@ def _beit(tensors: Tensors, source: str, told: Told) -> Architecture:
         raise ValueError("the relative position table is not that of a square window")
     if window * patch != 224:
         args["img_size"] = window * patch
+    if "blocks.0.attn.q_bias" not in tensors:
+        args["qkv_bias"] = False
     if "blocks.0.gamma_1" not in tensors:
         args["init_values"] = 0  # none; timm's create_model leaves out an argument of None
     if (hidden := tensors["blocks.0.mlp.fc1.weight"].shape[0]) != 4 * width:

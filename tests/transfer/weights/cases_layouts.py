@@ -342,6 +342,7 @@ def layouts() -> dict[str, Callable[[], Layout]]:
             "beit", (made := beit("shared", **shared)).net, {"module": made.content["model"]}
         ),
         "beit_absolute": lambda: beit("none", **absolute),
+        "beit_without_qkv_bias": lambda: beit("shared", **shared, qkv_bias=False),
         "beit_finetuned": lambda: beit("finetuned"),
         "beitv2_pretrained": lambda: beit("v2", **shared),
         "mae": lambda: _vit("mae", lambda s: {"model": without(s, "head")}),
