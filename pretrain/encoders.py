@@ -37,6 +37,7 @@ def build_encoder(
     kwargs = dict(arch_args or {})
     if drop_path_rate:
         kwargs["drop_path_rate"] = drop_path_rate
+    refuse_none(arch, kwargs)
     refuse_empty_sizes(arch, kwargs)
     try:
         encoder = timm.create_model(arch, pretrained=False, num_classes=0, **kwargs)
@@ -49,6 +50,16 @@ def build_encoder(
         [last], prune_norm=True, prune_head=True
     )
     return encoder
+
+
+def refuse_none(arch: str, arch_args: Mapping[str, Any]) -> None:
+    """Raise ValueError for an argument of None: timm's create_model would leave it out."""
+    for name, value in arch_args.items():
+        if value is None:
+            raise ValueError(
+                f"arch_args of {arch}: timm takes {name}=None for no argument and builds the net "
+                f"with its own {name}; give a value (init_values=0: a BEiT without layer scale)"
+            )
 
 
 def refuse_empty_sizes(arch: str, arch_args: Mapping[str, Any]) -> None:

@@ -68,12 +68,16 @@ def learning_rate(schedule: Schedule, peak: float, length: RunLength, step: int)
     return peak * (schedule.final + (1 - schedule.final) * share)
 
 
-def weight_decay(optimizer: Optimizer, length: RunLength, step: int) -> float:
-    """Return the weight decay of `step`: constant, or SparK's cosine over all steps."""
+def weight_decay(optimizer: Optimizer, length: RunLength, step: int, curve: str = "spark") -> float:
+    """Return the weight decay of `step`: constant, or a cosine over all steps.
+
+    SparK's ends on the last step, BEiT's one step later (unilm `beit/utils.py`); `curve` as in
+    Schedule.
+    """
     end = optimizer.weight_decay_end
     if end is None:
         return optimizer.weight_decay
-    share = _cosine(step / max(1, length.steps - 1))
+    share = _cosine(step / max(1, length.steps - (curve == "spark")))
     return end + (optimizer.weight_decay - end) * share
 
 

@@ -166,7 +166,8 @@ class Pretraining(Trainee):
         """Return the learning rate and the weight decay of `step`."""
         recipe = self.recipe
         lr = learning_rate(recipe.schedule, recipe.peak_lr(), self.length, step)
-        return lr, weight_decay(recipe.optimizer, self.length, step)
+        curve = recipe.schedule.curve
+        return lr, weight_decay(recipe.optimizer, self.length, step, curve)
 
     def log_values(self, done: int) -> Mapping[str, float]:
         """Return the epoch and the rates of the last step, and new figures of the probe."""

@@ -111,7 +111,7 @@ class Optimizer:
     betas: tuple[float, float] = (0.9, 0.95)  # MAE's; FCMAE's
     eps: float = 1e-8  # torch's default; BEiT states it
     weight_decay: float = 0.05  # BEiT, FCMAE
-    weight_decay_end: float | None = None  # reached by a cosine at the last step; SparK only
+    weight_decay_end: float | None = None  # reached by a cosine; see Schedule.curve; SparK only
     clip_norm: float | None = None  # largest norm of all gradients together; FCMAE: none
     never_decay: tuple[str, ...] = ()  # parts of names; FCMAE: none
     always_decay: tuple[str, ...] = ()  # parts of names, whatever their dimensions; ours

@@ -31,7 +31,8 @@ class FCMAE(nn.Module):
     `decoder_width`, `decoder_depth`: 512 and 1 in the paper. `init`: "std_0.02", what the paper's
     encoder has everywhere; "release", the released PyTorch code's second pass over the model,
     truncated normal of std 1 on every convolution's and encoder Linear's weight (see
-    `init_weights`). `sparse`: "patches" computes visible patches only, "dense" is the reference.
+    `init_weights`). `norm_pix_loss` False: predict pixels as they are, an option of the release.
+    `sparse`: "patches" computes visible patches only, "dense" is the reference.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class FCMAE(nn.Module):
         decoder_width: int = 512,
         decoder_depth: int = 1,
         init: Init = "std_0.02",
+        norm_pix_loss: bool = True,
         sparse: Sparse = "patches",
     ) -> None:
         super().__init__()
         self.arch, self.arch_args = arch, dict(arch_args or {})
+        self.norm_pix_loss = norm_pix_loss
         self.encoder = build_encoder(arch, arch_args, drop_path_rate)
         self.masked = MaskedEncoder(self.encoder, sparse)
         self.patch = self.masked.patch
@@ -67,10 +70,11 @@ class FCMAE(nn.Module):
 
     def forward(self, images: Tensor, visible: Tensor) -> Tensor:
         """Return the loss, a scalar; images (B, 3, H, W) normalised, visible (B, 1, h, w) bool."""
-        return masked_patch_loss(self.predict(images, visible), images, visible)
+        prediction = self.predict(images, visible)
+        return masked_patch_loss(prediction, images, visible, normalise=self.norm_pix_loss)
 
     def predict(self, images: Tensor, visible: Tensor) -> Tensor:
-        """(B, h w, p p 3) in units of each patch's own mean and standard deviation."""
+        """(B, h w, p p 3) in units of each patch's own mean and std; see `norm_pix_loss`."""
         view = self.view(visible)
         (feature,) = self.masked(images, view, self.masked.maps[-1:])
         return self.decode(view.densify(self.proj(feature), self.mask_token))
@@ -92,8 +96,10 @@ class FCMAE(nn.Module):
     def reconstruct(self, images: Tensor, visible: Tensor) -> Tensor:
         """Return the prediction in the pixels of `images`, with the true patches' mean and std."""
         rows = self.predict(images, visible)
-        grid = visible.shape[2], visible.shape[3]
-        return unnormalise_patches(unpatchify(rows, self.patch, grid), images, self.patch)
+        prediction = unpatchify(rows, self.patch, (visible.shape[2], visible.shape[3]))
+        if not self.norm_pix_loss:
+            return prediction
+        return unnormalise_patches(prediction, images, self.patch)
 
     def encoder_state(self) -> dict[str, Tensor]:
         """Return the encoder file's tensors, timm-named, without a head."""

@@ -22,14 +22,19 @@ def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (var + 1e-6).sqrt()
 
 
-def masked_patch_loss(prediction: Tensor, images: Tensor, visible: Tensor) -> Tensor:
+def masked_patch_loss(
+    prediction: Tensor, images: Tensor, visible: Tensor, *, normalise: bool = True
+) -> Tensor:
     """Return the mean squared error on the masked patches, each normalised by its own mean and std.
 
-    prediction (B, h w, p p 3), images (B, 3, h p, w p), visible (B, 1, h, w).
+    prediction (B, h w, p p 3), images (B, 3, h p, w p), visible (B, 1, h, w). `normalise` False:
+    the patches as they are.
     """
     target = patchify(images, images.shape[2] // visible.shape[2])
-    mean, std = patch_statistics(target)
-    error = (prediction - (target - mean) / std).square().mean(-1)  # (B, h w)
+    if normalise:
+        mean, std = patch_statistics(target)
+        target = (target - mean) / std
+    error = (prediction - target).square().mean(-1)  # (B, h w)
     masked = ~visible.flatten(1)  # weighed, not gathered: shapes stay static
     return (error * masked).sum() / masked.sum()
 

@@ -41,3 +41,5 @@ def test_errors_say_what_to_do() -> None:
         build_encoder("resnet_50")
     with pytest.raises(ValueError, match="depth_of_net"):
         build_encoder("resnet18", {"depth_of_net": 3})
+    with pytest.raises(ValueError, match="ls_init_value=None for no argument"):
+        build_encoder("convnext_atto", {"ls_init_value": None})

@@ -46,6 +46,14 @@ def test_beit_curve() -> None:
     np.testing.assert_allclose(ours, official, rtol=1e-12)
 
 
+def test_weight_decay_of_beit_stops_one_step_short_of_its_end() -> None:
+    """unilm beit/utils.py: cosine_scheduler(weight_decay, weight_decay_end, epochs, steps)."""
+    optimizer = Optimizer(weight_decay=0.05, weight_decay_end=0.2)
+    official = 0.2 + 0.5 * (0.05 - 0.2) * (1 + np.cos(math.pi * np.arange(30) / 30))
+    ours = [weight_decay(optimizer, RunLength(30, 6, 10), step, "beit") for step in range(30)]
+    np.testing.assert_allclose(ours, official, rtol=1e-12)
+
+
 def test_weight_decay_is_constant_unless_told() -> None:
     assert weight_decay(Optimizer(weight_decay=0.05), RunLength(10, 0, 10), 7) == 0.05
 

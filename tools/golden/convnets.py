@@ -40,7 +40,10 @@ def check_spark(case: Case) -> list[Check]:
 def check_fcmae(case: Case) -> list[Check]:
     """Check facebookresearch/ConvNeXt-V2: features, prediction, loss, gradients."""
     renamed = fcmae_from_official(
-        case.weights, image_size=case.tensors["images"].shape[2], sparse=case.sparse
+        case.weights,
+        image_size=case.tensors["images"].shape[2],
+        norm_pix_loss=case.spec.get("norm_pix_loss", True),
+        sparse=case.sparse,
     )
     model = renamed.model.to(case.device, case.dtype)
     checks = Checks(case)

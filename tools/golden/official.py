@@ -99,7 +99,7 @@ def beit_from_official(
             "num_heads": num_heads,
             "mlp_ratio": tensors["blocks.0.mlp.fc1.weight"].shape[0] / embed_dim,
             "qkv_bias": "blocks.0.attn.q_bias" in tensors,
-            "init_values": None if scale is None else 0.1,
+            "init_values": 0 if scale is None else 0.1,
             "use_abs_pos_emb": "pos_embed" in tensors,
             "use_shared_rel_pos_bias": "rel_pos_bias.relative_position_bias_table" in tensors,
             "use_rel_pos_bias": "blocks.0.attn.relative_position_bias_table" in tensors,

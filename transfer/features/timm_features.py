@@ -18,7 +18,7 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pretrain.encoders import refuse_empty_sizes
+from pretrain.encoders import refuse_empty_sizes, refuse_none
 from pretrain.run.options import did_you_mean
 from transfer.features import plain_vit
 from transfer.features.pyramid import BlockPyramid, SimplePyramid
@@ -48,6 +48,7 @@ def build_encoder(arch: str, arch_args: Mapping[str, Any] | None = None, **more:
         raise ValueError(
             f"{wrong[0]!r} is not an argument of an architecture: set weights=FILE instead"
         )
+    refuse_none(arch, arch_args or {})
     refuse_empty_sizes(arch, {**(arch_args or {}), **more})
     try:
         return timm.create_model(

@@ -172,15 +172,17 @@ def _convnext(tensors: Tensors, _source: str, _told: Told) -> Architecture:
         args["kernel_sizes"] = kernels if len(set(kernels)) > 1 else kernels[0]
     pointwise = tensors["stages.0.blocks.0.mlp.fc1.weight"].ndim == 4 and not second
     scaled = "stages.0.blocks.0.gamma" in tensors
-    if scaled is second:
-        args["ls_init_value"] = 1e-6 if scaled else None
+    if scaled and second:
+        args["ls_init_value"] = 1e-6
     doubling = dims == tuple(dims[0] * 2**i for i in range(stages))
     known = CONVNEXTS_V2 if second else CONVNEXTS_WITH_1X1 if pointwise else CONVNEXTS
     name = known.get((depths, dims[0])) if doubling else None
+    if not (scaled or second):  # timm's ConvNeXts have a layer scale, V2 without its GRN none
+        name, args["use_grn"] = None, False
     if name is None:
         args |= {"depths": list(depths), "dims": list(dims)}
         args |= {"conv_mlp": True} if pointwise else {}
-    return name or ("convnextv2_atto" if second else "convnext_tiny"), args
+    return name or ("convnext_tiny" if scaled and not second else "convnextv2_atto"), args
 
 
 def _vit(tensors: Tensors, source: str, told: Told) -> Architecture:
@@ -280,8 +282,10 @@ def _beit(tensors: Tensors, source: str, told: Told) -> Architecture:
         raise ValueError("the relative position table is not that of a square window")
     if window * patch != 224:
         args["img_size"] = window * patch
+    if "blocks.0.attn.q_bias" not in tensors:
+        args["qkv_bias"] = False
     if "blocks.0.gamma_1" not in tensors:
-        args["init_values"] = None
+        args["init_values"] = 0  # none; timm's create_model leaves out an argument of None
     if (hidden := tensors["blocks.0.mlp.fc1.weight"].shape[0]) != 4 * width:
         args["mlp_ratio"] = hidden / width
     if "norm.weight" in tensors:

@@ -54,6 +54,17 @@ def test_the_loss_is_that_of_the_prediction() -> None:
     assert model(images, visible).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_loss_and_picture_without_normalised_patches() -> None:
+    """norm_pix_loss=False of models/fcmae.py: the target is the patch itself."""
+    model = FCMAE(**TINY, norm_pix_loss=False)
+    images, visible = batch()
+    prediction = model.predict(images, visible)
+    error = (prediction - patchify(images, 32)).square().mean(-1)
+    expected = error[~visible.flatten(1)].mean()
+    assert model(images, visible).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert torch.equal(patchify(model.reconstruct(images, visible), 32), prediction)
+
+
 def test_grn_is_per_image() -> None:
     """An image's features do not depend on its neighbours in the batch."""
     model = FCMAE(**TINY)

@@ -255,7 +255,7 @@ def layouts() -> dict[str, Callable[[], Layout]]:
     absolute = {
         "use_abs_pos_emb": True,
         "use_rel_pos_bias": False,
-        "init_values": None,
+        "init_values": 0,
         "global_pool": "token",
         "embed_dim": 64,
         "num_heads": 1,
@@ -312,6 +312,11 @@ def layouts() -> dict[str, Callable[[], Layout]]:
         "spark_convnext_full": lambda: conv(
             "spark", n := convnext(), spark_full(without(convnext_state(n), "head", "norm"))
         ),
+        "spark_convnext_without_layer_scale": lambda: conv(
+            "spark",
+            n := random_net("convnextv2_tiny", {**CONVNEXT[1], "use_grn": False}),
+            without(convnext_state(n), "head", "norm"),
+        ),
         "convnext_released": lambda: conv(
             "convnext", n := convnext(), {"model": convnext_state(n)}
         ),
@@ -337,6 +342,7 @@ def layouts() -> dict[str, Callable[[], Layout]]:
             "beit", (made := beit("shared", **shared)).net, {"module": made.content["model"]}
         ),
         "beit_absolute": lambda: beit("none", **absolute),
+        "beit_without_qkv_bias": lambda: beit("shared", **shared, qkv_bias=False),
         "beit_finetuned": lambda: beit("finetuned"),
         "beitv2_pretrained": lambda: beit("v2", **shared),
         "mae": lambda: _vit("mae", lambda s: {"model": without(s, "head")}),
