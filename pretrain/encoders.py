@@ -34,10 +34,9 @@ def build_encoder(
     if not timm.is_model(arch):
         near = did_you_mean(arch, timm.list_models(), count=4)
         raise ValueError(f"timm has no model {arch!r}{near}")
-    kwargs = dict(arch_args or {})
+    kwargs = timm_args(arch, arch_args)
     if drop_path_rate:
         kwargs["drop_path_rate"] = drop_path_rate
-    refuse_none(arch, kwargs)
     refuse_empty_sizes(arch, kwargs)
     try:
         encoder = timm.create_model(arch, pretrained=False, num_classes=0, **kwargs)
@@ -52,14 +51,22 @@ def build_encoder(
     return encoder
 
 
-def refuse_none(arch: str, arch_args: Mapping[str, Any]) -> None:
-    """Raise ValueError for an argument of None: timm's create_model would leave it out."""
-    for name, value in arch_args.items():
+def timm_args(arch: str, arch_args: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return arguments for `timm.create_model`, which leaves out every argument of None.
+
+    init_values=None becomes 0, a ViT without layer scale for timm as well. Raises ValueError for
+    any other None: timm would build the net with its own value.
+    """
+    args = dict(arch_args or {})
+    if "init_values" in args:
+        args["init_values"] = args["init_values"] or 0
+    for name, value in args.items():
         if value is None:
             raise ValueError(
                 f"arch_args of {arch}: timm takes {name}=None for no argument and builds the net "
-                f"with its own {name}; give a value (init_values=0: a BEiT without layer scale)"
+                f"with its own {name}; give a value or leave it out"
             )
+    return args
 
 
 def refuse_empty_sizes(arch: str, arch_args: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.encoders import refuse_none
+from pretrain.encoders import timm_args
 from pretrain.sparse.masked import require
 from pretrain.sparse.rows import select_rows
 from pretrain.tokenizer.vae import DiscreteVAE
@@ -57,9 +57,8 @@ class BEiT(nn.Module):
         super().__init__()
         if not timm.models.is_model_in_modules(arch, ["beit"]):
             raise ValueError(f"arch={arch!r} is not a timm Beit: choose e.g. beit_base_patch16_224")
-        refuse_none(arch, arch_args or {})
         self.arch = arch
-        self.arch_args = {**PRETRAINING_ARGS, **(arch_args or {}), "img_size": image_size}
+        self.arch_args = {**PRETRAINING_ARGS, **timm_args(arch, arch_args), "img_size": image_size}
         encoder = timm.create_model(
             arch, pretrained=False, num_classes=0, drop_path_rate=drop_path_rate, **self.arch_args
         )

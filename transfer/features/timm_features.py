@@ -18,7 +18,7 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pretrain.encoders import refuse_empty_sizes, refuse_none
+from pretrain.encoders import refuse_empty_sizes, timm_args
 from pretrain.run.options import did_you_mean
 from transfer.features import plain_vit
 from transfer.features.pyramid import BlockPyramid, SimplePyramid
@@ -48,12 +48,10 @@ def build_encoder(arch: str, arch_args: Mapping[str, Any] | None = None, **more:
         raise ValueError(
             f"{wrong[0]!r} is not an argument of an architecture: set weights=FILE instead"
         )
-    refuse_none(arch, arch_args or {})
-    refuse_empty_sizes(arch, {**(arch_args or {}), **more})
+    args = {**timm_args(arch, arch_args), **more}
+    refuse_empty_sizes(arch, args)
     try:
-        return timm.create_model(
-            arch, pretrained=False, num_classes=0, **{**(arch_args or {}), **more}
-        )
+        return timm.create_model(arch, pretrained=False, num_classes=0, **args)
     except (TypeError, AssertionError, RuntimeError, ValueError, IndexError) as error:
         raise ValueError(
             f"timm cannot build {arch} with arch_args={dict(arch_args or {})}: {error}"

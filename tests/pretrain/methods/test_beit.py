@@ -138,6 +138,14 @@ def test_encoder_state_is_what_timm_builds_from_arch_args() -> None:
     assert torch.equal(features, model.features(images))
 
 
+def test_no_layer_scale_may_be_asked_for_by_none_or_0() -> None:
+    """timm's create_model leaves out None, and would build the gammas of the architecture."""
+    for none in (None, 0):
+        model = BEiT(arch_args={**TINY, "init_values": none}, image_size=64, vocab_size=32)
+        assert model.arch_args["init_values"] == 0
+        assert not [name for name in model.encoder_state() if "gamma" in name]
+
+
 def test_reconstruction_decodes_true_and_predicted_tokens() -> None:
     model = tiny_beit(tokenizer=tiny_tokenizer(), pixel_std=(0.25, 0.25, 0.25)).eval()
     images, visible, token_images = batch()
