@@ -46,12 +46,12 @@ def load_recipe(path: Path | str) -> Recipe:
 
 
 def find_config(path: Path | str, folder: Path = CONFIG_FOLDER) -> Path:
-    """Return `path`, or the shipped config of that name in `folder`.
+    """Return `path`, or the shipped config of that name in `folder`, with or without ".py".
 
     Raises FileNotFoundError, with similar names, if there is neither.
     """
     given = Path(path)
-    for file in (given, folder / given.name):
+    for file in (given, folder / given.name, folder / f"{given.name}.py"):
         if file.is_file() and (file == given or given.parent == Path()):
             return file
     shipped = sorted(p.stem for p in folder.glob("*.py"))
