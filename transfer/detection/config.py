@@ -13,8 +13,7 @@ from typing import Any
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from pretrain.config.read import find_config
-from pretrain.run.options import coerce_like, did_you_mean, parse_key_value
+from pretrain.run.options import coerce_like, did_you_mean, find_shipped, parse_key_value
 from pretrain.run.schema import require
 from transfer.detection.schema import DetectionSettings
 
@@ -106,7 +105,7 @@ def load_config(
     ConfigError.
     """
     try:
-        path = find_config(path, CONFIGS)
+        path = find_shipped(path, CONFIGS)
     except FileNotFoundError as error:
         raise ConfigError(str(error)) from None
     if path.suffix != ".py":

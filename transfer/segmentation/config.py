@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from pretrain.config.read import find_config
-from pretrain.run.options import coerce_like, did_you_mean, parse_key_value
+from pretrain.run.options import coerce_like, did_you_mean, find_shipped, parse_key_value
 from transfer.segmentation.data import class_names
 from transfer.segmentation.settings import SegmentationSettings, check_settings, refuse_renamed
 
@@ -60,7 +59,7 @@ def load_config(path: Path | str, options: Sequence[str] = ()) -> Config:
     does not exist; ValueError for a file that is not (sound) Python or not a config of
     MMSegmentation, an unknown key and a key's former name.
     """
-    path = find_config(path, CONFIGS)
+    path = find_shipped(path, CONFIGS)
     try:
         with python_files_only():
             cfg = Config.fromfile(str(path))
