@@ -4,11 +4,13 @@ What is cheap to refuse comes before the images are read: they may be millions.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from pretrain.config import BeitSettings, Recipe
 from pretrain.config.explain import lr_rule
@@ -62,13 +64,22 @@ def load_initial_weights(method: Method, path: Path) -> None:
         what = f"an encoder {identity.arch} {identity.arch_args or ''}"
     else:
         tensors, target, what = read_state(path, KIND)["model"], method, "a training state"
-    try:
-        target.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(
-            f"{path} holds {what}, which does not fit the recipe's: {error}"
-        ) from error
+    misfit = _misfit(target.state_dict(), tensors)
+    if misfit:
+        raise ValueError(f"{path} holds {what.strip()}, which does not fit the recipe's: {misfit}")
+    target.load_state_dict(tensors)
     logger.info("weights from %s", path)
+
+
+def _misfit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """Return in a few words which tensors are missing, too many, or of another shape."""
+    shapes = (n for n in wanted if n in given and wanted[n].shape != given[n].shape)
+    kinds = {
+        "missing": [n for n in wanted if n not in given],
+        "too many": [n for n in given if n not in wanted],
+        "of another shape": list(shapes),
+    }
+    return ", ".join(f"{len(n)} tensors {kind} ({n[0]}, ...)" for kind, n in kinds.items() if n)
 
 
 def ensure_tokenizer(fabric: Fabric, recipe: Recipe, images: Images, path: Path) -> Path:

@@ -105,7 +105,8 @@ def main(arguments: Arguments) -> None:
     """Write OUT/KIND.json and the pictures beside it."""
     from pretrain.files.write import atomic_write
 
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise ValueError(f"{arguments.out} is a file: give a folder")
     about = {
         "encoders": list(arguments.encoders),
         "data": str(arguments.data),

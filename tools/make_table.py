@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from pretrain.run.stop import exit_status
-from transfer.results.files import put_into, write_tables
+from transfer.results.files import around_marks, put_into, write_tables
 from transfer.results.record import find_results, read_result
 from transfer.results.table import build_table
 
@@ -41,6 +41,8 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Write the table of the records, and print it."""
     runs = find_results(arguments.runs)
+    if arguments.into is not None:
+        around_marks(arguments.into)  # before anything is written
     table = build_table([read_result(run) for run in runs])
     markdown, _ = write_tables(table, arguments.out, arguments.published)
     if arguments.into is not None:

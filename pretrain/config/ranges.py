@@ -27,6 +27,11 @@ def at_least(settings: Any, least: int, *names: str) -> None:
         require(good, f"{name}={value} must be at least {least}")
 
 
+def seeds(settings: Any) -> None:
+    """Raise ValueError for a seed that NumPy does not take."""
+    require(0 <= settings.seed < 2**32, f"seed={settings.seed} must be at least 0, below 2**32")
+
+
 def shares(settings: Any, *names: str) -> None:
     """Raise ValueError for a number outside of [0, 1]."""
     for name in names:

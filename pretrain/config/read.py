@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 import pretrain.config.recipe
 from pretrain.config.recipe import MethodSettings, Recipe
-from pretrain.run.options import did_you_mean
+from pretrain.run.options import did_you_mean, find_shipped
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs" / "pretrain"
 
@@ -46,19 +46,11 @@ def load_recipe(path: Path | str) -> Recipe:
 
 
 def find_config(path: Path | str, folder: Path = CONFIG_FOLDER) -> Path:
-    """Return `path`, or the shipped config of that name in `folder`.
+    """Return `path`, or the shipped config of that name in `folder`, with or without ".py".
 
     Raises FileNotFoundError, with similar names, if there is neither.
     """
-    given = Path(path)
-    for file in (given, folder / given.name):
-        if file.is_file() and (file == given or given.parent == Path()):
-            return file
-    shipped = sorted(p.stem for p in folder.glob("*.py"))
-    near = did_you_mean(given.stem, shipped, count=3)
-    some = f"{', '.join(shipped[:3])} and {len(shipped) - 3} more"
-    near = near or f"; {folder.parent.name}/{folder.name} has {some}"
-    raise FileNotFoundError(f"no config at {path}{near}")
+    return find_shipped(path, folder)
 
 
 def _nearest_field(error: str) -> str:

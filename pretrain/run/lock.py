@@ -77,9 +77,11 @@ class Holder:
 def locked(folder: Path) -> Iterator[None]:
     """Hold `folder`, made if missing, for this process alone.
 
-    Raises ValueError if another process holds it. A dead process's lock is taken over. At the end
-    the lock is removed, and the folder too if it was made here and is empty.
+    Raises ValueError for a file, and if another process holds the folder. A dead process's lock is
+    taken over. At the end the lock is removed, and the folder too if it was made here and is empty.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: give a folder")
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, thread_local=False)

@@ -4,6 +4,7 @@ import ast
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -57,6 +58,22 @@ def did_you_mean(key: str, known: Iterable[str], count: int = 1) -> str:
     """Return "; did you mean 'lr'?" with the nearest of the known names, "" if none is near."""
     near = difflib.get_close_matches(key, list(known), n=count, cutoff=0.5)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def find_shipped(path: Path | str, folder: Path) -> Path:
+    """Return `path`, or the shipped config of that name in `folder`, with or without ".py".
+
+    Raises FileNotFoundError, with similar names, if there is neither.
+    """
+    given = Path(path)
+    for file in (given, folder / given.name, folder / f"{given.name}.py"):
+        if file.is_file() and (file == given or given.parent == Path()):
+            return file
+    shipped = sorted(p.stem for p in folder.glob("*.py"))
+    near = did_you_mean(given.stem, shipped, count=3)
+    some = f"{', '.join(shipped[:3])} and {len(shipped) - 3} more"
+    near = near or f"; {folder.parent.name}/{folder.name} has {some}"
+    raise FileNotFoundError(f"no config at {path}{near}")
 
 
 def _is_number(value: Any) -> bool:

@@ -241,8 +241,12 @@ def test_init_of_another_net_is_refused(
     fcmae_recipe: Recipe, finished: Path, photos: Path, tmp_path: Path
 ) -> None:
     other = replace(fcmae_recipe, arch_args={"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]})
-    with pytest.raises(ValueError, match=r"holds an encoder convnextv2_atto.*does not fit"):
+    with pytest.raises(
+        ValueError, match=r"holds an encoder convnextv2_atto.*does not fit"
+    ) as caught:
         train(other, data=photos, out=tmp_path / "out", init=finished / folder.ENCODER)
+    assert "10 tensors too many (stages.2.blocks.1." in str(caught.value)
+    assert len(str(caught.value)) < 600  # torch's own error names every tensor
 
 
 def test_resuming_on_other_images_is_refused(

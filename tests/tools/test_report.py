@@ -66,3 +66,18 @@ def test_a_table_needs_neither_torch_nor_a_plotting_library():
     code += "'scipy.stats') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert found.stdout.strip() == "[]", found.stderr
+
+
+def test_a_page_or_figures_that_cannot_be_read_are_refused_before_the_table(tmp_path, runs):
+    (tmp_path / "page.md").write_text("no marks")
+    (tmp_path / "bad.json").write_text("{")
+    for option, file, told in (
+        ("--into", "page.md", "needs a line <!-- table: begin -->"),
+        ("--into", "gone.md", "there is no page"),
+        ("--published", "bad.json", "bad.json cannot be read"),
+        ("--published", "gone.json", "gone.json cannot be read"),
+    ):
+        done = call("make_table.py", runs, "--out", tmp_path / "out", option, tmp_path / file)
+        assert done.returncode == 2
+        assert told in done.stderr
+        assert not (tmp_path / "out").exists()

@@ -97,7 +97,7 @@ def check_ade20k(
         images = read_images(paths, decode=full, workers=workers, progress=title)
         valid = range(classes + 1) if zero_is_other else range(classes)
         _check_labels(split, labels, valid, findings, whole=full)
-        _check_something_counts(split, labels, zero_is_other, findings)
+        _check_something_counts(split, labels, classes, zero_is_other, findings)
         _check_images(images, labels, findings)
         facts.append(images)
         if histograms is not None:
@@ -197,14 +197,25 @@ def _check_labels(
 
 
 def _check_something_counts(
-    split: FolderPair, labels: list[LabelFacts], zero_is_other: bool, findings: Findings
+    split: FolderPair,
+    labels: list[LabelFacts],
+    classes: int,
+    zero_is_other: bool,
+    findings: Findings,
 ) -> None:
-    """Find a split in which every pixel that was read is ignored: there is nothing to learn."""
+    """Find a split in which all pixels that are not ignored are of one class, or there are none."""
     ignored = {IGNORED, 0} if zero_is_other else {IGNORED}
-    readable = [label for label in labels if label.counts]
-    if readable and all(value in ignored for label in readable for value, _ in label.counts):
-        message = f"every pixel of {len(readable):,} label maps is ignored"
+    maps = [label for label in labels if label.counts]
+    seen = {value for label in maps for value, _ in label.counts}
+    if maps and seen <= ignored:
+        message = f"every pixel of {len(maps):,} label maps is ignored"
         fix = "export the labels again, or correct reduce_zero_label"
+        findings.error("labels-ignored", split.labels, message, fix)
+    elif classes > 1 and len(seen - ignored) == 1 and seen & ignored:  # e.g. masks of 0 and 255
+        (only,) = seen - ignored
+        left_out = " and ".join(map(str, sorted(seen & ignored)))
+        message = f"{len(maps):,} label maps hold {only} alone, and {left_out}, which is ignored"
+        fix = "number the classes 0, 1, ... (a mask's 255 is 1), or correct reduce_zero_label"
         findings.error("labels-ignored", split.labels, message, fix)
 
 

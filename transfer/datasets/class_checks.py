@@ -68,6 +68,9 @@ def check_splits(train: ClassSplit, val: ClassSplit | None) -> list[Finding]:
     """Check labels and names alone, before every run: nothing is read."""
     findings = Findings()
     counts = np.bincount(train.labels, minlength=len(train.classes))
+    if len(train.classes) < 2:
+        told = f"one class alone, {train.classes[0]!r}: there is nothing to tell apart"
+        findings.error("class-count", "train", told, "give a folder with two classes or more")
     for name, count in zip(train.classes, counts.tolist(), strict=True):
         if not count:
             fix = "add images of it, or know that it is never learnt"

@@ -12,9 +12,9 @@ from typing import Any
 
 from pretrain.checks.findings import Finding, Findings
 from pretrain.checks.images import ImageFacts, read_images
-from transfer.datasets.coco_file import Contents, Inspect, NotCocoError, read_contents
+from transfer.datasets.coco_file import Contents, Inspect, Mask, NotCocoError, read_contents
 from transfer.datasets.ids import id_problem
-from transfer.datasets.instance_checks import check_annotation
+from transfer.datasets.instance_checks import Units, check_annotation
 from transfer.datasets.share import coco_share
 
 # COCO 2017 (cocodataset.org): images and instances of each split
@@ -90,10 +90,11 @@ def check_coco(
 
 
 def _load(split: CocoSplit, findings: Findings) -> _Loaded | None:
-    path = split.annotations
+    path, units = split.annotations, Units()
 
     def inspect(annotation: dict[str, Any], image: dict[str, Any]) -> None:
         where = f"{path} annotation {annotation.get('id')}"
+        units.note(annotation)
         check_annotation(annotation, image["width"], image["height"], where, findings)
 
     try:
@@ -126,6 +127,7 @@ def _load(split: CocoSplit, findings: Findings) -> _Loaded | None:
     if split.share < 1:
         contents = coco_share(contents, split.share)
         _inspect_all(contents, inspect)
+    units.check(path, findings)
     return _Loaded(
         split,
         contents,
@@ -178,7 +180,10 @@ def _check_files(data: _Loaded, findings: Findings) -> None:
     present = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     for record in data.images.values():
         path = str(folder / record["file_name"])
-        if str(record["file_name"]) not in present:
+        if Path(record["file_name"]).is_absolute():
+            fix = f"write file_name as it is below {folder}"
+            findings.error("image-missing", path, "file_name is not below the folder", fix)
+        elif str(record["file_name"]) not in present:
             fix = (
                 f"copy the file there, or take image {record['id']} out of {data.split.annotations}"
             )
@@ -218,8 +223,12 @@ def _check_counts(data: _Loaded, findings: Findings) -> None:
         message = "{:,} images and {:,} instances, COCO 2017 has {:,} and {:,}"
         fix = f"download {data.split.images.name} and its annotations again, or allow `counts`"
         findings.error("counts", path, message.format(*data.listed, *expected), fix)
-    if all(data.contents.crowd):
-        message = "it has no object that is not a crowd: there is nothing to learn or to judge by"
+    objects = zip(data.contents.crowd, data.contents.masks, strict=True)
+    if all(crowd or mask == Mask.BROKEN for crowd, mask in objects):
+        message = (
+            "it has no object but crowds and those without a polygon of three points: there is "
+            "nothing to learn or to judge by"
+        )
         findings.error("no-objects", path, message, "export the annotations again")
     used = Counter(data.contents.category_ids)
     for key, name in data.categories.items():

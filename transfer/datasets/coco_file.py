@@ -6,6 +6,7 @@ the file itself is held once per machine, by the operating system.
 """
 
 import json
+import math
 import os
 from array import array
 from collections.abc import Callable, Sequence
@@ -32,11 +33,17 @@ def is_count(value: Any) -> bool:
     return isinstance(value, int | float) and value > 0 and float(value).is_integer()
 
 
+def is_number(value: Any) -> bool:
+    """Return whether a value is a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 # keys of any record -> what fits, and its name
 FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "width": (is_count, "pixels, a whole number above 0"),
     "height": (is_count, "pixels, a whole number above 0"),
     "file_name": (lambda value: isinstance(value, str) and value != "", "a file's name"),
+    "area": (is_number, "pixels, a number"),
     "iscrowd": (lambda value: value in (0, 1), "0 or 1"),
 }
 Inspect = Callable[[dict[str, Any], dict[str, Any]], None]  # an annotation and its image

@@ -10,6 +10,28 @@ OUTSIDE_PX = 2.0  # rounding of a correct export stays within this
 OUTSIDE_SHARE = 0.1  # of the image's side: published annotations stay within, wrong units do not
 
 
+class Units:
+    """Whether the boxes, and the polygons, of a file are in pixels or in shares of the sides."""
+
+    def __init__(self) -> None:
+        self._in_pixels: dict[str, bool] = {}  # by what was met: whether one reaches beyond 1
+
+    def note(self, annotation: dict[str, Any]) -> None:
+        """Look at one annotation."""
+        mask = annotation.get("segmentation")
+        polygons = mask if isinstance(mask, list) else []
+        for name, numbers in (("box", annotation["bbox"]), *(("polygon", p) for p in polygons)):
+            if not self._in_pixels.get(name) and numbers and _numbers(numbers):
+                self._in_pixels[name] = max(numbers) > 1
+
+    def check(self, where: object, findings: Findings) -> None:
+        """Find a file in which nothing reaches beyond the first pixel."""
+        for name in (name for name, in_pixels in self._in_pixels.items() if not in_pixels):
+            message = f"no {name} reaches beyond 1: they are shares of the sides, not pixels"
+            fix = "multiply x by the image's width and y by its height"
+            findings.error(f"{name}-outside", where, message, fix)
+
+
 def check_annotation(
     annotation: dict[str, Any], width: int, height: int, where: str, findings: Findings
 ) -> None:
@@ -110,7 +132,10 @@ def _check_run_lengths(
     except (TypeError, ValueError) as error:
         findings.error("mask-format", where, f"run lengths: {error}", "encode the mask again")
         return
-    if min(runs, default=0) < 0 or sum(runs) != height * width:
+    if min(runs, default=0) < 0:
+        message = f"a run of {min(runs)} pixels"
+        findings.error("mask-format", where, message, "encode the mask again")
+    elif sum(runs) != height * width:
         message = f"run lengths cover {sum(runs)} of {height * width} pixels"
         findings.error("mask-format", where, message, "encode the mask again")
     elif sum(runs[1::2]) == 0:

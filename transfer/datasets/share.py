@@ -1,6 +1,7 @@
 """A share of the training images: the same on every machine, a small one within a larger."""
 
 import hashlib
+import os
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ def share_of(names: Sequence[str], share: float) -> list[int]:
     if share == 1:
         return list(range(len(names)))
     count = max(1, round(share * len(names)))
-    digests = [hashlib.sha256(name.encode()).digest() for name in names]
+    digests = [hashlib.sha256(os.fsencode(name)).digest() for name in names]
     return sorted(sorted(range(len(names)), key=digests.__getitem__)[:count])
 
 

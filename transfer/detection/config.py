@@ -13,12 +13,13 @@ from typing import Any
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from pretrain.run.options import coerce_like, did_you_mean, parse_key_value
+from pretrain.run.options import coerce_like, did_you_mean, find_shipped, parse_key_value
 from pretrain.run.schema import require
 from transfer.detection.schema import DetectionSettings
 
 # below these keys any name goes: they are arguments of timm and of the encoder's wrapper
 OPEN_KEYS = ("arch_args",)
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "detection"
 DATA_ROOT = "DETECTRON2_DATASETS"
 
 # what a run is made of and where it lies, but not how: no part of the protocol
@@ -100,12 +101,13 @@ def load_config(
 ) -> DictConfig:
     """Return the config of a file with overrides applied, budget and data root worked in.
 
-    Without `training` it need not name training data. ConfigError.
+    A shipped config may be given by its name. Without `training` it need not name training data.
+    ConfigError.
     """
-    path = Path(path)
-    if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        raise ConfigError(f"no config at {path}" + (f"; there are {', '.join(near)}" * bool(near)))
+    try:
+        path = find_shipped(path, CONFIGS)
+    except FileNotFoundError as error:
+        raise ConfigError(str(error)) from None
     if path.suffix != ".py":
         raise ConfigError(
             f"{path}: a config is a Python file (.py); other formats are not read, since reading "

@@ -17,7 +17,11 @@ def write_tables(table: Table, out: Path, published: Path) -> tuple[str, list[Ma
 
     Raises ValueError or OSError if a file cannot be read or written.
     """
-    found = matches(table, json.loads(Path(published).read_text()))
+    try:
+        figures = json.loads(published.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"the published figures {published} cannot be read: {error}") from error
+    found = matches(table, figures)
     markdown = to_markdown(table)
     if found:
         markdown += f"\n## Beside published figures\n\n{beside_published(found)}\n"
@@ -30,12 +34,23 @@ def write_tables(table: Table, out: Path, published: Path) -> tuple[str, list[Ma
 def put_into(page: Path, table: Table) -> None:
     """Write the table, without its notes, between the marks of a Markdown page.
 
-    Raises ValueError if the page does not have both marks, each once and in their order.
+    Raises ValueError as `around_marks` does.
     """
+    before, after = around_marks(page)
+    content = f"{before}{BEGIN}\n\n{grid_to_markdown(table)}\n{END}{after}"
+    atomic_write(page, lambda to: to.write_text(content))
+
+
+def around_marks(page: Path) -> tuple[str, str]:
+    """Return what stands before and after the marks of a Markdown page.
+
+    Raises ValueError if there is no page, or it has not both marks, each once and in their order.
+    """
+    if not page.is_file():
+        raise ValueError(f"there is no page {page} to put the table into")
     text = page.read_text()
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end) or BEGIN in after or END in before + after:
         raise ValueError(f"{page} needs a line {BEGIN} and, after it, a line {END}, each once")
-    content = f"{before}{BEGIN}\n\n{grid_to_markdown(table)}\n{END}{after}"
-    atomic_write(page, lambda to: to.write_text(content))
+    return before, after

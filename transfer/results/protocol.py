@@ -6,6 +6,7 @@ digest of its images, and nothing else (no path, no file name, no number of work
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -55,7 +56,7 @@ def image_list(names: Iterable[str], classes: Sequence[str]) -> Settings:
     """
     digest, count = hashlib.sha256(), 0
     for name in sorted(names):
-        digest.update(name.encode() + b"\0")
+        digest.update(os.fsencode(name) + b"\0")
         count += 1
     return {"images": count, "digest": digest.hexdigest()[:16], "classes": list(classes)}
 

@@ -33,6 +33,10 @@ def publish(
     root = runs.resolve()
     if not root.is_dir():
         raise FileNotFoundError(f"no folder of runs at {runs}")
+    if to.resolve().is_relative_to(root):
+        raise ValueError(f"{to} lies in {runs}: tables of the runs would count each record twice")
+    if to.exists() and not to.is_dir():
+        raise ValueError(f"{to} is a file: give a folder")
     places = {path.resolve().relative_to(root): path for path in find_results([root])}
     chosen = {
         place: path

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from pretrain.run.options import coerce_like, did_you_mean, parse_key_value
+from pretrain.run.options import coerce_like, did_you_mean, find_shipped, parse_key_value
 from transfer.segmentation.data import class_names
 from transfer.segmentation.settings import SegmentationSettings, check_settings, refuse_renamed
 
@@ -55,19 +55,17 @@ NOT_PROTOCOL = (
 def load_config(path: Path | str, options: Sequence[str] = ()) -> Config:
     """Return the config in a Python file with `key=value` options applied, not yet filled in.
 
-    FileNotFoundError names the shipped configs nearest to a path that does not exist; ValueError
-    for a file that is not (sound) Python, an unknown key and a key's former name.
+    A shipped config may be given by its name. FileNotFoundError names those nearest to a path that
+    does not exist; ValueError for a file that is not (sound) Python or not a config of
+    MMSegmentation, an unknown key and a key's former name.
     """
-    path = Path(path)
-    if not path.is_file():
-        names = [p.stem for p in CONFIGS.glob("*.py")]
-        near = did_you_mean(path.stem, names, count=3) or f"; there are {', '.join(sorted(names))}"
-        raise FileNotFoundError(f"no config at {path} nor in configs/segmentation{near}")
+    path = find_shipped(path, CONFIGS)
     try:
         with python_files_only():
             cfg = Config.fromfile(str(path))
-    except (SyntaxError, KeyError, NameError) as error:
-        raise ValueError(f"{path} cannot be read as a config: {error}") from error
+    except (SyntaxError, KeyError, NameError, RuntimeError) as error:  # the last: of LazyConfig
+        told = str(error) or "it is not one of MMSegmentation's"
+        raise ValueError(f"{path} cannot be read as a config: {told}") from error
     refuse_renamed(cfg)
     refuse_misspelt(cfg, path)
     for option in options:

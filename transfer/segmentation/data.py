@@ -6,6 +6,8 @@ Which image stands at a position, and what the random augmentations do to it, fo
 """
 
 import hashlib
+import logging
+import os
 import random
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
@@ -27,6 +29,8 @@ from transfer.datasets.ade20k_checks import FolderPair, check_ade20k
 from transfer.datasets.shapes.levels import CLASS_COUNTS, HARD, segmentation_classes
 from transfer.datasets.shapes.scene import PALETTE
 from transfer.datasets.share import share_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,7 @@ def names_digest(pairs: Sequence[tuple[Path, Path]], images: Path) -> str:
     The folder itself may move.
     """
     names = "\n".join(image.relative_to(images).as_posix() for image, _ in pairs)
-    return hashlib.sha256(names.encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(names)).hexdigest()
 
 
 def find_suffix(images: Path) -> str:
@@ -224,7 +228,11 @@ def class_names(classes: str | Sequence[str]) -> tuple[tuple[str, ...], list[lis
             f"classes={classes!r}: give the names as a list, 'ade20k', {', '.join(SHAPES)}, or a "
             "text file with one name a line"
         )
-    return tuple(line.strip() for line in Path(classes).read_text().splitlines() if line), None
+    try:
+        lines = Path(classes).read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"classes={classes}: not a text file in UTF-8 ({error})") from error
+    return tuple(line.strip() for line in lines if line), None
 
 
 WHOLE_BELOW = 2000  # images in all; larger sets are sampled (tools/check_data.py reads everything)
@@ -261,3 +269,5 @@ def check_data(cfg: Any, names: Sequence[str] = ("train", "val")) -> None:
         full=count < WHOLE_BELOW,
     )
     refuse_errors(findings, cfg["allow_findings"])
+    for finding in findings:
+        logger.warning("%s", finding)

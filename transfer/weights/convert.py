@@ -129,10 +129,15 @@ def recognise(raw: Raw, source: str | None = None) -> tuple[Source, str]:
         reason = candidate.recognise(raw)
         if reason:
             return candidate, reason
+    if any(name.startswith("roi_heads.") for name in raw.tensors):
+        raise WeightsError(
+            f"{raw.file}: a whole detector, as tools/train_net.py writes it, and no encoder: give "
+            "the encoder file that it was trained from"
+        )
     raise WeightsError(
         f"{raw.file}: its layout is not known (first keys: {', '.join(list(raw.tensors)[:6])}); "
-        f"say which it is with --source, one of {', '.join(NAMES)}, and for a timm state dict give "
-        "--arch as well"
+        "let tools/convert_weights.py make an encoder file of it: say which layout it is with "
+        f"--source, one of {', '.join(NAMES)}, and for a timm state dict give --arch as well"
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pretrain.files.read import WeightsError
+from pretrain.files.training_state import STATE_FORMAT
 from transfer.weights.sources.base import Raw
 
 CONTAINERS = (
@@ -59,6 +60,11 @@ def unwrap(content: Any, file: str, part: str | None = None) -> Raw:
         beside += [str(k) for k in content if k != inner[0]]
         path.append(inner[0])
         content = content[inner[0]]
+    if isinstance(content, Mapping) and content.get("format") == STATE_FORMAT:
+        raise WeightsError(
+            f"{file}: a training state, which its own run goes on from with --resume; give an "
+            "encoder file, as pretraining and fine-tuning write it: encoder.safetensors"
+        )
     keys = list(content)[:8] if isinstance(content, Mapping) else type(content).__name__
     raise WeightsError(
         f"{file}: no state dict in it (looked under {', '.join(CONTAINERS)}; found {keys}); "

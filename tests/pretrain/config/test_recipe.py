@@ -200,6 +200,7 @@ def test_a_file_without_recipe_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_told_with_the_nearest() -> None:
     with pytest.raises(FileNotFoundError, match="spark_resnet50"):
         load_recipe("configs/pretrain/spark_resnet5.py")
+    assert load_recipe("spark_resnet50") == load_recipe("configs/pretrain/spark_resnet50.py")
 
 
 def test_a_recipe_is_frozen() -> None:
@@ -211,3 +212,9 @@ def test_recipes_load_without_torch() -> None:
     """The suite and a finished run's --resume read recipes only: they should not wait for torch."""
     code = "import sys; from pretrain.config import load_recipe; load_recipe('beit_base_in1k.py')"
     subprocess.run([sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules"], check=True)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_numpy_does_not_take_is_refused(seed: int) -> None:
+    with pytest.raises(ValueError, match=f"seed={seed} must be at least 0"):
+        replace(load_recipe("spark_resnet50.py"), seed=seed)

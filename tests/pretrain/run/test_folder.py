@@ -59,6 +59,11 @@ def test_a_folder_that_is_no_run_is_refused(begun: RunFolder, tmp_path: Path) ->
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="is a file: give a folder"):
         RunFolder(tmp_path / "file", RECORD).open(SETTINGS, resume=True)
+    with (
+        pytest.raises(ValueError, match="is a file: give a folder"),
+        RunFolder(tmp_path / "file", RECORD).lock(),
+    ):
+        pass
 
 
 def test_an_empty_or_cut_file_is_not_a_finished_run(tmp_path: Path) -> None:

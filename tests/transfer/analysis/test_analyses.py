@@ -217,3 +217,13 @@ def test_the_codes_of_a_tokenizer_are_held_against_label_maps(data, tmp_path):
     )
     assert numbers["t"]["label_entropy"] < 0.01  # one label everywhere
     assert Image.open(tmp_path / "out/codes_t.png").width > 4 * 60
+
+
+def test_a_refusal_leaves_no_folder(tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        analyze.main(analyze.Arguments("collapse", ("nowhere",), tmp_path, out))
+    assert not out.exists()
+    out.touch()
+    with pytest.raises(ValueError, match="is a file: give a folder"):
+        analyze.main(analyze.Arguments("collapse", ("nowhere",), tmp_path, out))

@@ -164,3 +164,23 @@ def test_what_is_not_a_file_is_not_an_image(root):
     (root / "images/training/a.jpg").symlink_to("nowhere.jpg")
     os.mkfifo(root / "images/training/c.jpg")  # reading it would wait for ever
     assert codes(check(root)) == [("error", "image-missing")]
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_masks_of_zero_and_255_are_no_classes(root, full):
+    for name in "ab":
+        mask = np.where(labels() > 1, 255, 0).astype(np.uint8)
+        Image.fromarray(mask).save(label(root, name))
+    found = errors(check(root, classes=2, zero_is_other=False, full=full))
+    assert "labels-ignored" in {f.code for f in found}
+    told = next(f for f in found if f.code == "labels-ignored")
+    assert "2 label maps hold 0 alone, and 255, which is ignored" in told.message
+    assert "255 is 1" in told.fix
+
+
+def test_one_class_beside_ignored_pixels_is_enough_where_there_is_one(root):
+    for pair in ade20k(root):
+        for path in pair.labels.iterdir():
+            Image.fromarray(np.minimum(labels(), 1)).save(path)
+    assert check(root, classes=1) == []
+    assert {f.code for f in errors(check(root, classes=2))} == {"labels-ignored"}

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -235,7 +236,17 @@ def test_a_link_into_the_other_split_is_an_overlap_without_reading(tree):
     source = next((tree / "train" / "n01440764").iterdir())
     lines = [f"{source.relative_to(tree)} n01440764", "val/n01443537/x.png n01443537"]
     (tree / "val.txt").write_text("\n".join(lines))
-    (tree / "train.txt").write_text(f"{source.relative_to(tree)} n01440764\n")
+    (tree / "train.txt").write_text(f"{lines[0]}\ntrain/n01443537/x.png n01443537\n")
     train = open_split(tree, "train")
     findings = check_splits(train, open_split(tree, "val", ("n01440764", "n01443537")))
     assert [f.code for f in findings if f.level == "error"] == ["split-overlap"]
+
+
+def test_one_class_alone_is_refused(tree):
+    for split in ("train", "val"):
+        for name in list(COLORS)[1:]:
+            shutil.rmtree(tree / split / name)
+    train = open_split(tree, "train", None)
+    found = [f for f in check_splits(train, None) if f.code == "class-count"]
+    assert found[0].level == "error"
+    assert "nothing to tell apart" in found[0].message

@@ -239,3 +239,49 @@ def test_coco_itself_has_known_counts(tmp_path):
     assert len(found) == 2
     assert "118,287 and 860,001" in found[0].message
     assert "5,000 and 36,781" in found[1].message
+
+
+@pytest.mark.parametrize("key", ["box", "polygon"])
+def test_shares_of_the_sides_are_not_pixels(data, key):
+    contents, check, _ = data
+    annotations = contents["train"]["annotations"]
+    for record in annotations:
+        if key == "box":
+            record["bbox"] = [0.1, 0.1, 0.5, 0.5]
+        elif isinstance(record["segmentation"], list):
+            record["segmentation"] = polygon(0.1, 0.1, 0.5, 0.5)
+    (finding,) = errors(check())
+    assert finding.code == f"{key}-outside"
+    assert f"no {key} reaches beyond 1" in finding.message
+    annotations[0].update(bbox=[5, 5, 20, 10], segmentation=polygon())
+    assert errors(check()) == []  # one is enough: small objects lie in corners
+
+
+def test_objects_without_a_polygon_of_three_points_are_nothing_to_learn(data):
+    contents, check, _ = data
+    for record in contents["train"]["annotations"]:
+        record.update(segmentation=[[5, 5, 25, 15]], iscrowd=0)
+    assert [f.code for f in errors(check())] == ["no-objects"]
+
+
+def test_a_negative_run_is_told(data):
+    contents, check, _ = data
+    counts = [5, -5, HEIGHT * WIDTH]
+    annotation(segmentation={"size": [HEIGHT, WIDTH], "counts": counts})(contents)
+    (finding,) = errors(check())
+    assert finding.message == "a run of -5 pixels"
+
+
+def test_an_absolute_file_name_is_not_called_missing(data):
+    contents, check, root = data
+    image(file_name=str(root / "train" / "train1.png"))(contents)
+    (finding,) = errors(check())
+    assert finding.message == "file_name is not below the folder"
+
+
+@pytest.mark.parametrize("area", ["big", None, float("nan")])
+def test_an_area_that_is_no_number_is_found(data, area):
+    contents, check, _ = data
+    annotation(area=area)(contents)
+    (finding,) = errors(check())
+    assert "expected pixels, a number" in finding.message

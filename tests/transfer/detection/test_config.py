@@ -61,7 +61,7 @@ def test_views_are_not_merged_by_another_nms_than_asked_for() -> None:
 
 
 def test_a_missing_config_names_its_neighbours() -> None:
-    with pytest.raises(ConfigError, match=r"shapes_mask_rcnn\.py"):
+    with pytest.raises(ConfigError, match="did you mean 'shapes_mask_rcnn'"):
         load_config(CONFIG.with_name("shapes.py"))
 
 
@@ -124,3 +124,9 @@ def test_a_typo_in_a_config_file_is_an_error() -> None:
             load_config(path)
     finally:
         path.unlink()
+
+
+def test_a_shipped_config_may_be_named_and_a_wrong_name_tells_the_nearest():
+    assert load_config(CONFIG.stem).schedule == load_config(CONFIG).schedule
+    with pytest.raises(ConfigError, match="did you mean 'shapes_mask_rcnn'"):
+        load_config("configs/detection/shapes_mask_rcn.py")

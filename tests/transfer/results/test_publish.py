@@ -90,3 +90,13 @@ def test_patterns_choose_the_records(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none of the 2 records .* fits"):
         publish(source, tmp_path / "c", only=("beit/*",))
     assert not (tmp_path / "c").exists()
+
+
+def test_records_are_not_published_among_the_runs(tmp_path):
+    source = runs(tmp_path / "made")
+    for to in (source, source / "published"):
+        with pytest.raises(ValueError, match="would count each record twice"):
+            publish(source, to, replace=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="is a file: give a folder"):
+        publish(source, tmp_path / "file")

@@ -89,6 +89,15 @@ def test_an_unknown_config_names_the_nearest():
         load_config("configs/segmentation/shape_upernet.py")
 
 
+def test_a_shipped_config_may_be_named():
+    assert Path(load_config("custom").filename).samefile(CUSTOM)
+
+
+def test_a_config_of_detection_is_told():
+    with pytest.raises(ValueError, match=r"custom_coco\.py cannot be read as a config: it is not"):
+        load_config("configs/detection/custom_coco.py")
+
+
 @pytest.mark.parametrize("name", ["run.yaml", "run.yml", "run.YAML", "run.json", "run"])
 @pytest.mark.parametrize("base", [None, "NAME", "{{ fileDirname }}/NAME", "{{$NO:NAME}}"])
 def test_only_python_configs_are_read(name, base, tmp_path):

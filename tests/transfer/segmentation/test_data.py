@@ -7,13 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
+from transfer.datasets.share import share_of
+from transfer.results.protocol import image_list
 from transfer.segmentation import data as data_module
 from transfer.segmentation.data import (
     LabelledImages,
     Position,
     PositionSampler,
     check_data,
+    class_names,
     find_pairs,
+    names_digest,
     seeded,
 )
 
@@ -136,3 +140,25 @@ def test_mixed_suffixes_and_empty_folders_are_refused(tmp_path):
         check_data(cfg)
     with pytest.raises(FileNotFoundError, match="no folder"):
         check_data({**cfg, "train_images": "nowhere"})
+
+
+def test_what_training_can_bear_is_told(tmp_path, caplog):
+    check_data({**folders(tmp_path), "num_classes": 3})
+    assert "labels [2] occur nowhere" in caplog.text
+
+
+def test_file_names_that_are_not_utf_8_are_names(tmp_path):
+    (tmp_path / "b\udce9.png").write_bytes(b"")
+    path = next(tmp_path.iterdir())
+    assert len(names_digest([(path, path)], tmp_path)) == 64
+    assert share_of([path.name, "a.png"], 0.5)
+    assert image_list([path.name], ["a"])["images"] == 1
+
+
+def test_a_file_of_classes_that_is_not_utf_8_is_named(tmp_path):
+    file = tmp_path / "classes.txt"
+    file.write_bytes("background\r\nnucleus\r\n".encode("utf-8-sig"))
+    assert class_names(str(file))[0] == ("background", "nucleus")
+    file.write_bytes(b"background\nz\xe9lle\n")
+    with pytest.raises(ValueError, match=r"classes\.txt: not a text file in UTF-8"):
+        class_names(str(file))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pretrain.files.training_state import write_state
 from tests.transfer.weights.cases_layouts import Layout, layouts, random_net, without
 from transfer.features import TimmFeatures
 from transfer.features.timm_features import build_encoder
@@ -151,6 +152,16 @@ def test_unknown_layout_says_what_to_do(tmp_path):
     torch.save({"weights": 3}, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="no state dict"):
         read_weights(tmp_path / "w.pth")
+
+
+def test_a_training_state_and_a_whole_detector_are_told_from_encoders(tmp_path):
+    write_state(tmp_path / "state.pt", "pretraining", {"model": {"stem.weight": torch.ones(2)}})
+    with pytest.raises(WeightsError, match=r"a training state.*encoder\.safetensors"):
+        read_weights(tmp_path / "state.pt")
+    names = ("backbone.fpn_lateral2.weight", "roi_heads.box_head.fc1.weight")
+    torch.save({"model": {name: torch.ones(2) for name in names}}, tmp_path / "model_final.pth")
+    with pytest.raises(WeightsError, match=r"a whole detector.*that it was trained from"):
+        read_weights(tmp_path / "model_final.pth")
 
 
 def test_nets_that_stride_elsewhere_are_refused(tmp_path):
