@@ -104,6 +104,8 @@ def check(arguments: Arguments) -> None:
     """Raise ValueError for an option that has no meaning."""
     if arguments.out == Path():
         raise ValueError("--out is the current folder: give a folder of the suite's own")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise ValueError(f"--out {arguments.out} is a file: give a folder")
     for name in ("jobs", "gpus_per_run", "price", "tflops"):
         value = getattr(arguments, name)
         if value is not None and not value > 0:

@@ -33,6 +33,8 @@ def main(arguments: Arguments) -> None:
     from transfer.results.report.picture import draw_gains
     from transfer.results.table import build_table
 
+    if arguments.to.suffix != ".png":
+        raise ValueError(f"--to {arguments.to}: the picture is a .png")
     records = [read_result(run) for run in find_results(arguments.runs)]
     draw_gains(build_table(records), arguments.to)
     print(arguments.to)

@@ -24,6 +24,7 @@ CODES = frozenset(
         "box-over-edge",
         "categories-differ",
         "category-id-twice",
+        "category-name-twice",
         "category-unknown",
         "category-unused",
         "class-count",

@@ -189,10 +189,13 @@ def test_options_without_a_meaning_are_refused(tool, arguments, told):
     assert not tool.out.exists()
 
 
-def test_the_current_folder_is_not_a_suites(tmp_path):
+def test_neither_the_current_folder_nor_a_file_is_a_suites(tmp_path):
     main = runpy.run_path(str(ROOT / "tools" / "run_suite.py"))
     with pytest.raises(ValueError, match="--out is the current folder"):
         main["main"](main["Arguments"](tmp_path / "suite.py", Path()))
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="is a file: give a folder"):
+        main["main"](main["Arguments"](tmp_path / "suite.py", tmp_path / "file"))
 
 
 SUITES = sorted(path.stem for path in (ROOT / "configs/suites").glob("*.py"))

@@ -123,6 +123,10 @@ def _load(split: CocoSplit, findings: Findings) -> _Loaded | None:
         ("categories", "category-id-twice", [r["id"] for r in contents.categories]),
     ):
         _check_unique(split, name, code, ids, findings)
+    for name, times in Counter(str(r["name"]) for r in contents.categories).items():
+        if times > 1:  # figures by class would be mixed up
+            fix = "give each category a name of its own, or merge their ids"
+            findings.error("category-name-twice", f"{path} {name!r}", f"{times} categories", fix)
     listed = len(contents.images), len(contents.ids)
     if split.share < 1:
         contents = coco_share(contents, split.share)

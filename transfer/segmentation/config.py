@@ -219,12 +219,18 @@ def _fill(value: Any, values: Mapping[str, Any], seen: tuple[str, ...] = ()) -> 
         return {k: _fill(v, values, seen) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_fill(v, values, seen) for v in value)
-    if not (isinstance(value, str) and value.startswith("${") and value.endswith("}")):
+    name = _named_setting(value)
+    if name is None:
         return value
-    name = value[2:-1]
     if name not in values or name in seen:
         raise ValueError(f"the config refers to {value}, which does not exist or is circular")
     return _fill(values[name], values, (*seen, name))
+
+
+def _named_setting(value: Any) -> str | None:
+    """Return the name in "${name}"; None for anything else."""
+    named = isinstance(value, str) and value.startswith("${") and value.endswith("}")
+    return value[2:-1] if named else None
 
 
 def with_tuples(value: Any) -> Any:
@@ -259,6 +265,8 @@ def apply_option(cfg: Config, option: str) -> None:
             node = node[_place(node, part)]
     last = _place(node, parts[-1])
     old = node[last] if _has(node, parts[-1]) else None
+    name = _named_setting(old)
+    old = old if name is None else cfg.get(name)  # an option has the type of the named setting
     try:
         node[last] = coerce_like(value, old)
     except ValueError as error:

@@ -198,8 +198,10 @@ def find_suffix(images: Path) -> str:
     if not images.is_dir():
         raise FileNotFoundError(f"there is no folder {images}")
     found = {p.suffix for p in images.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES}
-    if len(found) != 1:
-        listed = ", ".join(sorted(found)) or "no images at all"
+    if not found:
+        raise ValueError(f"{images} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    if len(found) > 1:
+        listed = ", ".join(sorted(found))
         raise ValueError(f"{images} holds {listed}: give image_suffix, e.g. image_suffix=.jpg")
     return found.pop()
 

@@ -95,6 +95,7 @@ BROKEN = {
     "image-size": image(width=WIDTH + 8),
     "categories-differ": whole("categories", [{"id": 7, "name": "dog"}, {"id": 90, "name": "cat"}]),
     "category-id-twice": whole("categories", [{"id": 7, "name": "cat"}, {"id": 7, "name": "dog"}]),
+    "category-name-twice": whole("categories", [{"id": i, "name": "cat"} for i in (7, 90)]),
     "no-images": whole("images", []),
     "id-invalid": image(id=[1]),
     "annotations-format": whole("annotations", [{"id": 1}]),

@@ -46,6 +46,13 @@ def test_a_wrong_option_is_refused(option, message):
         load_config(CUSTOM, [option])
 
 
+def test_an_option_in_the_place_of_a_named_setting_has_its_type():
+    cfg = load_config(CUSTOM, ["model.decode_head.num_classes=5"])
+    assert cfg.model.decode_head.num_classes == 5
+    with pytest.raises(ValueError, match="a whole number expected"):
+        load_config(CUSTOM, ["model.decode_head.channels=many"])
+
+
 def test_options_of_every_kind():
     cfg = load_config(CUSTOM)
     for option in (

@@ -140,6 +140,9 @@ def test_mixed_suffixes_and_empty_folders_are_refused(tmp_path):
         check_data(cfg)
     with pytest.raises(FileNotFoundError, match="no folder"):
         check_data({**cfg, "train_images": "nowhere"})
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty holds no image \(\.bmp, "):
+        check_data({**cfg, "train_images": "empty"})
 
 
 def test_what_training_can_bear_is_told(tmp_path, caplog):
