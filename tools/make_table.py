@@ -47,7 +47,10 @@ def main(arguments: Arguments) -> None:
     markdown, _ = write_tables(table, arguments.out, arguments.published)
     if arguments.into is not None:
         put_into(arguments.into, table)
-    Console().print(Markdown(markdown))
+    if sys.stdout.isatty():
+        Console().print(Markdown(markdown))
+    else:  # whole lines: there is no width to fit into
+        print(markdown)
     print(f"{len(runs)} records -> {arguments.out}/table.md, table.csv, table.tex")
 
 
