@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from tabulate import LATEX_ESCAPE_RULES, tabulate
 
+from pretrain.files.lineage import RANDOM
 from transfer.results.cells import METHODS, Cell, Row, Table
 from transfer.results.statistics import Difference
 
@@ -36,13 +37,20 @@ def differences_of(table: Table) -> tuple[list[list[str]], list[str]]:
     header = ["Method", "Backbone", "Metric", "Baseline", "Difference", "95 % interval"]
     header += ["Runs", "Verdict", "Seeds to see it"]
     lines = [
-        [_method(row), row.label, column.title, kind, *_tell(found)]
+        [_method(row), row.label, column.title, _baseline(kind, cell), *_tell(found)]
         for row in table.rows
         for column, cell in row.cells.items()
         for kind, found in cell.differences.items()
         if found.se is not None or kind != "scratch"
     ]
     return lines, header
+
+
+def _baseline(kind: str, cell: Cell) -> str:
+    """Return what a cell is compared with: a frozen encoder with the random one, not scratch."""
+    records = cell.baselines.get(kind, ())
+    frozen = kind == "scratch" and records and records[0].method == RANDOM
+    return METHODS[RANDOM].lower() if frozen else kind
 
 
 def _tell(found: Difference) -> list[str]:

@@ -238,7 +238,9 @@ def _notes(rows: list[Row], columns: list[Column], records: Sequence[Result]) ->
         f"{_method(row)} {column.title}"
         for row in rows
         for column in columns
-        if row.method != "scratch" and column in row.cells and row.cells[column].delta is None
+        if row.method not in ("scratch", RANDOM)  # these are what others are compared with
+        and column in row.cells
+        and row.cells[column].delta is None
     ]
     if missing:
         notes.append(f"No scratch run under the same protocol, so no Δ: {', '.join(missing)}.")

@@ -1,6 +1,7 @@
 """What shares a row, a column, a cell; and what it is compared with."""
 
 import html
+import re
 from pathlib import Path
 
 import pytest
@@ -228,15 +229,19 @@ def test_controls_of_one_file_share_a_row_and_those_of_two_never_do():
 def test_a_frozen_encoder_is_compared_with_the_frozen_random_one():
     frozen = {"freeze": "backbone"}
     random = (Stage("random", labels=False, seed=0),)
-    table = build_table(
-        [
-            pretrained(50.0, protocol=frozen),
-            record("random", 41.0, stages=random, sha="b", protocol=frozen),
-            record("scratch", 45.0),
-        ]
-    )
-    assert [cell.delta for cell in cells_of(table, "fcmae")] == [9.0]
+    pairs = [
+        (
+            pretrained(50.0 + seed, protocol=frozen, seed=seed),
+            record("random", 41.0, stages=random, sha="b", protocol=frozen, seed=seed),
+        )
+        for seed in (0, 1)
+    ]
+    table = build_table([*sum(pairs, ()), record("scratch", 45.0)])
+    assert [cell.delta for cell in cells_of(table, "fcmae")] == [9.5]
     assert [cell.delta for cell in cells_of(table, "random")] == [None]
+    told = re.sub(" +", " ", to_markdown(table))
+    assert "random, frozen | +9.5" in told
+    assert "so no Δ" not in told
 
 
 def test_a_frozen_run_of_one_task_is_in_no_row_with_a_fine_tuned_one_of_another():
