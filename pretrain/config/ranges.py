@@ -3,6 +3,8 @@
 import math
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+SEEDS = 2**32  # NumPy takes none from here on
+
 
 def choices(settings: Any) -> None:
     """Raise ValueError for a value that is not among those of its Literal type."""
@@ -25,11 +27,6 @@ def at_least(settings: Any, least: int, *names: str) -> None:
         value = getattr(settings, name)
         good = value is None or least <= value < math.inf
         require(good, f"{name}={value} must be at least {least}")
-
-
-def seeds(settings: Any) -> None:
-    """Raise ValueError for a seed that NumPy does not take."""
-    require(0 <= settings.seed < 2**32, f"seed={settings.seed} must be at least 0, below 2**32")
 
 
 def shares(settings: Any, *names: str) -> None:

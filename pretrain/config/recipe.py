@@ -9,7 +9,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, Literal
 
-from pretrain.config.ranges import above_zero, at_least, require, rising, seeds
+from pretrain.config.ranges import SEEDS, above_zero, at_least, require, rising
 from pretrain.config.tokenizer import TokenizerSettings
 
 FREE = ("run",)  # settings that a resumed run may change
@@ -202,7 +202,7 @@ class Recipe:
     def __post_init__(self) -> None:
         at_least(self, 1, "image_size", "batch_size")
         at_least(self, 0, "drop_path_rate")
-        seeds(self)
+        require(0 <= self.seed < SEEDS, f"seed={self.seed} must be at least 0, below 2**32")
         require(self.drop_path_rate < 1, f"drop_path_rate={self.drop_path_rate} must be below 1")
 
     def peak_lr(self) -> float:

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from pretrain.config import Schedule
-from pretrain.config.ranges import above_zero, at_least, choices, require, rising, seeds, shares
+from pretrain.config.ranges import SEEDS, above_zero, at_least, choices, require, rising, shares
 from pretrain.config.read import find_config
 from pretrain.config.recipe import flat_settings
 from pretrain.run.options import coerce_like, did_you_mean, parse_key_value
@@ -171,7 +171,7 @@ class FineTuning:
     def __post_init__(self) -> None:
         choices(self)
         at_least(self, 1, "batch_size", "repeats")
-        seeds(self)
+        require(0 <= self.seed < SEEDS, f"seed={self.seed} must be at least 0, below 2**32")
         above_zero(self, "head_std", "ema_decay")
         require(0 <= self.drop_path_rate < 1, f"drop_path_rate={self.drop_path_rate}: below 1")
         require((self.ema_decay or 0) < 1, f"ema_decay={self.ema_decay} must be below 1")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pretrain.config.ranges import at_least, choices, require, seeds
+from pretrain.config.ranges import SEEDS, at_least, choices, require
 from transfer.classification.config import Input, checked, override
 
 
@@ -38,7 +38,7 @@ class Probing:
     def __post_init__(self) -> None:
         choices(self)
         at_least(self, 1, "epochs", "batch_size", "neighbours", "test_batch_size")
-        seeds(self)
+        require(0 <= self.seed < SEEDS, f"seed={self.seed} must be at least 0, below 2**32")
         require(0 < self.held_out < 1, f"held_out={self.held_out} is not between 0 and 1")
         require(self.temperature > 0, f"temperature={self.temperature} must be above 0")
         require(bool(self.layers) and bool(self.rates), "layers and rates need a value each")
