@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from pretrain.run.stop import exit_status
-from transfer.rehearsal.pool import rehearse_all
+from transfer.rehearsal.pool import names_of, rehearse_all
 from transfer.rehearsal.reduce import IMAGENET_IMAGES, Request, family_of
 from transfer.rehearsal.run import Outcome
 
@@ -119,7 +119,7 @@ def shown(configs: list[Path], out: Path, request: Request, jobs: int) -> list[O
             )
             progress.console.print(f"{outcome.config}: {said}", highlight=False)
             progress.advance(bar)
-    return [outcomes[config.stem] for config in configs]
+    return [outcomes[name] for name in names_of(configs).values()]
 
 
 def table(outcomes: list[Outcome], request: Request) -> Table:

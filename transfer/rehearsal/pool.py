@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -23,21 +23,40 @@ def rehearse_all(
     configs: Sequence[Path], out: Path, request: Request, jobs: int
 ) -> Iterator[Outcome]:
     """Yield the outcome of each config as it comes; folders of those that pass are removed."""
-    left = list(configs)
+    names = names_of(configs)
+    left = list(names)
     for pool_of in (left, None):
         for group in [pool_of] if pool_of else [[config] for config in left]:
-            for config, outcome in _in_pool(group, out, request, jobs):
+            for config, outcome in _in_pool(group, names, out, request, jobs):
                 if outcome is not None:
                     left.remove(config)
                     yield outcome
     for config in left:
         failure = "the process died: out of memory, or a crash in compiled code"
-        folder = str(out / config.stem / OUTPUT)
-        yield Outcome(config.stem, "", stage="process", failure=failure, traceback=folder)
+        file = str(folder_of(out, names[config]) / OUTPUT)
+        yield Outcome(names[config], "", stage="process", failure=failure, traceback=file)
+
+
+def names_of(configs: Sequence[Path]) -> dict[Path, str]:
+    """Return a name for each config: its file's, with as many folders as tell it from others."""
+    parts = {config: config.with_suffix("").parts for config in configs}
+    names = {}
+    for config, own in parts.items():
+        others = [other for other in parts if other != config]
+        depth = 1
+        while depth < len(own) and any(parts[o][-depth:] == own[-depth:] for o in others):
+            depth += 1
+        names[config] = "/".join(own[-depth:])
+    return names
+
+
+def folder_of(out: Path, name: str) -> Path:
+    """Return the folder of the config of this name."""
+    return out / name.replace("/", "-")
 
 
 def _in_pool(
-    configs: Sequence[Path], out: Path, request: Request, jobs: int
+    configs: Sequence[Path], names: Mapping[Path, str], out: Path, request: Request, jobs: int
 ) -> Iterator[tuple[Path, Outcome | None]]:
     """Yield configs with their outcomes; None for those whose pool broke."""
     with ProcessPoolExecutor(
@@ -46,7 +65,8 @@ def _in_pool(
         max_tasks_per_child=1 if request.full_size else None,  # else peaks add up
     ) as pool:
         tasks: dict[Future[Outcome], Path] = {
-            pool.submit(_quietly, config, out / config.stem, request): config for config in configs
+            pool.submit(_quietly, c, names[c], folder_of(out, names[c]), request): c
+            for c in configs
         }
         for task in as_completed(tasks):
             try:
@@ -55,7 +75,7 @@ def _in_pool(
                 yield tasks[task], None
 
 
-def _quietly(config: Path, folder: Path, request: Request) -> Outcome:
+def _quietly(config: Path, name: str, folder: Path, request: Request) -> Outcome:
     """Rehearse with all that is printed, compiled code included, in a file."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -64,7 +84,7 @@ def _quietly(config: Path, folder: Path, request: Request) -> Outcome:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
         try:
-            return rehearse(config, folder, request)
+            return rehearse(config, name, folder, request)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

@@ -40,9 +40,9 @@ class Outcome:
     notes: tuple[str, ...] = field(default_factory=tuple)
 
 
-def rehearse(config: Path, folder: Path, request: Request) -> Outcome:
-    """Go the whole way with `config` in `folder`; a failure ends up in the outcome."""
-    outcome = Outcome(config.stem, "")
+def rehearse(config: Path, name: str, folder: Path, request: Request) -> Outcome:
+    """Go the whole way with `config`, called `name`, in `folder`; a failure is in the outcome."""
+    outcome = Outcome(name, "")
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     try:

@@ -12,7 +12,7 @@ pytest.importorskip("detectron2")
 pytest.importorskip("mmseg")
 
 from transfer.rehearsal import reduce
-from transfer.rehearsal.pool import rehearse_all
+from transfer.rehearsal.pool import names_of, rehearse_all
 from transfer.rehearsal.reduce import Request, family_of
 from transfer.rehearsal.run import rehearse
 
@@ -29,7 +29,7 @@ HANDFUL = [
 
 @pytest.mark.parametrize("name", HANDFUL)
 def test_the_whole_way(name, tmp_path):
-    outcome = rehearse(ROOT / f"configs/{name}.py", tmp_path / "way", Request())
+    outcome = rehearse(ROOT / f"configs/{name}.py", name, tmp_path / "way", Request())
     assert not outcome.failure, Path(outcome.traceback).read_text()
     assert outcome.step_seconds > 0
     assert not (tmp_path / "way").exists()
@@ -49,6 +49,23 @@ def test_a_failure_is_told_and_the_others_go_on(tmp_path):
     assert "ZeroDivisionError" in failed.failure
     assert "ZeroDivisionError" in Path(failed.traceback).read_text()
     assert not passed.failure
+
+
+def test_configs_of_one_name_have_outcomes_and_folders_of_their_own(tmp_path):
+    """As the pretraining and the fine-tuning of beit_base_in1k."""
+    texts = {"detection": "config = 1 / 0\n", "segmentation": "lr = 1.0\n"}
+    for folder, text in texts.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.py").write_text(text)
+    configs = [tmp_path / folder / "same.py" for folder in texts]
+    assert list(names_of(configs).values()) == ["detection/same", "segmentation/same"]
+    found = {o.config: o for o in rehearse_all(configs, tmp_path / "out", Request(), jobs=2)}
+    for name, error in (
+        ("detection/same", "ZeroDivision"),
+        ("segmentation/same", "KeyError"),
+    ):
+        assert error in found[name].failure
+        assert error in Path(found[name].traceback).read_text()
 
 
 def test_the_tools_exit_status_tells(tmp_path):
