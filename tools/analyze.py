@@ -103,10 +103,9 @@ def numbers(arguments: Arguments) -> dict[str, Any]:
 
 def main(arguments: Arguments) -> None:
     """Write OUT/KIND.json and the pictures beside it."""
-    from pretrain.files.write import atomic_write
+    from pretrain.files.write import atomic_write, refuse_file
 
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise ValueError(f"{arguments.out} is a file: give a folder")
+    refuse_file(arguments.out)
     about = {
         "encoders": list(arguments.encoders),
         "data": str(arguments.data),

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.markdown import Markdown
 
+from pretrain.files.write import refuse_file
 from pretrain.run.options import parse_key_value
 from pretrain.run.stop import DONE, FAILED, REFUSED, exit_status
 from transfer.suites.board import Board
@@ -104,8 +105,7 @@ def check(arguments: Arguments) -> None:
     """Raise ValueError for an option that has no meaning."""
     if arguments.out == Path():
         raise ValueError("--out is the current folder: give a folder of the suite's own")
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise ValueError(f"--out {arguments.out} is a file: give a folder")
+    refuse_file(arguments.out)
     for name in ("jobs", "gpus_per_run", "price", "tflops"):
         value = getattr(arguments, name)
         if value is not None and not value > 0:

@@ -45,12 +45,9 @@ def load_recipe(path: Path | str) -> Recipe:
     return recipe
 
 
-def find_config(path: Path | str, folder: Path = CONFIG_FOLDER) -> Path:
-    """Return `path`, or the shipped config of that name in `folder`, with or without ".py".
-
-    Raises FileNotFoundError, with similar names, if there is neither.
-    """
-    return find_shipped(path, folder)
+def find_config(path: Path | str) -> Path:
+    """Return the file of a recipe, as `find_shipped` finds it."""
+    return find_shipped(path, CONFIG_FOLDER)
 
 
 def _nearest_field(error: str) -> str:

@@ -32,6 +32,12 @@ class WriteError(OSError):
         return str(self.strerror)
 
 
+def refuse_file(folder: Path) -> None:
+    """Raise ValueError for a file in the place of a folder."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: give a folder")
+
+
 def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then move it there in one step.
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
-from pretrain.files.write import atomic_write, remove_unfinished
+from pretrain.files.write import atomic_write, refuse_file, remove_unfinished
 from pretrain.run import lock
 
 RUN, DATA, STATE = "run.json", "data.json", "state.pt"
@@ -51,8 +51,7 @@ class RunFolder:
 
     def require_free(self, resume: bool) -> None:
         """Raise ValueError for a file, and without `resume` for a folder in use."""
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"{self.path} is a file: give a folder")
+        refuse_file(self.path)
         if not resume and self._in_use():
             raise ValueError(
                 f"{self.path} is not empty: continue its run with --resume, or give another folder"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pretrain.files.write import writing
+from pretrain.files.write import refuse_file, writing
 
 LOCK, HOLDER = ".lock", ".lock.json"
 NAMES = (LOCK, HOLDER, f"{HOLDER}.new")
@@ -80,8 +80,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises ValueError for a file, and if another process holds the folder. A dead process's lock is
     taken over. At the end the lock is removed, and the folder too if it was made here and is empty.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: give a folder")
+    refuse_file(folder)
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, thread_local=False)

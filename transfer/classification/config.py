@@ -17,9 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from pretrain.config import Schedule
 from pretrain.config.ranges import SEEDS, above_zero, at_least, choices, require, rising, shares
-from pretrain.config.read import find_config
 from pretrain.config.recipe import flat_settings
-from pretrain.run.options import coerce_like, did_you_mean, parse_key_value
+from pretrain.run.options import coerce_like, did_you_mean, find_shipped, parse_key_value
 
 Config = TypeVar("Config")
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs" / "classification"
@@ -191,7 +190,7 @@ def load_config(path: Path | str, overrides: Iterable[str] = ()) -> FineTuning:
     A bare file name means a file in configs/classification, so that configs can vary one another.
     Raises FileNotFoundError and ConfigError; they name the nearest file or setting.
     """
-    file = find_config(path, CONFIG_FOLDER)
+    file = find_shipped(path, CONFIG_FOLDER)
     try:
         config = runpy.run_path(str(file)).get("finetuning")
     except (ValueError, ImportError, SyntaxError, NameError, AttributeError, TypeError) as error:

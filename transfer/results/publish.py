@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from pretrain.files.write import atomic_write
+from pretrain.files.write import atomic_write, refuse_file
 from transfer.results.record import Result, find_results, read_result
 
 ABSOLUTE = re.compile(r"""(?<![\w./])/(?:[^\s'"=:/]+/)+([^\s'"=:/]*)""")  # its last part is kept
@@ -35,8 +35,7 @@ def publish(
         raise FileNotFoundError(f"no folder of runs at {runs}")
     if to.resolve().is_relative_to(root):
         raise ValueError(f"{to} lies in {runs}: tables of the runs would count each record twice")
-    if to.exists() and not to.is_dir():
-        raise ValueError(f"{to} is a file: give a folder")
+    refuse_file(to)
     places = {path.resolve().relative_to(root): path for path in find_results([root])}
     chosen = {
         place: path

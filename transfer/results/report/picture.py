@@ -46,7 +46,12 @@ def draw_gains(table: Table, path: Path) -> None:
     columns = [column for column, found in rows.items() if found]
     if not columns:
         raise ValueError("no run has another from scratch beside it: there is no gain to draw")
-    dials = [(s, c) for s in (LENGTH, LABELS) for c in columns if lines(table, c, s)]
+    dials = [
+        (scale, column, found)
+        for scale in (LENGTH, LABELS)
+        for column in columns
+        if (found := lines(table, column, scale))
+    ]
     below = [dials[i : i + len(columns)] for i in range(0, len(dials), len(columns))]
     most = max(len(rows[column]) for column in columns)
     heights = [0.9 + ROW_INCHES * most, *(PANEL_INCHES[1] for _ in below)]
@@ -58,8 +63,8 @@ def draw_gains(table: Table, path: Path) -> None:
     for j, column in enumerate(columns):
         _intervals(grid[0][j], column.title, rows[column], colors, named=j == 0)
     for panels, row in zip(below, grid[1:], strict=True):
-        for axis, (scale, column) in zip(row, panels, strict=False):
-            _lines(axis, scale, column, lines(table, column, scale), colors)
+        for axis, (scale, column, found) in zip(row, panels, strict=False):
+            _lines(axis, scale, column, found, colors)
         for axis in row[len(panels) :]:
             axis.set_axis_off()
         _legend(row, spare=row[len(panels)] if len(panels) < len(row) else None)
